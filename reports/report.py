@@ -1,0 +1,144 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML, Image, Markdown, display
+
+from irepa.config import load_settings
+from irepa.files import read_json
+from irepa.plan import Plan
+
+root = Path(os.environ.get("IREPA_ROOT", ".."))
+params = json.loads(os.environ.get("IREPA_PARAMS", "{}"))
+settings = load_settings(params, root / "workflow")
+plan, tier = Plan(settings, root), settings.tier
+results = Path(os.environ.get("IREPA_RESULTS", plan.results))
+table = pd.read_csv(results / "table.csv", keep_default_na=False, na_values={"value": [""], "seed": [""]})
+frechet, kernel = settings.catalogue[tier.evaluation.extractors[0]].metric_names()
+
+
+def show(frame, digits=3):
+    display(HTML(frame.to_html(index=False, float_format=lambda v: f"{v:.{digits}f}", na_rep="", border=0)))
+
+
+# %%
+bullets = lambda lines: "\n".join(f"- {line}" for line in lines)
+display(
+    Markdown(f"""# {tier.title}
+
+Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), tier `{params.get("tier", "demo")}`.
+
+**What this tier shows**
+
+{bullets(tier.shows)}
+
+**What it cannot show**
+
+{bullets(tier.cannot_show)}
+""")
+)
+
+# %% [markdown]
+# ## Results
+
+# %%
+for name, figure in tier.figures.items():
+    record = read_json(results / "figures" / f"{name}.json")
+    question = tier.experiments[figure.experiment].question
+    display(Markdown(f"### {name.replace('-', ' ').capitalize()}\n\n{question}"))
+    display(Image(filename=str(results / "figures" / f"{name}.png"), alt=question))
+    display(Markdown(f"{record['metrics']['caption']}  \n*Data: `figures/{name}.csv`, vector: `figures/{name}.svg`*"))
+
+# %% [markdown]
+# ## Encoders
+
+# %%
+encoders = table[table["stage"].isin(["spatial", "probe"])].pivot_table(
+    index="encoder", columns="metric", values="value"
+)
+encoders["accuracy"] *= 100
+columns = {
+    "accuracy": "accuracy (%)",
+    "lds": "LDS",
+    "cds": "CDS",
+    "srss": "SRSS",
+    "rmsc": "RMSC",
+    "lds_text": "LDS (text)",
+    "images_without_srss": "images without SRSS",
+}
+show(encoders[list(columns)].rename(columns=columns).reset_index())
+
+# %% [markdown]
+# ## Training runs
+
+# %%
+cells = ["recipe", "scale", "encoder", "method", "seed"]
+runs = table[table["stage"].isin(["train", "evaluate"])].pivot_table(index=cells, columns="metric", values="value")
+wanted = {
+    frechet: frechet,
+    kernel: kernel,
+    f"{kernel}-sd": f"{kernel} s.d.",
+    "final_denoise": "velocity loss",
+    "final_align": "alignment loss",
+    "parameters": "parameters",
+    "images_seen": "images seen",
+}
+runs = runs[list(wanted)].rename(columns=wanted).reset_index().sort_values([*cells[:2], "method", "encoder"])
+for column in ("seed", "parameters", "images seen"):
+    runs[column] = runs[column].astype(int)
+show(runs)
+
+# %% [markdown]
+# ## How it was made
+
+# %%
+records = [read_json(plan.record_path(job)) for job in plan.jobs() if plan.record_path(job).exists()]
+made = pd.DataFrame(
+    [
+        {
+            "stage": r["stage"],
+            "jobs": 1,
+            "cpu seconds": r["provenance"]["seconds"],
+            "peak memory (MiB)": r["provenance"]["peak_memory_mib"],
+        }
+        for r in records
+    ]
+)
+made = made.groupby("stage", sort=False).agg({"jobs": "sum", "cpu seconds": "sum", "peak memory (MiB)": "max"})
+show(
+    made.reset_index().rename(
+        columns={"cpu seconds": "seconds, all jobs", "peak memory (MiB)": "largest peak memory (MiB)"}
+    ),
+    1,
+)
+
+# %%
+data = read_json(results / "data" / "data.json")
+last = records[-1]["provenance"]
+versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
+display(
+    Markdown(f"""
+- Data: `{tier.dataset.name}`, {data["metrics"]["train_images"]} training and {data["metrics"]["test_images"]} held-out images of
+  {tier.dataset.image_size}x{tier.dataset.image_size} px, {data["metrics"]["classes"]} classes, tokens on a {tier.grid[0]}x{tier.grid[1]} grid.
+- Training: {tier.training.steps} steps of {tier.training.batch} images, AdamW, learning rate {tier.training.lr:g}, EMA {tier.training.ema}.
+- Samples: {tier.sampling.samples} per run, EMA weights, no guidance; {frechet} and {kernel} against the training images.
+- Git revision `{last["git_revision"]}`{" with uncommitted changes" if last["git_dirty"] else ""}, {last["started"]}.
+- {versions}; Python {last["python"]}, {last["platform"]}.
+- Every number above is in `table.csv` with the JSON record it comes from; each record names its settings, the fingerprints of its
+  inputs, the checksums of its files, git revision, package versions, seconds and peak memory.
+""")
+)

@@ -1,0 +1,3 @@
+from irepa.cli import main
+
+main()

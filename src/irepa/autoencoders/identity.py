@@ -1,0 +1,27 @@
+"""Pixel space: the model sees the image itself, scaled to [-1, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from irepa.settings import Strict
+
+
+class Options(Strict):
+    pass
+
+
+class Identity:
+    def __init__(self, image_size: int) -> None:
+        self.shape = (3, image_size, image_size)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.float() / 127.5 - 1
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return ((latents.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def build(options: Options, image_size: int) -> Identity:
+    return Identity(image_size)

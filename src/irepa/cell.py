@@ -1,0 +1,63 @@
+"""Build the parts of one cell from the settings: what training, sampling and inspection have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from irepa import plugins
+from irepa.alignment import Alignment
+from irepa.autoencoders import Autoencoder
+from irepa.files import Record
+from irepa.grid import Cell
+from irepa.models import Architecture
+from irepa.recipes import Recipe
+from irepa.settings import Settings, plugin_options
+from irepa.training import PROJECTOR, build_alignment
+
+
+@dataclass(frozen=True)
+class Parts:
+    network: nn.Module
+    recipe: Recipe
+    autoencoder: Autoencoder
+
+
+def build_parts(settings: Settings, cell: Cell, classes: int) -> Parts:
+    """Network (initialised from the cell's seed), recipe and autoencoder. Raises ConfigError."""
+    tier = settings.tier
+    options = plugin_options("autoencoders", tier.autoencoder, "autoencoder")
+    module = plugins.load("autoencoders", tier.autoencoder.name, "autoencoder")
+    autoencoder: Autoencoder = module.build(options, tier.dataset.image_size)
+    chosen = tier.recipes[cell.recipe]
+    where = f"recipes.{cell.recipe}"
+    recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
+    architecture: Architecture = plugins.load("models", chosen.architecture, where).build
+    with torch.random.fork_rng():
+        torch.manual_seed(cell.seed)
+        network = architecture(tier.scales[cell.scale], autoencoder.shape, classes, tier.grid)
+    return Parts(network, recipe, autoencoder)
+
+
+def load_trained(
+    parts: Parts, record: Record, settings: Settings, cell: Cell, device: torch.device
+) -> Alignment | None:
+    """Load a finished run's EMA weights into ``parts.network``; returns the alignment with the trained projector.
+
+    Raises CacheError where the weights are missing or damaged.
+    """
+    weights = load_file(record.file("model.safetensors"))
+    projector = {name.removeprefix(PROJECTOR): w for name, w in weights.items() if name.startswith(PROJECTOR)}
+    parts.network.load_state_dict({name: w for name, w in weights.items() if not name.startswith(PROJECTOR)})
+    parts.network.to(device).eval()
+    if not projector:
+        return None
+    tier = settings.tier
+    alignment = build_alignment(
+        settings.methods[cell.method], tier.scales[cell.scale], record.metrics["token_dim"], tier.grid, cell.seed
+    )
+    alignment.projector.load_state_dict(projector)
+    return alignment.to(device).eval()

@@ -1,0 +1,17 @@
+"""Device, threads and deterministic arithmetic: set once per job."""
+
+from __future__ import annotations
+
+import torch
+
+
+def setup(threads: int) -> torch.device:
+    """Use ``threads`` CPU threads and deterministic kernels; returns the GPU if there is one, else the CPU.
+
+    The number of threads is part of the tier and not of the machine: sums split over threads round differently.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

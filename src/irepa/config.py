@@ -1,0 +1,142 @@
+"""Read the configuration and refuse, before any job starts, whatever cannot work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from irepa import plugins
+from irepa.errors import ConfigError
+from irepa.grid import cells, split_encoder, targets
+from irepa.plan import STAGES
+from irepa.settings import (
+    ALL,
+    EncoderEntry,
+    Method,
+    Params,
+    Settings,
+    Tier,
+    encoder_options,
+    plugin_options,
+    read_yaml,
+    validated,
+)
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _override(tier: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Set dotted keys; a key that the validated model does not know is refused later like any other."""
+    result: dict[str, Any] = json.loads(json.dumps(tier))
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        place = result
+        for part in parents:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"params.overrides: {dotted}: {part} is not a group of keys")
+        place[last] = value
+    return result
+
+
+def tier_names(workflow: Path) -> list[str]:
+    return sorted(path.stem for path in (workflow / "tiers").glob("*.yaml"))
+
+
+def load_settings(params: Mapping[str, Any] | Path, workflow: Path) -> Settings:
+    """Read and check everything.
+
+    Args:
+        params: the content of ``params.yaml`` or its path.
+        workflow: the folder that holds ``tiers/``, ``encoders.yaml`` and ``methods.yaml``.
+
+    Raises ConfigError naming the file, the key, the value and what is allowed.
+    """
+    where = str(params) if isinstance(params, Path) else "params"
+    chosen = validated(Params, read_yaml(params) if isinstance(params, Path) else dict(params), where)
+    if chosen.tier not in tier_names(workflow):
+        raise ConfigError.unknown(f"{where}: tier", chosen.tier, tier_names(workflow))
+    tier_path = workflow / "tiers" / f"{chosen.tier}.yaml"
+    raw = _override(read_yaml(tier_path), chosen.overrides)
+    for name in ("encoders", "methods"):
+        if getattr(chosen, name) is not None:
+            raw[name] = getattr(chosen, name)
+    settings = Settings(
+        params=chosen,
+        tier=validated(Tier, raw, str(tier_path)),
+        catalogue=_table(EncoderEntry, workflow / "encoders.yaml"),
+        methods=_table(Method, workflow / "methods.yaml"),
+    )
+    _check_names(settings, str(tier_path))
+    _check_plugins(settings, str(tier_path))
+    return settings
+
+
+def _table(model: type[_Model], path: Path) -> dict[str, _Model]:
+    return {name: validated(model, row or {}, f"{path}: {name}") for name, row in read_yaml(path).items()}
+
+
+def _known(where: str, values: Iterable[str], allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
+    for value in values:
+        if value not in allowed:
+            raise ConfigError.unknown(where, value, allowed)
+
+
+def _check_names(settings: Settings, where: str) -> None:
+    """Every name that refers to something refers to something that exists."""
+    tier = settings.tier
+    _known(f"{where}: methods", tier.methods, settings.methods)
+    _known(f"{where}: evaluation.extractors", tier.evaluation.extractors, settings.catalogue)
+    _known(f"{where}: resources", tier.resources, STAGES)
+    for name, recipe in tier.recipes.items():
+        _known(f"{where}: recipes.{name}.architecture", [recipe.architecture], plugins.names("models"))
+    for name, experiment in tier.experiments.items():
+        for kind, known in (("methods", settings.methods), ("scales", tier.scales), ("recipes", tier.recipes)):
+            chosen = getattr(experiment, kind)
+            _known(f"{where}: experiments.{name}.{kind}", [] if chosen == ALL else chosen, known)
+    for name, figure in tier.figures.items():
+        _known(f"{where}: figures.{name}.kind", [figure.kind], plugins.names("figures"))
+        _known(f"{where}: figures.{name}.experiment", [figure.experiment], tier.experiments)
+    for target in targets(settings):
+        base, _ = split_encoder(target)
+        _known(f"{where}: encoders", [base], settings.catalogue)
+        if settings.catalogue[base].evaluation_only:
+            raise ConfigError(f"{where}: encoders: {base} is kept for evaluation and may not be an alignment target")
+    if not cells(settings):
+        raise ConfigError(f"{where}: the experiments name no training run")
+
+
+def _check_plugins(settings: Settings, where: str) -> None:
+    """Every implementation accepts its options and finds what it needs on this machine."""
+    tier = settings.tier
+    plugin_options("autoencoders", tier.autoencoder, f"{where}: autoencoder")
+    for name, recipe in tier.recipes.items():
+        plugin_options("recipes", recipe, f"{where}: recipes.{name}")
+        plugin_options("samplers", recipe.sampler, f"{where}: recipes.{name}.sampler")
+    _encoders(settings)
+    plugin_options("data", tier.dataset, f"{where}: dataset")
+
+
+def _encoders(settings: Settings) -> list[tuple[str, Any]]:
+    """Every encoder and judge of the tier with its validated options."""
+    tier = settings.tier
+    used = {split_encoder(name)[0]: tier.features.input_size for name in targets(settings)}
+    used |= dict.fromkeys(tier.evaluation.extractors, tier.evaluation.input_size)
+    return [
+        (name, encoder_options(settings.catalogue[name], size, f"encoders.yaml: {name}"))
+        for name, size in sorted(used.items())
+    ]
+
+
+def check_machine(settings: Settings) -> None:
+    """Refuse what is missing on this machine: a dataset, a package of weights. Not asked for a dry run."""
+    tier = settings.tier
+    for name, options in _encoders(settings):
+        plugins.load("encoders", settings.catalogue[name].library, name).check(name, options)
+    options = plugin_options("data", tier.dataset, "dataset")
+    plugins.load("data", tier.dataset.name, "dataset").check(options)

@@ -1,0 +1,82 @@
+"""Datasets in the public hub's Parquet layout: an image column of {bytes, path} and an integer label column.
+
+CIFAR-10 and ImageNet-1k are published in this form; ``train`` and ``test`` are files or folders of ``*.parquet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from irepa.data import Dataset, Images, Split
+from irepa.data._decode import decode
+from irepa.errors import DataError
+from irepa.settings import Positive, Strict
+
+
+class Options(Strict):
+    train: Path
+    test: Path
+    image_column: str = "image"
+    label_column: str = "label"
+    class_names: list[str] | None = Field(None, description="In label order; null: the numbers.")
+    train_images: Positive | None = Field(None, description="Use only the first so many; null: all.")
+    test_images: Positive | None = None
+
+
+def check(options: Options) -> None:
+    """Raises DataError where a path is missing or holds no Parquet file."""
+    for key in ("train", "test"):
+        _files(getattr(options, key), key)
+
+
+def _files(path: Path, key: str) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"dataset.{key} = {path}: there is no such file or folder; set dataset.{key} in params.yaml")
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if not files:
+        raise DataError(f"dataset.{key} = {path}: the folder holds no *.parquet file")
+    return files
+
+
+def _split(options: Options, key: str, limit: int | None, size: int) -> Split:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = _files(getattr(options, key), key)
+    try:
+        labels = np.concatenate([pq.read_table(f, columns=[options.label_column])[0].to_numpy() for f in files])
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DataError(f"dataset.{key}: {files[0]}: {error}") from None
+    labels = labels[:limit].astype(np.int64)
+    if len(labels) == 0:
+        raise DataError(f"dataset.{key} = {getattr(options, key)}: no images")
+
+    def batches() -> Iterator[Images]:
+        left = len(labels)
+        for file in files:
+            row = 0
+            for batch in pq.ParquetFile(file).iter_batches(256, columns=[options.image_column]):
+                cells = batch.column(0).to_pylist()[:left]
+                named = [(cell["bytes"], f"{file}, row {row + i} ({cell['path']})") for i, cell in enumerate(cells)]
+                if cells:
+                    yield np.stack([decode(content, size, where) for content, where in named])
+                row, left = row + len(cells), left - len(cells)
+                if left == 0:
+                    return
+
+    return Split(labels, batches)
+
+
+def load(options: Options, image_size: int) -> Dataset:
+    """Raises DataError for a file or an image that cannot be read."""
+    train = _split(options, "train", options.train_images, image_size)
+    test = _split(options, "test", options.test_images, image_size)
+    count = int(max(train.labels.max(), test.labels.max())) + 1
+    names = options.class_names or [str(number) for number in range(count)]
+    if len(names) < count:
+        raise DataError(f"dataset.class_names has {len(names)} names, the labels go up to {count - 1}")
+    return Dataset(train, test, names)

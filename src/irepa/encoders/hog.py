@@ -1,0 +1,49 @@
+"""Histograms of oriented gradients (Dalal and Triggs, 2005), by scikit-image: a classical target (E3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irepa.encoders import Tokens
+from irepa.settings import Positive, Strict
+
+
+class Options(Strict):
+    orientations: Positive = 9
+    cells_per_token: Positive = 2
+
+
+def check(name: str, options: Options) -> None:
+    """Nothing to find."""
+
+
+class Hog:
+    """Each token holds the block-normalised histograms of the n x n cells inside it: dim = n * n * orientations."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
+        from skimage.feature import hog
+
+        n = self.options.cells_per_token
+        cell = (images.shape[2] // (grid[0] * n), images.shape[3] // (grid[1] * n))
+        rows = []
+        for image in images.permute(0, 2, 3, 1).numpy():
+            histograms = hog(
+                image,
+                orientations=self.options.orientations,
+                pixels_per_cell=cell,
+                cells_per_block=(1, 1),
+                channel_axis=-1,
+                feature_vector=False,
+            )[:, :, 0, 0]
+            tokens = histograms.reshape(grid[0], n, grid[1], n, -1).transpose(0, 2, 1, 3, 4)
+            rows.append(tokens.reshape(grid[0] * grid[1], -1))
+        return Tokens(torch.from_numpy(np.stack(rows)).float(), grid)
+
+
+def build(options: Options) -> Hog:
+    return Hog(options)

@@ -1,0 +1,28 @@
+"""Raw RGB patches: the target with spatial structure and no semantics at all."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from irepa.encoders import Tokens
+from irepa.settings import Strict
+
+
+class Options(Strict):
+    pass
+
+
+def check(name: str, options: Options) -> None:
+    """Nothing to find."""
+
+
+class RgbPatches:
+    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
+        patch = (images.shape[2] // grid[0], images.shape[3] // grid[1])
+        pixels = images.float() / 127.5 - 1
+        return Tokens(F.unfold(pixels, patch, stride=patch).transpose(1, 2), grid)
+
+
+def build(options: Options) -> RgbPatches:
+    return RgbPatches()

@@ -1,0 +1,33 @@
+"""What can go wrong, said in one message: what, where, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class IrepaError(Exception):
+    """Base of every error that the command line reports as one message, without a traceback."""
+
+
+class ConfigError(IrepaError):
+    """The configuration asks for something that does not exist or is out of range."""
+
+    @classmethod
+    def unknown(cls, where: str, value: object, allowed: Iterable[str]) -> ConfigError:
+        return cls(f"{where}: unknown value {str(value)!r}; allowed are {', '.join(sorted(allowed))}")
+
+
+class DataError(IrepaError):
+    """A dataset or an image that cannot be read."""
+
+
+class WeightsError(IrepaError):
+    """Weights of an encoder that are missing or do not fit; the message says how to get them."""
+
+
+class CacheError(IrepaError):
+    """A result file that is missing, truncated, edited or made from other settings."""
+
+
+class DivergedError(IrepaError):
+    """A number that stopped being finite."""

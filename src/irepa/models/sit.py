@@ -1,0 +1,270 @@
+"""SiT: a diffusion transformer with adaLN-Zero, for latents or pixels (paper section 3, DiT blocks).
+
+Parameter names and shapes are those of the public SiT and REPA checkpoints, so that a published file loads into this
+class as it is (see :func:`load_public_state_dict`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irepa.errors import ConfigError
+from irepa.settings import Scale
+
+
+def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
+    """Fixed 2-D sine-cosine position embedding, (1, H*W, width), as in MAE and DiT: columns first, then rows.
+
+    Raises ValueError where ``width`` is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"width must be a multiple of 4 for 2-D sin-cos positions, not {width}")
+    rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
+    frequency = 1.0 / 10000 ** (np.arange(width // 4, dtype=np.float64) / (width / 4.0))
+
+    def one_axis(position: np.ndarray) -> np.ndarray:
+        angle = position.reshape(-1, 1).astype(np.float64) * frequency
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    table = np.concatenate([one_axis(columns), one_axis(rows)], axis=1)
+    return torch.from_numpy(table).float().unsqueeze(0)
+
+
+class PatchEmbed(nn.Module):
+    """Image (batch, channels, H, W) -> tokens (batch, H/p * W/p, width)."""
+
+    def __init__(self, channels: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(x).flatten(2).transpose(1, 2)
+        return tokens
+
+
+class TimestepEmbedder(nn.Module):
+    """Times (batch,) in [0, 1] -> (batch, width): sinusoids of 256 frequencies, then a 2-layer MLP."""
+
+    frequencies = 256
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(self.frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        half = self.frequencies // 2
+        frequency = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+        angle = t.float()[:, None] * frequency
+        embedded: Tensor = self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1))
+        return embedded
+
+
+class LabelEmbedder(nn.Module):
+    """Class labels (batch,) -> (batch, width); row ``classes`` is the null class of classifier-free guidance."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        embedded: Tensor = self.embedding_table(labels)
+        return embedded
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, tokens (batch, tokens, width) -> same shape."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+        out: Tensor = self.proj(mixed)
+        return out
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return out
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """adaLN: x (batch, tokens, width) scaled and shifted per image by (batch, width)."""
+    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+
+
+class SiTBlock(nn.Module):
+    """One transformer block; adaLN-Zero gates start at 0, so that the block starts as the identity."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six: tuple[Tensor, ...] = self.adaLN_modulation(condition).chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = six
+        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1))
+        mixed: Tensor = self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2.unsqueeze(1) * mixed
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(width, outputs)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+        return out
+
+
+class SiT(nn.Module):
+    """Velocity network u(x, t, y).
+
+    Args:
+        input_size: (H, W) of the latent or image.
+        channels: its channels.
+        classes: number of classes; label ``classes`` is the null class.
+        depth, width, heads, patch, mlp_ratio: the transformer (paper section 3 has the named scales).
+        align_depth: number of blocks after which the hidden tokens are read for the alignment (REPA depth).
+
+    Raises ValueError where the sizes do not fit together.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        channels: int,
+        classes: int,
+        *,
+        depth: int,
+        width: int,
+        heads: int,
+        patch: int,
+        align_depth: int,
+        mlp_ratio: float = 4.0,
+    ) -> None:
+        super().__init__()
+        if input_size[0] % patch or input_size[1] % patch:
+            raise ValueError(f"patch {patch} does not divide the input {input_size[0]}x{input_size[1]}")
+        if width % heads:
+            raise ValueError(f"heads {heads} does not divide width {width}")
+        if not 1 <= align_depth <= depth:
+            raise ValueError(f"align_depth must be in 1..{depth}, not {align_depth}")
+        self.channels, self.classes, self.patch, self.width = channels, classes, patch, width
+        self.align_depth = align_depth
+        self.grid = (input_size[0] // patch, input_size[1] // patch)
+        self.x_embedder = PatchEmbed(channels, patch, width)
+        self.t_embedder = TimestepEmbedder(width)
+        self.y_embedder = LabelEmbedder(classes, width)
+        # A parameter without gradient, not a buffer: the public checkpoints list it among their parameters.
+        self.register_parameter("pos_embed", nn.Parameter(sincos_positions(width, self.grid), requires_grad=False))
+        self.blocks = nn.ModuleList([SiTBlock(width, heads, mlp_ratio) for _ in range(depth)])
+        self.final_layer = FinalLayer(width, patch * patch * channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """DiT's initialisation: Xavier linear layers, N(0, 0.02) embeddings, zero gates and zero output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.width, -1))
+        assert self.x_embedder.proj.bias is not None
+        nn.init.zeros_(self.x_embedder.proj.bias)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            assert isinstance(layer, nn.Linear)
+            nn.init.normal_(layer.weight, std=0.02)
+        zero: list[nn.Module] = [self.final_layer.adaLN_modulation[1], self.final_layer.linear]
+        for block in self.blocks:
+            assert isinstance(block, SiTBlock)
+            zero.append(block.adaLN_modulation[1])
+        for layer in zero:
+            assert isinstance(layer, nn.Linear)
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def unpatchify(self, tokens: Tensor) -> Tensor:
+        """(batch, T, p*p*channels) -> (batch, channels, H, W)."""
+        height, width = self.grid
+        x = tokens.view(-1, height, width, self.patch, self.patch, self.channels)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.channels, height * self.patch, width * self.patch)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the velocity, shaped as ``x`` (batch, channels, H, W), and the hidden tokens after block
+        ``align_depth``, (batch, tokens, width). ``t``: (batch,) in [0, 1]; ``labels``: (batch,) in 0..classes."""
+        tokens = self.x_embedder(x) + self.pos_embed
+        condition = self.t_embedder(t) + self.y_embedder(labels)
+        hidden = tokens
+        for index, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, condition)
+            if index == self.align_depth:
+                hidden = tokens
+        return self.unpatchify(self.final_layer(tokens, condition)), hidden
+
+
+def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
+    """Load a public SiT or REPA state dict: projector weights are dropped, and a final layer that also predicts
+    a variance (DiT's learn_sigma, twice the output channels) keeps its first half, the velocity.
+
+    Raises RuntimeError, from torch, where a name or a shape does not fit.
+    """
+    kept = {
+        name.removeprefix("module."): tensor
+        for name, tensor in state.items()
+        if not name.removeprefix("module.").startswith("projectors.")
+    }
+    outputs = model.patch * model.patch * model.channels
+    for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
+        if name in kept and kept[name].shape[0] == 2 * outputs:
+            # Rows are ordered (row, column, channel) inside a patch, channel fastest.
+            folded = kept[name].unflatten(0, (model.patch * model.patch, 2 * model.channels))
+            kept[name] = folded[:, : model.channels].flatten(0, 1)
+    model.load_state_dict(kept)
+
+
+def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> SiT:
+    """A SiT of this scale for latents of ``shape``. Raises ConfigError where its tokens do not lie on the grid."""
+    channels, height, width = shape
+    if (height // scale.patch, width // scale.patch) != tuple(grid):
+        raise ConfigError(
+            f"scale with patch {scale.patch} gives {height // scale.patch}x{width // scale.patch} tokens on "
+            f"{height}x{width} latents, the tier's grid is {grid[0]}x{grid[1]}"
+        )
+    return SiT(
+        (height, width),
+        channels,
+        classes,
+        depth=scale.depth,
+        width=scale.width,
+        heads=scale.heads,
+        patch=scale.patch,
+        align_depth=scale.align_depth,
+    )

@@ -1,0 +1,370 @@
+"""The pipeline as data: every stage, what it needs, what it writes, and what its result depends on.
+
+This is the one place where the graph is written. Snakemake asks it for inputs and outputs, the command line asks it
+for paths, and both ask it for fingerprints.
+
+A job's fingerprint is a hash of its settings, of the source code that computes it and of the fingerprints of the jobs it
+needs. It stands in the record that the job writes. A result is up to date if the fingerprint in its record is
+the expected one: modification times say nothing, so that results may be copied, pulled or touched at will.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irepa import plugins
+from irepa.errors import CacheError
+from irepa.files import Record, sha256
+from irepa.grid import NO_ENCODER, Cell, cells, split_encoder, targets
+from irepa.settings import Settings
+
+# Modules that carry settings and files about but compute no number; what they hand over is in the fingerprint anyway.
+PLUMBING = {
+    f"irepa.{name}"
+    for name in ("cli", "config", "errors", "files", "grid", "plan", "plugins", "progress", "runner", "settings")
+}
+
+
+@dataclass(frozen=True, order=True)
+class Job:
+    """One unit of work: a stage and, where it fans out, the encoder, cell or figure that it works on."""
+
+    stage: str
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.key}".strip()
+
+
+Slice = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of job.
+
+    Attributes:
+        outputs: paths below ``results/<tier>``, ``{key}`` standing for the job's key; the first is the record.
+        needs: the jobs whose outputs it reads.
+        settings: the part of the settings that its result depends on.
+        plugins: modules, chosen by name in the settings, that compute it besides the stage's own module.
+        scratch: outputs that may be deleted once they have been read.
+        reads_scratch: whether it reads the scratch outputs of the jobs that it needs.
+        sources: files of the repository, outside the package, that its result depends on.
+    """
+
+    outputs: tuple[str, ...]
+    needs: Callable[[Settings, str], list[Job]]
+    settings: Callable[[Settings, str], Slice]
+    plugins: Callable[[Settings, str], list[str]] = lambda settings, key: []
+    scratch: tuple[str, ...] = ()
+    reads_scratch: bool = False
+    sources: tuple[str, ...] = ()
+
+
+def _dump(value: Any) -> Any:
+    return value.model_dump(mode="json")
+
+
+def _encoder_plugins(settings: Settings, name: str) -> list[str]:
+    base, transforms = split_encoder(name)
+    library = plugins.module_name("encoders", settings.catalogue[base].library)
+    return [library, *(plugins.module_name("transforms", transform) for transform, _ in transforms)]
+
+
+def _transform_plugins(settings: Settings, name: str) -> list[str]:
+    return _encoder_plugins(settings, name)[1:]
+
+
+def _of_encoder(settings: Settings, name: str) -> list[Job]:
+    return [Job("data"), Job("features", split_encoder(name)[0])]
+
+
+def _train_needs(settings: Settings, key: str) -> list[Job]:
+    encoder = Cell.parse(key).encoder
+    return [Job("data")] if encoder == NO_ENCODER else _of_encoder(settings, encoder)
+
+
+def _train_settings(settings: Settings, key: str) -> Slice:
+    cell, tier = Cell.parse(key), settings.tier
+    return {
+        "recipe": {k: v for k, v in _dump(tier.recipes[cell.recipe]).items() if k != "sampler"},
+        "scale": _dump(tier.scales[cell.scale]),
+        "method": _dump(settings.methods[cell.method]),
+        "training": _dump(tier.training),
+        "autoencoder": _dump(tier.autoencoder),
+        "grid": list(tier.grid),
+    }
+
+
+def _train_plugins(settings: Settings, key: str) -> list[str]:
+    cell, tier = Cell.parse(key), settings.tier
+    recipe = tier.recipes[cell.recipe]
+    chosen = [
+        plugins.module_name("recipes", recipe.name),
+        plugins.module_name("models", recipe.architecture),
+        plugins.module_name("autoencoders", tier.autoencoder.name),
+    ]
+    return chosen + ([] if cell.encoder == NO_ENCODER else _transform_plugins(settings, cell.encoder))
+
+
+def _sample_plugins(settings: Settings, key: str) -> list[str]:
+    recipe = settings.tier.recipes[Cell.parse(key).recipe]
+    return [*_train_plugins(settings, key), plugins.module_name("samplers", recipe.sampler.name)]
+
+
+def _figure_needs(settings: Settings, key: str) -> list[Job]:
+    figure = settings.tier.figures[key]
+    module = plugins.load("figures", figure.kind, f"figures.{key}")
+    needed: list[Job] = module.needs(settings, figure.experiment)
+    return needed
+
+
+def _results(settings: Settings) -> list[Job]:
+    encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
+    return encoders + [Job(stage, str(cell)) for cell in cells(settings) for stage in ("train", "evaluate")]
+
+
+STAGES: dict[str, Stage] = {
+    "data": Stage(
+        outputs=(
+            "data/data.json",
+            *(f"data/{split}.{what}.npy" for split in ("train", "test") for what in ("images", "labels")),
+            "data/test.masks.npy",
+        ),
+        needs=lambda s, key: [],
+        settings=lambda s, key: {"dataset": _dump(s.tier.dataset), "masks": s.tier.spatial.images},
+        plugins=lambda s, key: [plugins.module_name("data", s.tier.dataset.name)],
+    ),
+    "features": Stage(
+        outputs=(
+            "features/{key}/features.json",
+            *(f"features/{{key}}/{split}.{what}.npy" for split in ("train", "test") for what in ("tokens", "global")),
+        ),
+        needs=lambda s, key: [Job("data")],
+        settings=lambda s, key: {
+            "encoder": _dump(s.catalogue[key]),
+            "grid": list(s.tier.grid),
+            "features": _dump(s.tier.features),
+            "test_images": s.tier.spatial.images,
+            "image_size": s.tier.dataset.image_size,
+        },
+        plugins=_encoder_plugins,
+    ),
+    "spatial": Stage(
+        outputs=("spatial/{key}.json", "spatial/{key}.csv"),
+        needs=_of_encoder,
+        settings=lambda s, key: {"spatial": _dump(s.tier.spatial), "grid": list(s.tier.grid)},
+        plugins=_transform_plugins,
+    ),
+    "probe": Stage(
+        outputs=("probe/{key}.json",),
+        needs=_of_encoder,
+        settings=lambda s, key: {"probe": _dump(s.tier.probe), "grid": list(s.tier.grid)},
+        plugins=_transform_plugins,
+    ),
+    "reference": Stage(
+        outputs=(
+            "reference/{key}/reference.json",
+            "reference/{key}/features.npy",
+            "reference/{key}/mu.npy",
+            "reference/{key}/sigma.npy",
+        ),
+        needs=lambda s, key: [Job("data")],
+        settings=lambda s, key: {
+            "extractor": _dump(s.catalogue[key]),
+            "input_size": s.tier.evaluation.input_size,
+        },
+        plugins=_encoder_plugins,
+    ),
+    "train": Stage(
+        outputs=("runs/{key}/train.json", "runs/{key}/model.safetensors", "runs/{key}/loss.jsonl"),
+        needs=_train_needs,
+        settings=_train_settings,
+        plugins=_train_plugins,
+    ),
+    "sample": Stage(
+        outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
+        needs=lambda s, key: [Job("train", key)],
+        settings=lambda s, key: {
+            "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
+            "samples": s.tier.sampling.samples,
+            "preview": s.tier.sampling.preview,
+        },
+        plugins=_sample_plugins,
+        scratch=("samples/{key}/samples.npy",),
+    ),
+    "evaluate": Stage(
+        outputs=("evaluation/{key}.json",),
+        needs=lambda s, key: [Job("sample", key), *(Job("reference", name) for name in s.tier.evaluation.extractors)],
+        settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation)},
+        reads_scratch=True,
+        plugins=lambda s, key: [m for name in s.tier.evaluation.extractors for m in _encoder_plugins(s, name)],
+    ),
+    "inspect": Stage(
+        outputs=("inspect/{key}.json", "inspect/{key}.csv"),
+        needs=lambda s, key: [Job("train", key), *_train_needs(s, key)],
+        settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
+        plugins=_train_plugins,
+    ),
+    "table": Stage(
+        outputs=("table.json", "table.csv"),
+        needs=lambda s, key: _results(s),
+        settings=lambda s, key: {"cells": {str(cell): serves for cell, serves in cells(s).items()}},
+    ),
+    "figure": Stage(
+        outputs=tuple(f"figures/{{key}}.{suffix}" for suffix in ("json", "csv", "png", "svg")),
+        needs=_figure_needs,
+        settings=lambda s, key: {
+            "figure": _dump(s.tier.figures[key]),
+            "question": s.tier.experiments[s.tier.figures[key].experiment].question,
+        },
+        plugins=lambda s, key: [plugins.module_name("figures", s.tier.figures[key].kind)],
+    ),
+    "report": Stage(
+        outputs=("report.json", "report.html"),
+        needs=lambda s, key: [Job("table"), *(Job("figure", name) for name in s.tier.figures)],
+        settings=lambda s, key: {"title": s.tier.title, "shows": s.tier.shows, "cannot_show": s.tier.cannot_show},
+        sources=("reports/report.py", "reports/style.css"),
+    ),
+}
+
+
+class Plan:
+    """The jobs of one tier, their files below ``root`` and their fingerprints."""
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        self.settings = settings
+        self.root = root
+        self.results = root / settings.params.results / settings.params.tier
+        self._fingerprints: dict[Job, str] = {}
+
+    def needs(self, job: Job) -> list[Job]:
+        return STAGES[job.stage].needs(self.settings, job.key)
+
+    def jobs(self, goal: Iterable[Job] = (Job("report"),)) -> list[Job]:
+        """Every job that the goal needs, needed ones first."""
+        order: dict[Job, None] = {}
+
+        def visit(job: Job) -> None:
+            if job not in order:
+                for needed in self.needs(job):
+                    visit(needed)
+                order[job] = None
+
+        for job in goal:
+            visit(job)
+        return list(order)
+
+    def keys(self, stage: str) -> list[str]:
+        """The keys of a stage's jobs in this tier."""
+        return [job.key for job in self.jobs() if job.stage == stage]
+
+    def outputs(self, job: Job) -> list[Path]:
+        return [self.results / pattern.format(key=job.key) for pattern in STAGES[job.stage].outputs]
+
+    def scratch(self, job: Job) -> list[Path]:
+        """The outputs that are deleted once they have been read; none where the tier keeps its samples."""
+        patterns = () if self.settings.tier.sampling.keep else STAGES[job.stage].scratch
+        return [self.results / pattern.format(key=job.key) for pattern in patterns]
+
+    def inputs(self, job: Job) -> list[Path]:
+        """Every file that the job reads."""
+        spared = STAGES[job.stage].reads_scratch
+        return [
+            path
+            for needed in self.needs(job)
+            for path in self.outputs(needed)
+            if spared or path not in self.scratch(needed)
+        ]
+
+    def record_path(self, job: Job) -> Path:
+        return self.outputs(job)[0]
+
+    def slice(self, job: Job) -> Slice:
+        """The settings that the job's result depends on."""
+        return STAGES[job.stage].settings(self.settings, job.key)
+
+    def fingerprint(self, job: Job) -> str:
+        if job not in self._fingerprints:
+            stage = STAGES[job.stage]
+            modules = [f"irepa.stages.{job.stage}", *stage.plugins(self.settings, job.key)]
+            parts = {
+                "job": str(job),
+                "settings": self.slice(job),
+                "code": source_hash(frozenset(modules)),
+                "sources": {name: sha256(self.root / name) for name in stage.sources},
+                "inputs": {str(needed): self.fingerprint(needed) for needed in self.needs(job)},
+            }
+            text = json.dumps(parts, sort_keys=True).encode()
+            self._fingerprints[job] = hashlib.sha256(text).hexdigest()
+        return self._fingerprints[job]
+
+    def is_current(self, job: Job) -> bool:
+        """Whether the job's record is there and was made from the present settings, code and inputs."""
+        try:
+            return Record(self.record_path(job)).fingerprint == self.fingerprint(job)
+        except CacheError:
+            return False
+
+    def record(self, job: Job) -> Record:
+        """The record of a finished job. Raises CacheError where it is missing or was made from something else."""
+        path = self.record_path(job)
+        if not path.exists():
+            raise CacheError(f"{path} is missing: run `irepa {job}` first, or let snakemake do it")
+        record = Record(path)
+        if record.fingerprint != self.fingerprint(job):
+            raise CacheError(f"{path} was made from other settings or code: run `irepa {job}` again, or snakemake")
+        return record
+
+
+def _module_file(name: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+@functools.cache
+def _imports(name: str) -> tuple[str, frozenset[str]]:
+    """A module's hash and the modules of this package that it imports."""
+    path = _module_file(name)
+    assert path is not None, name
+    source = path.read_bytes()
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    inside = {module for module in found if module.startswith("irepa.") and _module_file(module)}
+    return hashlib.sha256(source).hexdigest(), frozenset(inside - PLUMBING)
+
+
+def sources(modules: Iterable[str]) -> dict[str, Path]:
+    """The modules and every module of this package that they import, directly or not, with their files."""
+    found: dict[str, Path] = {}
+    waiting = sorted(set(modules) - PLUMBING)
+    while waiting:
+        name = waiting.pop()
+        path = _module_file(name)
+        if name not in found and path is not None:
+            found[name] = path
+            waiting += sorted(_imports(name)[1])
+    return found
+
+
+@functools.cache
+def source_hash(modules: frozenset[str]) -> str:
+    """Hash of the source of the modules and of every module of this package that they import, directly or not."""
+    hashes = [(name, _imports(name)[0]) for name in sorted(sources(modules))]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()

@@ -1,0 +1,32 @@
+"""Find the implementation of a named thing: one module per name, in one folder per kind.
+
+``load("encoders", "hog")`` is the module ``irepa.encoders.hog``. A new implementation is a new file in the folder; nothing
+else has to list it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from irepa.errors import ConfigError
+
+
+def module_name(kind: str, name: str) -> str:
+    """``("samplers", "ode-heun")`` -> ``irepa.samplers.ode_heun``."""
+    return f"irepa.{kind}.{name.replace('-', '_')}"
+
+
+def names(kind: str) -> list[str]:
+    """The implementations of a kind, as written in configuration (with hyphens)."""
+    package = importlib.import_module(f"irepa.{kind}")
+    found = (info.name for info in pkgutil.iter_modules(package.__path__))
+    return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+
+
+def load(kind: str, name: str, where: str) -> ModuleType:
+    """Import the implementation. Raises ConfigError, naming ``where`` it was asked for, where there is none."""
+    if name not in names(kind):
+        raise ConfigError.unknown(where, name, names(kind))
+    return importlib.import_module(module_name(kind, name))

@@ -1,0 +1,60 @@
+"""Projectors from hidden tokens to the encoder's width (paper sections 3 and 4): mlp, linear, conv."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+
+class MlpProjector(nn.Sequential):
+    """REPA's projector: three linear layers with SiLU between, hidden width 2048; (batch, T, width) -> (batch, T, dim)."""
+
+    def __init__(self, width: int, dim: int, hidden: int = 2048) -> None:
+        super().__init__(
+            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, dim)
+        )
+
+
+class LinearProjector(nn.Linear):
+    """One linear layer, (batch, T, width) -> (batch, T, dim)."""
+
+
+class ConvProjector(nn.Module):
+    """iREPA's projector: one convolution over the token grid, padded to keep it; (batch, T, width) -> (batch, T, dim).
+
+    Args:
+        kernel: odd; 3 in the paper's text, 1 where the released latent training code is left at its default (D1).
+        grid: (H, W); None takes a square grid.
+
+    Raises ValueError for an even kernel, or, in forward, for tokens that do not lie on the grid.
+    """
+
+    def __init__(self, width: int, dim: int, kernel: int = 3, grid: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {kernel}")
+        self.grid = grid
+        self.conv = nn.Conv2d(width, dim, kernel, padding=kernel // 2)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        count = hidden.shape[1]
+        height, width = self.grid or (math.isqrt(count), math.isqrt(count))
+        if height * width != count:
+            raise ValueError(f"{count} tokens do not lie on a {height}x{width} grid")
+        planes = hidden.transpose(1, 2).unflatten(2, (height, width))
+        projected: Tensor = self.conv(planes).flatten(2).transpose(1, 2)
+        return projected
+
+
+def build_projector(
+    kind: str, width: int, dim: int, *, kernel: int = 3, hidden: int = 2048, grid: tuple[int, int] | None = None
+) -> nn.Module:
+    """``mlp``, ``linear`` or ``conv``. Raises ValueError for another kind."""
+    if kind == "mlp":
+        return MlpProjector(width, dim, hidden)
+    if kind == "linear":
+        return LinearProjector(width, dim)
+    if kind == "conv":
+        return ConvProjector(width, dim, kernel, grid)
+    raise ValueError(f"projector must be mlp, linear or conv, not {kind!r}")

@@ -1,0 +1,28 @@
+"""What is trained: one module per recipe, with interpolant, prediction, loss and how samples are drawn.
+
+Each has ``Options`` and ``build(options)``. A recipe never knows which encoder or method is in use: it is handed ``align``,
+a function of the hidden tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from irepa.random import StepRandom
+
+Align = Callable[[Tensor], Tensor]
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+
+class Recipe(Protocol):
+    def loss(self, network: nn.Module, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
+        """Terms of the loss, to be added up: x (batch, C, H, W) data, labels (batch,) with dropped ones already null."""
+
+    def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """Data and noise (batch, C, H, W) at noise level t: what the network sees, and the times (batch,) it is given."""
+
+    def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
+        """v(x, t) of the probability flow from noise (t = 1) to data (t = 0), t: (batch,)."""

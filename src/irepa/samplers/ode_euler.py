@@ -1,0 +1,28 @@
+"""Probability-flow ODE, Euler steps: first order, one evaluation per step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from torch import Tensor
+
+from irepa.recipes import Velocity
+from irepa.samplers import at, times
+from irepa.settings import Positive, Strict
+
+
+class Options(Strict):
+    steps: Positive
+
+
+def evaluations(options: Options) -> int:
+    return options.steps
+
+
+def sample(velocity: Velocity, x: Tensor, options: Options, noise: Callable[[int], Tensor]) -> Tensor:
+    """x: noise (batch, C, H, W), float64 -> data, same shape."""
+    grid = times(options.steps)
+    for now, after in itertools.pairwise(grid):
+        x = x + (after - now) * velocity(x, at(now, x))
+    return x

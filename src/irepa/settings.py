@@ -1,0 +1,347 @@
+"""Typed settings: ``params.yaml`` names a tier, the tier file holds everything that differs between tiers.
+
+Everything is validated here, once, before any job starts; every refusal names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from irepa import plugins
+from irepa.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Grid = tuple[Positive, Positive]
+ALL = "all"
+
+
+class Strict(BaseModel):
+    """A settings object: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugged(BaseModel):
+    """A named implementation and its own options, written flat: ``{name: photos, train_per_class: 250}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Dataset(Plugged):
+    image_size: Positive = Field(description="Height and width of the images, pixels.")
+
+
+class Autoencoder(Plugged):
+    pass
+
+
+class Recipe(Plugged):
+    """How a model is trained and sampled: the implementation in ``irepa/recipes``, the network, and the sampler."""
+
+    architecture: str = "sit"
+    sampler: Plugged
+
+
+class EncoderEntry(BaseModel):
+    """One row of ``workflow/encoders.yaml``: the library that builds it and that library's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    library: str
+    family: str = Field(description="Members of one family are left out together in the audit.")
+    evaluation_only: bool = Field(False, description="True: may judge samples, may never be an alignment target.")
+    judge: str | None = Field(None, description="Name in the metrics of a judge: EffLite2 gives FD-EffLite2.")
+
+    @model_validator(mode="after")
+    def _judges_are_named(self) -> EncoderEntry:
+        if self.evaluation_only and self.judge is None:
+            raise ValueError("an encoder kept for evaluation needs a judge name")
+        return self
+
+    def metric_names(self) -> tuple[str, str]:
+        """Names of its Frechet and kernel distances: FID and KID are those of torch-fidelity's Inception alone."""
+        if self.library == "torch-fidelity":
+            return "FID", "KID"
+        return f"FD-{self.judge}", f"KID-{self.judge}"
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class SpatialNorm(Strict):
+    """Target normalisation y = (x - gamma * mean) / std over the positions of each image (paper section 4)."""
+
+    gamma: Fraction = 1.0
+    normaliser: Literal["std", "var"] = Field("std", description="std: std + 1e-6 (code); var: sqrt(var + eps) (text).")
+
+
+class Method(Strict):
+    """How the alignment is done: one row of ``workflow/methods.yaml``. ``projector: null`` is no alignment."""
+
+    projector: Literal["mlp", "linear", "conv"] | None = None
+    kernel: Literal[1, 3, 5, 7] = 3
+    spatial_norm: SpatialNorm | None = None
+    weight: Annotated[float, Field(ge=0)] = 0.5
+
+    @property
+    def aligned(self) -> bool:
+        return self.projector is not None
+
+
+class Scale(Strict):
+    """Sizes of one network and of its projector."""
+
+    depth: Positive
+    width: Positive
+    heads: Positive
+    patch: Positive
+    align_depth: Positive
+    projector_hidden: Positive = 2048
+
+
+class Features(Strict):
+    dtype: Literal["float16", "float32"] = "float16"
+    batch: Positive = 64
+    input_size: Positive | None = None  # pixels, for encoders that do not fix their own
+
+
+class Spatial(Strict):
+    """Spatial metrics: how many held-out images, and thresholds in grid steps (null: the documented rule)."""
+
+    images: Positive
+    near: Positive | None = None
+    far: Positive | None = None
+    slope: Positive | None = None
+
+
+class Probe(Strict):
+    c: Annotated[float, Field(gt=0)] = 1.0
+    max_iter: Positive = 300
+
+
+class Training(Strict):
+    """Optimisation (paper section 3 has the values of the paper)."""
+
+    steps: Positive
+    batch: Positive
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    grad_clip: Annotated[float, Field(gt=0)] = 1.0
+    ema: Fraction = 0.9999
+    label_dropout: Fraction = 0.1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: Positive = 100
+
+
+class Sampling(Strict):
+    samples: Positive
+    batch: Positive = 256
+    preview: Positive = Field(32, description="Samples kept for pictures when the rest is deleted.")
+    keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
+
+
+class Evaluation(Strict):
+    extractors: Annotated[list[str], Field(min_length=1)]
+    batch: Positive = 64
+    input_size: Positive | None = None  # pixels, for judges that do not fix their own
+    kid_subsets: Positive = 100
+    kid_subset_size: Positive = 1000
+
+
+class Inspection(Strict):
+    """Which held-out image and anchor the self-similarity maps show, and at which noise level."""
+
+    images: list[int] = [0]
+    anchor: tuple[Fraction, Fraction] = (0.5, 0.5)
+    time: Fraction = 0.25
+
+
+class Experiment(Strict):
+    """A named product of lists: its cells are trained once, however many experiments share them."""
+
+    question: str
+    encoders: list[str] | Literal["all"] = "all"
+    methods: list[str] | Literal["all"] = "all"
+    scales: list[str] | Literal["all"] = "all"
+    recipes: list[str] | Literal["all"] = "all"
+    seeds: Positive | None = Field(None, description="Replicates; null: the tier's number.")
+
+
+class Figure(Strict):
+    kind: str
+    experiment: str
+
+
+class JobResources(Strict):
+    threads: Positive = 1
+    mem_mb: Positive = 2000
+    runtime: Positive = 60  # minutes
+    gpus: Annotated[int, Field(ge=0)] = 0
+
+
+class Tier(Strict):
+    """One tier file. Nothing in the code asks which tier it is."""
+
+    title: str
+    shows: list[str]
+    cannot_show: list[str]
+    dataset: Dataset
+    autoencoder: Autoencoder
+    grid: Grid
+    encoders: Annotated[list[str], Field(min_length=1)]
+    methods: Annotated[list[str], Field(min_length=1)]
+    scales: Annotated[dict[str, Scale], Field(min_length=1)]
+    recipes: Annotated[dict[str, Recipe], Field(min_length=1)]
+    seeds: Positive = 1
+    features: Features = Features()
+    spatial: Spatial
+    probe: Probe = Probe()
+    training: Training
+    sampling: Sampling
+    evaluation: Evaluation
+    inspection: Inspection = Inspection()
+    experiments: Annotated[dict[str, Experiment], Field(min_length=1)]
+    figures: dict[str, Figure]
+    resources: dict[str, JobResources] = {}
+
+    @field_validator("encoders", "methods")
+    @classmethod
+    def _no_duplicates(cls, value: list[str]) -> list[str]:
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands more than once; every name must be there once")
+        return value
+
+    @model_validator(mode="after")
+    def _samples_cover_kid(self) -> Tier:
+        if self.evaluation.kid_subset_size > self.sampling.samples:
+            raise ValueError(
+                f"evaluation.kid_subset_size ({self.evaluation.kid_subset_size}) must not exceed "
+                f"sampling.samples ({self.sampling.samples})"
+            )
+        return self
+
+
+class Params(Strict):
+    """``params.yaml``: what a user changes."""
+
+    tier: str = "demo"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    encoders: list[str] | None = Field(None, description="Replaces the tier's encoder list.")
+    methods: list[str] | None = Field(None, description="Replaces the tier's method list.")
+    overrides: dict[str, Any] = Field({}, description="Any key of the tier file, dotted: training.steps: 500.")
+    results: str = Field("results", description="Folder of the results, relative to the repository.")
+
+
+class Settings(Strict):
+    """The whole configuration of one tier, resolved and cross-checked."""
+
+    params: Params
+    tier: Tier
+    catalogue: dict[str, EncoderEntry]
+    methods: dict[str, Method]
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validated(model: type[_Model], value: Any, where: str) -> _Model:
+    """``model.model_validate`` with refusals in the project's words. ``where`` is the file or the key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: Any, where: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path) or "(whole)"
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(model, path[:-1])
+        close = difflib.get_close_matches(path[-1], allowed, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{where}: unknown key {key}{hint}; allowed are {', '.join(sorted(allowed))}"
+    if error["type"] == "missing":
+        return f"{where}: key {key} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {key} = {json.dumps(error['input'], default=str)[:120]}: {message}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the keys allowed at a place of the model, for an error message."""
+    current: Any = model
+    for part in path:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is not None:
+            current = _model_inside(field.annotation)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _model_inside(annotation: Any) -> Any:
+    """The settings class inside ``X | None``, ``dict[str, X]`` or ``Annotated[X, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_inside(argument)
+        if found is not None:
+            return found
+    return None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML where a key may stand once: PyYAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigError(f"{self.name}: {key} stands twice (line {key_node.start_mark.line + 1})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys, not {type(value).__name__}")
+    return value
+
+
+def plugin_options(kind: str, plugged: Plugged, where: str) -> Any:
+    """The validated ``Options`` of a named implementation. Raises ConfigError."""
+    return validated(plugins.load(kind, plugged.name, where).Options, plugged.options(), where)
+
+
+def encoder_options(entry: EncoderEntry, input_size: int | None, where: str) -> Any:
+    """The validated ``Options`` of an encoder; ``input_size`` is the tier's, for a row that sets none.
+
+    Raises ConfigError.
+    """
+    model = plugins.load("encoders", entry.library, where).Options
+    options = entry.options()
+    if input_size is not None and "input_size" in model.model_fields:
+        options.setdefault("input_size", input_size)
+    return validated(model, options, where)

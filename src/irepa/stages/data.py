@@ -1,0 +1,41 @@
+"""Decode the dataset once into arrays; foreground masks of the held-out images where it has none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irepa import plugins
+from irepa.files import Json, write_array, write_array_in_parts
+from irepa.masks import boundary_contrast_mask
+from irepa.progress import track
+from irepa.runner import Context
+from irepa.settings import plugin_options
+from irepa.tokens import spread
+
+
+def run(context: Context) -> Json:
+    settings = context.tier.dataset
+    options = plugin_options("data", settings, "dataset")
+    source = plugins.load("data", settings.name, "dataset")
+    source.check(options)
+    dataset = source.load(options, settings.image_size)
+    size = settings.image_size
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        count = len(split.labels)
+        parts = track(split.batches(), f"{name} images", total=-(-count // 256))
+        write_array_in_parts(context.output(f"{name}.images.npy"), (count, size, size, 3), np.uint8, parts)
+        write_array(context.output(f"{name}.labels.npy"), split.labels)
+    if dataset.test.masks is not None:
+        masks = dataset.test.masks[spread(len(dataset.test.labels), context.tier.spatial.images)]
+    else:
+        images = np.load(context.output("test.images.npy"), mmap_mode="r")
+        wanted = images[spread(len(images), context.tier.spatial.images)]
+        masks = np.stack([boundary_contrast_mask(image) for image in track(wanted, "masks", len(wanted))])
+    write_array(context.output("test.masks.npy"), masks)
+    return {
+        "train_images": len(dataset.train.labels),
+        "test_images": len(dataset.test.labels),
+        "classes": len(dataset.class_names),
+        "class_names": dataset.class_names,
+        "foreground_share": float(masks.mean()),
+    }

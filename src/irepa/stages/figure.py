@@ -1,0 +1,22 @@
+"""One figure: collect what it plots into a CSV, then draw from that CSV alone."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from irepa import plugins
+from irepa.figures import save
+from irepa.files import Json, whole
+from irepa.runner import Context
+
+
+def run(context: Context) -> Json:
+    figure = context.tier.figures[context.key]
+    module = plugins.load("figures", figure.kind, f"figures.{context.key}")
+    path = context.output(".csv")
+    with whole(path) as temporary:
+        module.collect(context, figure.experiment).to_csv(temporary, index=False, float_format="%.7g")
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    drawn = module.draw(frame)
+    save(drawn, context.output(".png"), context.output(".svg"))
+    return {"rows": len(frame), "caption": module.caption(frame)}

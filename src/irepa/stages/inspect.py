@@ -1,0 +1,59 @@
+"""Self-similarity maps of one cell (E7): cosine of an anchor token to all tokens, for the encoder's tokens, the network's
+hidden tokens and their projection, on the same held-out image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from irepa.cell import build_parts, load_trained
+from irepa.compute import setup
+from irepa.files import Json, whole
+from irepa.grid import NO_ENCODER, Cell, split_encoder
+from irepa.random import image_noise
+from irepa.runner import Context
+from irepa.tokens import TokenCache, spread
+
+
+def anchor_similarity(tokens: Tensor, anchor: int) -> Tensor:
+    """Cosine of token ``anchor`` to every token: tokens (T, dim) -> (T,) in [-1, 1]."""
+    return F.cosine_similarity(tokens[anchor : anchor + 1].float(), tokens.float(), dim=-1)
+
+
+@torch.inference_mode()
+def run(context: Context) -> Json:
+    cell, tier = Cell.parse(context.key), context.tier
+    device = setup(context.resources.threads)
+    data, trained = context.input("data"), context.input("train", context.key)
+    parts = build_parts(context.settings, cell, trained.metrics["classes"])
+    alignment = load_trained(parts, trained, context.settings, cell, device)
+    settings = tier.inspection
+    _height, width = tier.grid
+    row, column = (min(int(share * side), side - 1) for share, side in zip(settings.anchor, tier.grid, strict=True))
+    anchor = row * width + column
+    chosen = np.array(settings.images, np.int64)
+    subset = spread(len(data.array("test.images.npy")), tier.spatial.images)
+    images = torch.from_numpy(data.array("test.images.npy")[subset[chosen]]).permute(0, 3, 1, 2).to(device)
+    labels = torch.from_numpy(data.array("test.labels.npy")[subset[chosen]]).to(device)
+    x = parts.autoencoder.encode(images)
+    noise = np.stack([image_noise(cell.seed, int(image), 0, tuple(x.shape[1:])) for image in chosen])
+    noised, times = parts.recipe.noised(x, torch.from_numpy(noise).to(x), settings.time)
+    hidden = parts.network(noised, times, labels)[1]
+    sources = {"hidden": hidden}
+    if alignment is not None:
+        sources["projected"] = alignment.projector(hidden)
+    if cell.encoder != NO_ENCODER:
+        base, transforms = split_encoder(cell.encoder)
+        sources["encoder"] = TokenCache.open(context.input("features", base), "test", tier.grid, transforms)[chosen]
+    rows = [
+        {"image": int(image), "source": source, "row": t // width, "column": t % width, "similarity": float(value)}
+        for source, tokens in sources.items()
+        for image, one in zip(chosen, tokens, strict=True)
+        for t, value in enumerate(anchor_similarity(one, anchor))
+    ]
+    with whole(context.output(".csv")) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6f")
+    return {"anchor": [row, column], "time": settings.time, "images": subset[chosen].tolist()}

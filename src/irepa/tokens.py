@@ -1,0 +1,96 @@
+"""Patch tokens on a grid: resampling, and the cache that training and the metrics read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from irepa import plugins
+from irepa.errors import DivergedError
+from irepa.files import Record
+
+Grid = tuple[int, int]
+
+
+def spread(total: int, count: int) -> NDArray[np.int64]:
+    """``count`` indices spread evenly over ``0..total-1`` (all of them where ``count`` is larger): (m,) int64."""
+    count = min(total, count)
+    return np.arange(count, dtype=np.int64) * total // count
+
+
+def resample(tokens: Tensor, grid: Grid, to: Grid) -> Tensor:
+    """Tokens (batch, h*w, dim) to another grid (batch, H*W, dim): average pooling down, bilinear up.
+
+    Raises ValueError where the number of tokens does not fit the grid.
+    """
+    if tokens.shape[1] != math.prod(grid):
+        raise ValueError(f"{tokens.shape[1]} tokens do not lie on a {grid[0]}x{grid[1]} grid")
+    if grid == to:
+        return tokens
+    planes = tokens.transpose(1, 2).unflatten(2, grid)
+    if to[0] <= grid[0] and to[1] <= grid[1]:
+        planes = F.adaptive_avg_pool2d(planes, to)
+    else:
+        planes = F.interpolate(planes, to, mode="bilinear", align_corners=False)
+    return planes.flatten(2).transpose(1, 2)
+
+
+def storage_grid(native: Grid, wanted: Grid) -> Grid:
+    """The smaller of the encoder's own grid and the tier's: a coarse map is enlarged on reading, not on disk."""
+    return wanted if native[0] * native[1] > wanted[0] * wanted[1] else native
+
+
+def check_finite(array: Tensor, what: str) -> None:
+    """Raises DivergedError naming ``what`` where a value is NaN or infinite."""
+    if not bool(torch.isfinite(array).all()):
+        bad = int((~torch.isfinite(array)).sum())
+        raise DivergedError(f"{what}: {bad} of {array.numel()} values are NaN or infinite")
+
+
+@dataclass(frozen=True)
+class TokenCache:
+    """Tokens of one encoder and one split, on the tier's grid, with the transforms of a wrapped encoder applied.
+
+    ``cache[indices]`` gives tokens (batch, H*W, dim), float32. Row i is the same whatever else is asked for with it.
+    """
+
+    stored: NDArray[np.generic]
+    globals_: NDArray[np.generic]
+    stored_grid: Grid
+    grid: Grid
+    transforms: tuple[tuple[str, float | None], ...]
+
+    @classmethod
+    def open(cls, record: Record, split: str, grid: Grid, transforms: list[tuple[str, float | None]]) -> TokenCache:
+        """Raises CacheError where a file of the cache is missing, truncated or edited."""
+        height, width = record.metrics["grid"]
+        return cls(
+            record.array(f"{split}.tokens.npy"),
+            record.array(f"{split}.global.npy"),
+            (height, width),
+            grid,
+            tuple(transforms),
+        )
+
+    def __len__(self) -> int:
+        return int(self.stored.shape[0])
+
+    @property
+    def dim(self) -> int:
+        return int(self.stored.shape[2])
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
+        tokens = resample(torch.from_numpy(self.stored[indices]).float(), self.stored_grid, self.grid)
+        if self.transforms:
+            rows = self.globals_[indices]
+            global_token = torch.from_numpy(rows).float() if rows.shape[1] else None
+            for name, argument in self.transforms:
+                module = plugins.load("transforms", name, "encoder")
+                tokens = module.apply(tokens, global_token, argument, self.grid, indices)
+        return tokens

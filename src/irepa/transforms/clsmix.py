@@ -1,0 +1,25 @@
+"""CLS mixing, x <- (1 - alpha) x + alpha cls: adds global information to every token (paper section 5, E2)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from irepa.errors import CacheError, ConfigError
+
+
+def check(alpha: float | None, where: str) -> None:
+    """Raises ConfigError unless alpha is a number in [0, 1]."""
+    if alpha is None or not 0 <= alpha <= 1:
+        raise ConfigError(f"{where}: clsmix needs alpha in [0, 1], as in clsmix0.3, not {alpha}")
+
+
+def apply(
+    tokens: Tensor, global_token: Tensor | None, alpha: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
+) -> Tensor:
+    """Mix tokens (batch, T, D) with the global token (batch, D). Raises CacheError where the encoder has none."""
+    if global_token is None:
+        raise CacheError("clsmix: this encoder has no global token to mix in")
+    assert alpha is not None
+    return (1 - alpha) * tokens + alpha * global_token[:, None]

@@ -1,0 +1,71 @@
+"""Fixtures that several tests share: a copy of the project to run in, and the smallest tier run to its end once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from irepa.config import load_settings
+from irepa.settings import Settings
+
+# The first example pays for imports and warm-up; a deadline per example would measure the machine.
+hypothesis.settings.register_profile("irepa", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.load_profile("irepa")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WORKFLOW = REPOSITORY / "workflow"
+BIN = Path(sys.executable).parent
+PARTS = ("Snakefile", "params.yaml", "dvc.yaml", "environment.yml", "workflow", "src", "reports", ".dvc", ".dvcignore")
+
+
+def copy_project(target: Path) -> Path:
+    """The project without results, as a fresh clone has it."""
+    target.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "config.local")
+    for name in PARTS:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=ignore)
+        elif source.exists():
+            shutil.copy(source, target / name)
+    return target
+
+
+def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of the environment in a folder, on that folder's own copy of the package."""
+    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run([str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    """Run snakemake and return what it said; fails the test, showing it, where snakemake fails."""
+    done = call(folder, "snakemake", "--cores", "2", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def settings() -> Callable[..., Settings]:
+    """Settings of the smoke tier with overrides, as from params.yaml."""
+
+    def load(**params: object) -> Settings:
+        return load_settings({"tier": "smoke"} | params, WORKFLOW)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the smoke tier has run to its end."""
+    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("tier: demo", "tier: smoke"))
+    snakemake(folder)
+    return folder

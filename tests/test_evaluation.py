@@ -1,0 +1,61 @@
+"""Frechet and kernel distances against closed forms; FID is the name of one of them only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irepa.errors import ConfigError
+from irepa.evaluation import frechet_distance, kernel_distance, register, statistics
+from irepa.settings import EncoderEntry
+
+
+def gaussian(mean: np.ndarray, covariance: np.ndarray) -> dict[str, np.ndarray]:
+    return {"mu": mean, "sigma": covariance}
+
+
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_commuting_gaussians_have_the_closed_form(seed: int, dim: int) -> None:
+    """Same eigenvectors: |mu1 - mu2|^2 + sum (sqrt(a) - sqrt(b))^2 over eigenvalues."""
+    rng = np.random.default_rng(seed)
+    q = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    a, b = rng.uniform(0.1, 4, size=(2, dim))
+    m, n = rng.normal(size=(2, dim))
+    found = frechet_distance(gaussian(m, q * a @ q.T), gaussian(n, q * b @ q.T))
+    assert found == pytest.approx(np.sum((m - n) ** 2) + np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rel=1e-8, abs=1e-8)
+
+
+def test_statistics_are_mean_and_unbiased_covariance() -> None:
+    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    found = statistics(features)
+    np.testing.assert_allclose(found["mu"], features.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["sigma"], np.cov(features, rowvar=False), rtol=1e-5)
+    assert frechet_distance(found, found) == pytest.approx(0, abs=1e-5)
+
+
+def test_kernel_distance_is_unbiased_around_0_and_grows_with_a_shift() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 600, 8)).astype(np.float32)
+    same, spread = kernel_distance(one, other, 20, 300)
+    assert abs(same) < 3 * spread
+    shifts = [kernel_distance(one, other + shift, 20, 300)[0] for shift in (0.2, 0.5, 1.0)]
+    assert same < shifts[0] < shifts[1] < shifts[2]
+    # E k(x, y) for the cubic kernel has a closed form for one constant point each: (x.y/d + 1)^3.
+    zeros, ones = np.zeros((300, 8), np.float32), np.ones((300, 8), np.float32)
+    assert kernel_distance(zeros, ones, 2, 300)[0] == pytest.approx(1 + 8 - 2)
+
+
+def test_only_inception_may_be_called_fid() -> None:
+    judge = EncoderEntry(library="timm", family="f", evaluation_only=True, judge="EffLite2")
+    assert judge.metric_names() == ("FD-EffLite2", "KID-EffLite2")
+    inception = EncoderEntry(library="torch-fidelity", family="f", evaluation_only=True, judge="Inception")
+    assert inception.metric_names() == ("FID", "KID")
+    with pytest.raises(ValueError, match="needs a judge name"):
+        EncoderEntry(library="timm", family="f", evaluation_only=True)
+
+
+def test_a_library_without_pooled_features_cannot_judge() -> None:
+    with pytest.raises(ConfigError, match="library rgb gives no pooled feature"):
+        register("rgb-judge", EncoderEntry(library="rgb", family="f"))

@@ -1,0 +1,198 @@
+"""The whole graph on the smoke tier: what runs, what runs again, what two runs agree on, and DVC around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import call, copy_project, snakemake
+
+RESULTS = Path("results") / "smoke"
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Rules and how many jobs of each snakemake ran or would run."""
+    counts: dict[str, int] = {}
+    for rule, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE):
+        counts[rule] = int(count)
+    targets = {"total", "all", "reproduce"}
+    return {rule: count for rule, count in counts.items() if rule not in targets and not rule.startswith("phase_")}
+
+
+def metrics(folder: Path) -> dict[str, dict[str, object]]:
+    """Every record without what may differ between equal runs."""
+    found = {}
+    for path in sorted((folder / RESULTS).rglob("*.json")):
+        record = json.loads(path.read_text())
+        if "provenance" in record:
+            record.pop("provenance")
+            found[str(path.relative_to(folder))] = record
+    return found
+
+
+@pytest.fixture
+def workdir(finished: Path, tmp_path: Path) -> Path:
+    """The finished run, to be changed."""
+    shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    return tmp_path / "project"
+
+
+def test_everything_is_there(finished: Path) -> None:
+    results = finished / RESULTS
+    for figure in ("correlation", "ablation", "cls-mixing", "samples", "self-similarity"):
+        for suffix in ("png", "svg", "csv", "json"):
+            assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 100
+    page = (results / "report.html").read_text()
+    assert page.count("data:image/png;base64") == 5
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page), "the page must work offline"
+    assert "cannot show" in page
+    table = pd.read_csv(results / "table.csv")
+    assert set(table["metric"]) >= {"lds", "cds", "srss", "rmsc", "accuracy", "FD-EffLite2", "KID-EffLite2"}
+    assert "FID" not in set(table["metric"])
+    assert not list(results.rglob("samples.npy")), "samples are deleted once evaluated"
+    assert not list(results.rglob(".*")), "no temporary file is left"
+
+
+def test_every_number_can_be_traced(finished: Path) -> None:
+    results = finished / RESULTS
+    table = pd.read_csv(results / "table.csv")
+    for row in table.sample(20, random_state=0).itertuples():
+        record = json.loads((results / str(row.record)).read_text())
+        assert record["metrics"][row.metric] == pytest.approx(row.value, rel=1e-6)
+        assert {"fingerprint", "inputs", "settings", "files", "provenance"} <= set(record)
+        assert {"git_revision", "versions", "seconds", "peak_memory_mib"} <= set(record["provenance"])
+
+
+def test_figures_hold_what_their_csv_says(finished: Path) -> None:
+    """The correlation figure's points are the table's numbers, and its r that of numpy."""
+    results = finished / RESULTS
+    csv, table = pd.read_csv(results / "figures" / "correlation.csv"), pd.read_csv(results / "table.csv")
+    runs = table[(table["metric"] == "FD-EffLite2") & (table["method"] == "repa")].set_index("encoder")["value"]
+    lds = table[table["metric"] == "lds"].set_index("encoder")["value"]
+    points = csv[csv["metric"] == "lds"].set_index("encoder")
+    np.testing.assert_allclose(points["value"], lds[points.index], rtol=1e-5)
+    np.testing.assert_allclose(points["fd"], runs[points.index], rtol=1e-5)
+    caption = json.loads((results / "figures" / "correlation.json").read_text())["metrics"]["caption"]
+    assert f"LDS r = {np.corrcoef(points['value'], points['fd'])[0, 1]:.2f}" in caption
+
+
+def test_a_second_run_does_nothing_whatever_the_modification_times(workdir: Path) -> None:
+    assert "Nothing to be done" in snakemake(workdir)
+    files = [path for path in (workdir / "results").rglob("*") if path.is_file()]
+    random.Random(0).shuffle(files)
+    for moment, path in enumerate(files):
+        os.utime(path, (1e9 + moment, 1e9 + moment))
+    assert "Nothing to be done" in snakemake(workdir, "--dry-run")
+    shutil.rmtree(workdir / ".snakemake")  # as in another clone that was given the results
+    assert "Nothing to be done" in snakemake(workdir, "--dry-run")
+
+
+def test_an_edited_figure_is_drawn_again_and_nothing_else(workdir: Path) -> None:
+    shutil.rmtree(workdir / ".snakemake")
+    picture = workdir / RESULTS / "figures" / "ablation.png"
+    before = picture.read_bytes()
+    source = workdir / "src" / "irepa" / "figures" / "ablation.py"
+    source.write_text(source.read_text().replace('ylabel="method"', 'ylabel="how it is aligned"'))
+    assert jobs(snakemake(workdir)) == {"figure": 1, "report": 1}
+    assert picture.read_bytes() != before
+    assert "Nothing to be done" in snakemake(workdir)
+
+
+def test_one_more_encoder_runs_its_own_jobs_and_what_reads_the_table(workdir: Path) -> None:
+    output = snakemake(workdir, "--dry-run", "--config", "encoders=[rgb,hog,effnet-lite0-s16,sift]")
+    assert jobs(output) == {
+        "features": 1, "spatial": 1, "probe": 1, "train": 1, "sample": 1, "evaluate": 1, "table": 1, "figure": 3,
+        "report": 1,
+    }  # fmt: skip
+
+
+def test_two_runs_with_one_seed_agree_and_another_seed_differs(finished: Path, workdir: Path) -> None:
+    shutil.rmtree(workdir / "results")
+    snakemake(workdir, "phase_evaluate", "phase_metrics")
+    first, again = metrics(finished), metrics(workdir)
+    assert again
+    assert {name: first[name] for name in again} == again
+    snakemake(workdir, "phase_evaluate", "--config", "seed=1")
+    other = metrics(workdir)
+    name = "evaluation/sit/nano-32/rgb/repa/seed{}.json"
+    key = "FD-EffLite2"
+    values = [other[str(RESULTS / name.format(seed))]["metrics"][key] for seed in (0, 1)]
+    assert values[0] != values[1]
+
+
+def test_a_damaged_feature_cache_stops_what_reads_it(workdir: Path) -> None:
+    path = workdir / RESULTS / "features" / "rgb" / "train.tokens.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    done = call(workdir, "snakemake", "--cores", "2", "--config", "seed=2", "phase_train")
+    assert done.returncode != 0
+    log = (workdir / RESULTS / "logs" / "train" / "sit/nano-32/rgb/repa/seed2.log").read_text()
+    assert "rgb/train.tokens.npy is damaged: its content is not what was written" in log
+    assert not (workdir / RESULTS / "runs" / "sit/nano-32/rgb/repa/seed2/train.json").exists()
+
+
+def test_bad_configuration_stops_snakemake_and_the_command_line_before_any_job(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    for command in (
+        ("snakemake", "--cores", "1", "--config", "tier=smoke", "encoders=[rgb,dinov9]"),
+        ("snakemake", "--cores", "1", "--config", "tier=smokey"),
+    ):
+        done = call(folder, *command)
+        assert done.returncode != 0
+        assert "unknown value" in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+    (folder / "params.yaml").write_text("tier: smoke\nseeds: 3\n")
+    done = call(folder, "python", "-m", "irepa", "data")
+    assert done.returncode != 0
+    assert done.stderr.strip().startswith("error: params: unknown key seeds (did you mean seed?)")
+    assert not (folder / "results").exists()
+
+
+def test_a_missing_dataset_stops_a_real_run_and_not_a_dry_one(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    tier = ("--config", "tier=cifar10")
+    assert jobs(snakemake(folder, "--dry-run", *tier))["data"] == 1
+    done = call(folder, "snakemake", "--cores", "1", *tier)
+    assert done.returncode != 0
+    assert "dataset.train = data/cifar10/train.parquet: there is no such file or folder" in done.stdout + done.stderr
+    assert not (folder / "results").exists()
+
+
+def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir: Path, tmp_path: Path) -> None:
+    """The life of results under DVC: made in one clone, pushed, pulled into another, figures redrawn there."""
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+
+    def do(folder: Path, *command: str) -> str:
+        done = call(folder, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    shutil.copy(Path(__file__).parent.parent / ".gitignore", workdir)
+    do(workdir, *git, "init", "--quiet")
+    assert "Running stage 'train'" in do(workdir, "dvc", "repro")
+    assert "Data and pipelines are up to date" in do(workdir, "dvc", "repro")
+    do(workdir, *git, "add", ".")
+    do(workdir, *git, "commit", "--quiet", "-m", "results")
+    do(workdir, "dvc", "push")
+    clone = tmp_path / "clone"
+    do(tmp_path, *git, "clone", "--quiet", str(workdir), str(clone))
+    assert not (clone / "results").exists()
+    do(clone, "dvc", "pull")
+    do(clone, "dvc", "repro")
+    assert (clone / RESULTS / "figures" / "correlation.png").exists()
+    assert not (clone / RESULTS / "logs").exists(), "no job has run"
+    source = clone / "src" / "irepa" / "figures" / "ablation.py"
+    source.write_text(source.read_text() + "\n# edited\n")
+    said = do(clone, "dvc", "repro")
+    ran = {path.parts[0].removesuffix(".log") for path in
+           (p.relative_to(clone / RESULTS / "logs") for p in (clone / RESULTS / "logs").rglob("*.log"))}  # fmt: skip
+    assert ran == {"figure", "report"}, said

@@ -1,0 +1,128 @@
+"""Fingerprints: a job is stale exactly if its settings, its code or its inputs changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from irepa import plan as planning
+from irepa.errors import CacheError
+from irepa.plan import STAGES, Job, Plan, source_hash
+from irepa.settings import Settings
+from tests.conftest import REPOSITORY, copy_project
+
+Load = Callable[..., Settings]
+
+
+def stages_that_differ(one: Plan, other: Plan) -> set[str]:
+    shared = set(one.jobs()) & set(other.jobs())
+    return {job.stage for job in shared if one.fingerprint(job) != other.fingerprint(job)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages"),
+    [
+        ({"training.steps": 7}, {"train", "inspect", "sample", "evaluate", "table", "figure", "report"}),
+        ({"sampling.samples": 40}, {"sample", "evaluate", "table", "figure", "report"}),
+        ({"evaluation.kid_subsets": 5}, {"evaluate", "table", "figure", "report"}),
+        ({"probe.c": 0.5}, {"probe", "table", "figure", "report"}),
+        ({"title": "Another"}, {"report"}),
+        ({"resources": {"train": {"mem_mb": 9}}}, set()),
+        ({"sampling.batch": 3}, set()),
+    ],
+)
+def test_a_change_of_settings_reaches_what_depends_on_it(
+    settings: Load, overrides: dict[str, object], stages: set[str]
+) -> None:
+    assert stages_that_differ(Plan(settings(), REPOSITORY), Plan(settings(overrides=overrides), REPOSITORY)) == stages
+
+
+def test_another_encoder_changes_nothing_but_adds_its_jobs(settings: Load) -> None:
+    one = Plan(settings(encoders=["rgb", "hog"]), REPOSITORY)
+    two = Plan(settings(encoders=["rgb", "hog", "effnet-lite0-s8"]), REPOSITORY)
+    assert stages_that_differ(one, two) == {"table", "figure", "report"}
+    added = {str(job) for job in set(two.jobs()) - set(one.jobs())}
+    cell = "sit/nano-32/effnet-lite0-s8/repa/seed0"
+    encoder = {f"{stage} effnet-lite0-s8" for stage in ("features", "spatial", "probe")}
+    assert added == encoder | {f"{stage} {cell}" for stage in ("train", "sample", "evaluate")}
+
+
+EDITED = r"""
+import sys
+from pathlib import Path
+from irepa.config import load_settings
+from irepa.plan import Plan
+root = Path(sys.argv[1])
+plan = Plan(load_settings({"tier": "smoke"}, root / "workflow"), root)
+for job in plan.jobs():
+    print(plan.fingerprint(job), job)
+"""
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", EDITED, str(folder)], env={"PYTHONPATH": str(folder / "src")}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return {job: value for value, job in (line.split(" ", 1) for line in done.stdout.splitlines())}
+
+
+def test_an_edit_of_the_code_reaches_the_jobs_that_run_it(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    before = fingerprints(folder)
+    source = folder / "src" / "irepa"
+    for file, expected in (
+        ("figures/ablation.py", {"figure ablation", "report"}),
+        ("encoders/hog.py", None),
+        ("cli.py", set()),
+        ("spatial.py", None),
+    ):
+        path = source / file
+        path.write_text(path.read_text() + "\n# edited\n")
+        after = fingerprints(folder)
+        changed = {job for job in before if before[job] != after[job]}
+        if file == "encoders/hog.py":
+            assert "features hog" in changed
+            assert not {"features rgb", "data", "train sit/nano-32/rgb/repa/seed0"} & changed
+        elif file == "spatial.py":
+            assert "spatial rgb" in changed
+            assert not {job for job in changed if job.split()[0] in ("train", "features", "sample", "evaluate")}
+        else:
+            assert changed == expected
+        before = after
+
+
+def test_every_stage_is_run_by_a_module_of_its_name() -> None:
+    folder = REPOSITORY / "src" / "irepa" / "stages"
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(STAGES)
+
+
+def test_the_hash_of_a_module_covers_what_it_imports() -> None:
+    _, imported = planning._imports("irepa.stages.spatial")
+    assert {"irepa.spatial", "irepa.masks", "irepa.tokens"} <= imported
+    assert not imported & planning.PLUMBING
+    assert source_hash(frozenset({"irepa.spatial"})) != source_hash(frozenset({"irepa.masks"}))
+
+
+def test_jobs_come_after_what_they_need(settings: Load) -> None:
+    plan = Plan(settings(), REPOSITORY)
+    order = plan.jobs()
+    assert order[-1] == Job("report")
+    for place, job in enumerate(order):
+        assert all(order.index(needed) < place for needed in plan.needs(job))
+
+
+def test_a_missing_or_stale_input_is_named_with_the_command(settings: Load, tmp_path: Path) -> None:
+    plan = Plan(settings(results=str(tmp_path)), REPOSITORY)
+    with pytest.raises(CacheError, match="run `irepa features rgb` first"):
+        plan.record(Job("features", "rgb"))
+    path = plan.record_path(Job("data"))
+    path.parent.mkdir(parents=True)
+    path.write_text('{"fingerprint": "old", "metrics": {}, "files": {}}')
+    assert not plan.is_current(Job("data"))
+    with pytest.raises(CacheError, match=r"data\.json was made from other settings or code: run `irepa data` again"):
+        plan.record(Job("data"))

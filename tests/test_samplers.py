@@ -1,0 +1,107 @@
+"""Samplers where the exact velocity is known: they reach the data distribution, with the order that theory gives."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from irepa.samplers import euler_maruyama, ode_euler, ode_heun
+
+MEAN, SD = 1.5, 0.5
+
+
+def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
+    """E[eps - x0 | x_t] for x0 ~ N(MEAN, SD^2): the exact velocity."""
+    t = t.view(-1, 1, 1, 1)
+    variance = (1 - t) ** 2 * SD**2 + t**2
+    residual = x - (1 - t) * MEAN
+    return t / variance * residual - (MEAN + (1 - t) * SD**2 / variance * residual)
+
+
+def exact_flow(noise: Tensor) -> Tensor:
+    """Where the probability-flow ODE takes a noise value: the monotone map between the two Gaussians."""
+    return MEAN + SD * noise
+
+
+def start(count: int) -> Tensor:
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.standard_normal((count, 1, 1, 1)))
+
+
+def no_noise(step: int) -> Tensor:
+    raise AssertionError("an ODE asks for no noise")
+
+
+@pytest.mark.parametrize(("module", "order"), [(ode_euler, 1), (ode_heun, 2)])
+def test_ode_samplers_converge_with_their_order(module: object, order: int) -> None:
+    noise = start(200)
+
+    def error(steps: int) -> float:
+        found = module.sample(gaussian_velocity, noise, module.Options(steps=steps), no_noise)
+        return float((found - exact_flow(noise)).abs().max())
+
+    errors = [error(steps) for steps in (20, 40, 80, 160)]
+    measured = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert measured[-1] == pytest.approx(order, abs=0.15), errors
+
+
+def seeded_noise(count: int) -> Callable[[int], Tensor]:
+    return lambda step: torch.from_numpy(np.random.default_rng([7, step]).standard_normal((count, 1, 1, 1)))
+
+
+def test_the_sde_reaches_the_data_distribution_and_more_steps_bring_it_closer() -> None:
+    count = 40_000
+
+    def moments(steps: int, last: float) -> tuple[float, float]:
+        options = euler_maruyama.Options(steps=steps, last=last)
+        found = euler_maruyama.sample(gaussian_velocity, start(count), options, seeded_noise(count))
+        return float(found.mean()), float(found.std())
+
+    mean, sd = moments(250, 0.04)  # the paper's setting
+    assert mean == pytest.approx(MEAN, abs=4 * SD / math.sqrt(count) + 2e-3)
+    # One Euler step of the drift from t = 0.04 takes away variance of that order.
+    assert sd == pytest.approx(SD, rel=0.02)
+    errors = [abs(moments(steps, 1 / steps)[1] - SD) for steps in (6, 25, 400)]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2], errors
+
+
+def test_the_score_is_that_of_the_gaussian() -> None:
+    x, t = start(50), 0.3
+    variance = (1 - t) ** 2 * SD**2 + t**2
+    exact = -(x - (1 - t) * MEAN) / variance
+    velocity = gaussian_velocity(x, torch.full((50,), t, dtype=torch.float64))
+    torch.testing.assert_close(euler_maruyama.score(velocity, x, t), exact)
+
+
+def test_two_modes_are_both_reached_in_their_share() -> None:
+    """Data at -1 (30%) and 2 (70%), each with sd 0.1: a velocity that is far from linear in x."""
+    weights, centres, sd = (0.3, 0.7), (-1.0, 2.0), 0.1
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        t = t.view(-1, 1, 1, 1)
+        variance = (1 - t) ** 2 * sd**2 + t**2
+        logits = torch.stack(
+            [math.log(w) - (x - (1 - t) * c) ** 2 / (2 * variance) for w, c in zip(weights, centres, strict=True)]
+        )
+        share = torch.softmax(logits, dim=0)
+        per_mode = torch.stack(
+            [t / variance * (x - (1 - t) * c) - (c + (1 - t) * sd**2 / variance * (x - (1 - t) * c)) for c in centres]
+        )
+        return (share * per_mode).sum(dim=0)
+
+    count = 4000
+    for found in (
+        ode_heun.sample(velocity, start(count), ode_heun.Options(steps=100), no_noise),
+        euler_maruyama.sample(velocity, start(count), euler_maruyama.Options(), seeded_noise(count)),
+    ):
+        upper = found > 0.5
+        assert float(upper.double().mean()) == pytest.approx(0.7, abs=0.03)
+        assert float(found[upper].mean()) == pytest.approx(2, abs=0.02)
+        assert float(found[~upper].mean()) == pytest.approx(-1, abs=0.03)
+        assert float(found[upper].std()) == pytest.approx(sd, abs=0.03)

@@ -1,0 +1,114 @@
+"""Training: it learns, it is deterministic, it is paired over methods, and it stops when it diverges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from irepa.autoencoders.identity import Identity
+from irepa.errors import DivergedError
+from irepa.models.sit import SiT
+from irepa.recipes.sit import SiTRecipe
+from irepa.settings import Method, Scale, SpatialNorm, Training
+from irepa.training import TrainingData, build_alignment, drop_labels, train
+
+SCALE = Scale(depth=2, width=32, heads=2, patch=4, align_depth=1, projector_hidden=16)
+CPU = torch.device("cpu")
+
+
+def network(seed: int = 0) -> SiT:
+    torch.manual_seed(seed)
+    return SiT((8, 8), 3, 2, depth=2, width=32, heads=2, patch=4, align_depth=1)
+
+
+def data(tokens: bool = False) -> TrainingData:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, size=(16, 8, 8, 3)).astype(np.uint8)
+    target = torch.from_numpy(rng.normal(size=(16, 4, 5)).astype(np.float32))
+    lookup = (lambda indices: target[torch.from_numpy(indices)]) if tokens else None
+    return TrainingData(images, rng.integers(0, 2, 16), 2, lookup)
+
+
+def run(
+    folder: Path, settings: Training, method: Method | None = None, seed: int = 0
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    alignment = build_alignment(method, SCALE, 5, (2, 2), seed) if method else None
+    weights, _ = train(
+        network(seed),
+        alignment,
+        SiTRecipe(),
+        Identity(8),
+        data(method is not None),
+        settings,
+        seed,
+        CPU,
+        folder / "l.jsonl",
+    )
+    return weights, [json.loads(line) for line in (folder / "l.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_falls_and_the_alignment_is_learnt(tmp_path: Path) -> None:
+    settings = Training(steps=300, batch=16, lr=3e-3, ema=0.9, label_dropout=0, log_every=1)
+    _, curve = run(tmp_path, settings, Method(projector="mlp", weight=0.5))
+    first, last = (np.mean([row["denoise"] for row in part]) for part in (curve[:20], curve[-20:]))
+    assert last < 0.75 * first
+    # 16 images with fixed random targets can be told apart: the weighted cosine comes close to its bound of 0.5.
+    assert np.mean([row["align"] for row in curve[-20:]]) < -0.3
+    assert curve[0]["loss"] == pytest.approx(curve[0]["denoise"] + curve[0]["align"])
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
+    settings = Training(steps=4, batch=8, lr=1e-3)
+    method = Method(projector="conv", spatial_norm=SpatialNorm())
+    first, again, other = (run(tmp_path, settings, method, seed)[0] for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["blocks.0.attn.qkv.weight"], other["blocks.0.attn.qkv.weight"])
+    assert "projectors.0.conv.weight" in first
+
+
+def test_methods_see_the_same_images_times_and_noise(tmp_path: Path) -> None:
+    """With weight 0 the alignment changes nothing: the diffusion loss is that of training without it."""
+    settings = Training(steps=5, batch=8, lr=1e-3, log_every=1, grad_clip=1e9)
+    _, without = run(tmp_path, settings)
+    _, ignored = run(tmp_path, settings, Method(projector="mlp", weight=0.0))
+    assert [row["denoise"] for row in without] == [row["denoise"] for row in ignored]
+
+
+def test_the_average_starts_as_a_copy_and_follows_the_decay(tmp_path: Path) -> None:
+    start = {name: tensor.clone() for name, tensor in network().state_dict().items()}
+    frozen, _ = run(tmp_path, Training(steps=3, batch=8, lr=1e-2, ema=1.0))
+    current, _ = run(tmp_path, Training(steps=1, batch=8, lr=1e-2, ema=0.0))
+    average, _ = run(tmp_path, Training(steps=1, batch=8, lr=1e-2, ema=0.75))
+    name = "final_layer.linear.bias"
+    assert torch.equal(frozen[name], start[name])
+    assert not torch.equal(current[name], start[name])
+    torch.testing.assert_close(average[name], 0.75 * start[name] + 0.25 * current[name])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_rate(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"loss = .* at step \d+ of 50 with lr = 1e\+30: training diverged"):
+        run(tmp_path, Training(steps=50, batch=8, lr=1e30, grad_clip=1e30))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_dropped_at_their_rate() -> None:
+    labels = torch.zeros(10_000, dtype=torch.int64)
+    draws = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+    dropped = drop_labels(labels, draws, 0.1, null=7)
+    assert set(dropped.tolist()) == {0, 7}
+    assert float((dropped == 7).double().mean()) == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(drop_labels(labels, draws, 0.0, 7), labels)
+
+
+def test_pixels_survive_the_identity_autoencoder() -> None:
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    identity = Identity(16)
+    x = identity.encode(images)
+    assert float(x.min()) == -1
+    assert float(x.max()) == 1
+    assert torch.equal(identity.decode(x), images)

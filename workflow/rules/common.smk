@@ -1,0 +1,94 @@
+# What every rule uses: the validated settings, and the questions that rules ask of the plan.
+import json
+import os
+import time
+from hashlib import sha256
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(REPOSITORY / "src"))
+
+from irepa.config import check_machine, load_settings
+from irepa.errors import IrepaError
+from irepa.files import write_text
+from irepa.phases import PHASES
+from irepa.plan import STAGES, Job, Plan
+from irepa.settings import JobResources
+
+ROOT = Path(os.path.relpath(REPOSITORY))
+ENVIRONMENT = str(REPOSITORY / "environment.yml")
+
+try:
+    PLAN = Plan(load_settings(dict(config), ROOT / "workflow"), ROOT)
+except IrepaError as error:
+    raise WorkflowError(str(error)) from None
+
+# Jobs run this interpreter and this checkout, whether or not the environment is activated; a conda environment that a rule
+# asks for still comes first.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+# The parameters with what --config changed, for the jobs. The name holds the content, so that no run changes another's.
+_resolved = PLAN.settings.params.model_dump_json(indent=2)
+STATE = Path(".snakemake") / "irepa"
+config["root"] = str(ROOT)
+config["params_file"] = str(STATE / f"params-{sha256(_resolved.encode()).hexdigest()[:16]}.json")
+write_text(Path(config["params_file"]), _resolved)
+
+
+onstart:
+    try:
+        check_machine(PLAN.settings)
+    except IrepaError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def key_of(wildcards):
+    return getattr(wildcards, "key", "")
+
+
+def outputs(stage):
+    """Output patterns of a stage; {key} is the wildcard."""
+    job = Job(stage, "{key}")
+    scratch = PLAN.scratch(job)
+    return [temp(str(path)) if path in scratch else str(path) for path in PLAN.outputs(job)]
+
+
+def needs(stage):
+    """Input function: the files that a job reads. Their modification times do not count, their fingerprints do."""
+    return lambda wildcards: [ancient(str(path)) for path in PLAN.inputs(Job(stage, key_of(wildcards)))]
+
+
+def fresh(stage):
+    """Input function: a stamp that is newer than the job's outputs exactly if they have to be made again.
+
+    Snakemake decides by modification times, results are judged by fingerprints: this translates. A result whose record holds
+    the expected fingerprint is up to date, be it made here, copied or pulled.
+    """
+
+    def stamp(wildcards):
+        job = Job(stage, key_of(wildcards))
+        path = STATE / "stamps" / PLAN.settings.params.tier / job.stage / (job.key or "all")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        moment = 1 if PLAN.is_current(job) else time.time()
+        os.utime(path, (moment, moment))
+        return str(path)
+
+    return stamp
+
+
+def log_of(stage):
+    name = f"{stage}/{{key}}" if "{key}" in STAGES[stage].outputs[0] else stage
+    return str(PLAN.results / "logs" / f"{name}.log")
+
+
+def resource(stage, name):
+    return getattr(PLAN.settings.tier.resources.get(stage, JobResources()), name)
+
+
+def records(*stages):
+    """The records of all jobs of some stages: the target of a phase."""
+    return [str(PLAN.record_path(job)) for job in PLAN.jobs() if job.stage in stages]

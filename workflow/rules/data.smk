@@ -1,0 +1,17 @@
+rule data:
+    message: "Decode the dataset into arrays"
+    input:
+        needs("data"),
+        stamp=fresh("data"),
+    output:
+        outputs("data"),
+    log:
+        log_of("data"),
+    conda:
+        ENVIRONMENT
+    threads: resource("data", "threads")
+    resources:
+        mem_mb=resource("data", "mem_mb"),
+        runtime=resource("data", "runtime"),
+    shell:
+        "python -m irepa data --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"

@@ -1,0 +1,55 @@
+rule reference:
+    message: "Reference statistics of one judge: {wildcards.key}"
+    input:
+        needs("reference"),
+        stamp=fresh("reference"),
+    output:
+        outputs("reference"),
+    log:
+        log_of("reference"),
+    conda:
+        ENVIRONMENT
+    threads: resource("reference", "threads")
+    resources:
+        mem_mb=resource("reference", "mem_mb"),
+        runtime=resource("reference", "runtime"),
+    shell:
+        "python -m irepa reference {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule sample:
+    message: "Samples of one cell: {wildcards.key}"
+    input:
+        needs("sample"),
+        stamp=fresh("sample"),
+    output:
+        outputs("sample"),
+    log:
+        log_of("sample"),
+    conda:
+        ENVIRONMENT
+    threads: resource("sample", "threads")
+    resources:
+        mem_mb=resource("sample", "mem_mb"),
+        runtime=resource("sample", "runtime"),
+    shell:
+        "python -m irepa sample {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule evaluate:
+    message: "Distances of one cell: {wildcards.key}"
+    input:
+        needs("evaluate"),
+        stamp=fresh("evaluate"),
+    output:
+        outputs("evaluate"),
+    log:
+        log_of("evaluate"),
+    conda:
+        ENVIRONMENT
+    threads: resource("evaluate", "threads")
+    resources:
+        mem_mb=resource("evaluate", "mem_mb"),
+        runtime=resource("evaluate", "runtime"),
+    shell:
+        "python -m irepa evaluate {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"

@@ -1,0 +1,55 @@
+rule features:
+    message: "Tokens of one encoder: {wildcards.key}"
+    input:
+        needs("features"),
+        stamp=fresh("features"),
+    output:
+        outputs("features"),
+    log:
+        log_of("features"),
+    conda:
+        ENVIRONMENT
+    threads: resource("features", "threads")
+    resources:
+        mem_mb=resource("features", "mem_mb"),
+        runtime=resource("features", "runtime"),
+    shell:
+        "python -m irepa features {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule spatial:
+    message: "Spatial metrics of one encoder: {wildcards.key}"
+    input:
+        needs("spatial"),
+        stamp=fresh("spatial"),
+    output:
+        outputs("spatial"),
+    log:
+        log_of("spatial"),
+    conda:
+        ENVIRONMENT
+    threads: resource("spatial", "threads")
+    resources:
+        mem_mb=resource("spatial", "mem_mb"),
+        runtime=resource("spatial", "runtime"),
+    shell:
+        "python -m irepa spatial {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule probe:
+    message: "Linear probe of one encoder: {wildcards.key}"
+    input:
+        needs("probe"),
+        stamp=fresh("probe"),
+    output:
+        outputs("probe"),
+    log:
+        log_of("probe"),
+    conda:
+        ENVIRONMENT
+    threads: resource("probe", "threads")
+    resources:
+        mem_mb=resource("probe", "mem_mb"),
+        runtime=resource("probe", "runtime"),
+    shell:
+        "python -m irepa probe {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"

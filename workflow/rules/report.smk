@@ -1,0 +1,55 @@
+rule table:
+    message: "Every number of the tier in one table"
+    input:
+        needs("table"),
+        stamp=fresh("table"),
+    output:
+        outputs("table"),
+    log:
+        log_of("table"),
+    conda:
+        ENVIRONMENT
+    threads: resource("table", "threads")
+    resources:
+        mem_mb=resource("table", "mem_mb"),
+        runtime=resource("table", "runtime"),
+    shell:
+        "python -m irepa table --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule figure:
+    message: "One figure, with the CSV of what it plots: {wildcards.key}"
+    input:
+        needs("figure"),
+        stamp=fresh("figure"),
+    output:
+        outputs("figure"),
+    log:
+        log_of("figure"),
+    conda:
+        ENVIRONMENT
+    threads: resource("figure", "threads")
+    resources:
+        mem_mb=resource("figure", "mem_mb"),
+        runtime=resource("figure", "runtime"),
+    shell:
+        "python -m irepa figure {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule report:
+    message: "The page"
+    input:
+        needs("report"),
+        stamp=fresh("report"),
+    output:
+        outputs("report"),
+    log:
+        log_of("report"),
+    conda:
+        ENVIRONMENT
+    threads: resource("report", "threads")
+    resources:
+        mem_mb=resource("report", "mem_mb"),
+        runtime=resource("report", "runtime"),
+    shell:
+        "python -m irepa report --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"

@@ -1,0 +1,36 @@
+rule train:
+    message: "Train one cell: {wildcards.key}"
+    input:
+        needs("train"),
+        stamp=fresh("train"),
+    output:
+        outputs("train"),
+    log:
+        log_of("train"),
+    conda:
+        ENVIRONMENT
+    threads: resource("train", "threads")
+    resources:
+        mem_mb=resource("train", "mem_mb"),
+        runtime=resource("train", "runtime"),
+    shell:
+        "python -m irepa train {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+
+
+rule inspect:
+    message: "Self-similarity maps of one cell: {wildcards.key}"
+    input:
+        needs("inspect"),
+        stamp=fresh("inspect"),
+    output:
+        outputs("inspect"),
+    log:
+        log_of("inspect"),
+    conda:
+        ENVIRONMENT
+    threads: resource("inspect", "threads")
+    resources:
+        mem_mb=resource("inspect", "mem_mb"),
+        runtime=resource("inspect", "runtime"),
+    shell:
+        "python -m irepa inspect {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
