@@ -29,3 +29,6 @@ lint: install
 
 clean:
 	rm -rf .venv .snakemake results
+
+docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) src/irepa/plan.py
+	$(BIN)/snakemake --rulegraph | dot -Tsvg > $@

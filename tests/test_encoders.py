@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from skimage import data as photographs
+from skimage.color import rgb2gray
 from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
@@ -59,7 +60,7 @@ def test_rgb_tokens_are_the_pixels_of_their_patch(images: Tensor) -> None:
 
 def test_hog_tokens_are_scikit_images_cells(images: Tensor) -> None:
     patch = build("hog")(images, (8, 8)).patch
-    cells = skimage_hog(images[0].permute(1, 2, 0).numpy(), 9, (2, 2), (1, 1), channel_axis=-1, feature_vector=False)[
+    cells = skimage_hog(rgb2gray(images[0].permute(1, 2, 0).numpy()), 9, (2, 2), (1, 1), feature_vector=False)[
         :, :, 0, 0
     ]
     expected = np.concatenate([cells[2, 4], cells[2, 5], cells[3, 4], cells[3, 5]])  # token in row 1, column 2

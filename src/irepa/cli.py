@@ -66,7 +66,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
 
         start_log(log)
         try:
-            if fans_out and key not in plan.keys(stage):
+            if fans_out and not plan.knows(Job(stage, key)):
                 raise ConfigError.unknown(f"{stage} key", key, plan.keys(stage))
             print(execute(plan, Job(stage, key)).path)
         except IrepaError as error:

@@ -1,10 +1,9 @@
-# What every rule uses: the validated settings, and the questions that rules ask of the plan.
-import json
+# Shared by the rules. The validated settings, and the questions that rules ask of the plan.
 import os
 import time
-from hashlib import sha256
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(REPOSITORY / "src"))
 
@@ -23,22 +22,21 @@ try:
 except IrepaError as error:
     raise WorkflowError(str(error)) from None
 
-# Jobs run this interpreter and this checkout, whether or not the environment is activated; a conda environment that a rule
-# asks for still comes first.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+# Jobs run this checkout of the package, and this interpreter whether or not its environment is activated, unless they run
+# in the conda environment that the rules name.
+_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+_path = "" if _conda else f"{Path(sys.executable).parent}:"
+shell.prefix(f'export PYTHONPATH="{REPOSITORY / "src"}" PATH="{_path}$PATH"; ')
 
-# The parameters with what --config changed, for the jobs. The name holds the content, so that no run changes another's.
-_resolved = PLAN.settings.params.model_dump_json(indent=2)
+# The parameters with what --config changed, for the jobs: written once this run holds Snakemake's lock. Its name is the same
+# for all values, because what a job depends on is in its fingerprint and not in its command line.
 STATE = Path(".snakemake") / "irepa"
-config["root"] = str(ROOT)
-config["params_file"] = str(STATE / f"params-{sha256(_resolved.encode()).hexdigest()[:16]}.json")
-write_text(Path(config["params_file"]), _resolved)
+PARAMS_FILE = STATE / f"params-{PLAN.settings.params.tier}.json"
+ARGUMENTS = f"--params {PARAMS_FILE} --root {ROOT}"
 
 
 onstart:
+    write_text(PARAMS_FILE, PLAN.settings.params.model_dump_json(indent=2))
     try:
         check_machine(PLAN.settings)
     except IrepaError as error:

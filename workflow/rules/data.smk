@@ -9,9 +9,11 @@ rule data:
         log_of("data"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("data", "threads")
     resources:
         mem_mb=resource("data", "mem_mb"),
         runtime=resource("data", "runtime"),
     shell:
-        "python -m irepa data --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa data {params.arguments} --log {log:q}"

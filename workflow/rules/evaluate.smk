@@ -9,12 +9,14 @@ rule reference:
         log_of("reference"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("reference", "threads")
     resources:
         mem_mb=resource("reference", "mem_mb"),
         runtime=resource("reference", "runtime"),
     shell:
-        "python -m irepa reference {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa reference {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
 rule sample:
@@ -28,12 +30,14 @@ rule sample:
         log_of("sample"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("sample", "threads")
     resources:
         mem_mb=resource("sample", "mem_mb"),
         runtime=resource("sample", "runtime"),
     shell:
-        "python -m irepa sample {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa sample {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
 rule evaluate:
@@ -47,9 +51,11 @@ rule evaluate:
         log_of("evaluate"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("evaluate", "threads")
     resources:
         mem_mb=resource("evaluate", "mem_mb"),
         runtime=resource("evaluate", "runtime"),
     shell:
-        "python -m irepa evaluate {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa evaluate {wildcards.key:q} {params.arguments} --log {log:q}"

@@ -9,12 +9,14 @@ rule features:
         log_of("features"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("features", "threads")
     resources:
         mem_mb=resource("features", "mem_mb"),
         runtime=resource("features", "runtime"),
     shell:
-        "python -m irepa features {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa features {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
 rule spatial:
@@ -28,12 +30,14 @@ rule spatial:
         log_of("spatial"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("spatial", "threads")
     resources:
         mem_mb=resource("spatial", "mem_mb"),
         runtime=resource("spatial", "runtime"),
     shell:
-        "python -m irepa spatial {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa spatial {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
 rule probe:
@@ -47,9 +51,11 @@ rule probe:
         log_of("probe"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("probe", "threads")
     resources:
         mem_mb=resource("probe", "mem_mb"),
         runtime=resource("probe", "runtime"),
     shell:
-        "python -m irepa probe {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa probe {wildcards.key:q} {params.arguments} --log {log:q}"

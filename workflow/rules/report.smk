@@ -9,12 +9,14 @@ rule table:
         log_of("table"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("table", "threads")
     resources:
         mem_mb=resource("table", "mem_mb"),
         runtime=resource("table", "runtime"),
     shell:
-        "python -m irepa table --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa table {params.arguments} --log {log:q}"
 
 
 rule figure:
@@ -28,12 +30,14 @@ rule figure:
         log_of("figure"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("figure", "threads")
     resources:
         mem_mb=resource("figure", "mem_mb"),
         runtime=resource("figure", "runtime"),
     shell:
-        "python -m irepa figure {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa figure {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
 rule report:
@@ -47,9 +51,11 @@ rule report:
         log_of("report"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("report", "threads")
     resources:
         mem_mb=resource("report", "mem_mb"),
         runtime=resource("report", "runtime"),
     shell:
-        "python -m irepa report --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa report {params.arguments} --log {log:q}"

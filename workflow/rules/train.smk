@@ -9,12 +9,14 @@ rule train:
         log_of("train"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("train", "threads")
     resources:
         mem_mb=resource("train", "mem_mb"),
         runtime=resource("train", "runtime"),
     shell:
-        "python -m irepa train {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa train {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
 rule inspect:
@@ -28,9 +30,11 @@ rule inspect:
         log_of("inspect"),
     conda:
         ENVIRONMENT
+    params:
+        arguments=ARGUMENTS,
     threads: resource("inspect", "threads")
     resources:
         mem_mb=resource("inspect", "mem_mb"),
         runtime=resource("inspect", "runtime"),
     shell:
-        "python -m irepa inspect {wildcards.key:q} --params {config[params_file]:q} --root {config[root]:q} --log {log:q}"
+        "python -m irepa inspect {wildcards.key:q} {params.arguments} --log {log:q}"

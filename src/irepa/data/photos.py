@@ -17,11 +17,23 @@ from pydantic import Field
 from irepa.data import Dataset, Images, Split
 from irepa.settings import Positive, Strict
 
-# Function of skimage.data that returns the photograph. Drawings, test patterns and scanned text are left out.
-SKIMAGE_PHOTOGRAPHS = (
-    "astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
-    "immunohistochemistry", "moon", "retina", "rocket", "stereo_motorcycle",
-)  # fmt: skip
+# Name of the class and function of skimage.data. Drawings, test patterns and scanned text are left out.
+SKIMAGE_PHOTOGRAPHS = {
+    "astronaut": "astronaut",
+    "brick": "brick",
+    "camera": "camera",
+    "cat": "cat",
+    "coffee": "coffee",
+    "coins": "coins",
+    "grass": "grass",
+    "gravel": "gravel",
+    "hubble": "hubble_deep_field",
+    "tissue": "immunohistochemistry",
+    "moon": "moon",
+    "retina": "retina",
+    "rocket": "rocket",
+    "motorcycle": "stereo_motorcycle",
+}
 SKLEARN_PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 
 
@@ -45,8 +57,8 @@ def photographs() -> dict[str, Images]:
     from sklearn.datasets import load_sample_image
 
     found: dict[str, Images] = {}
-    for name in SKIMAGE_PHOTOGRAPHS:
-        loaded = getattr(skimage.data, name)()
+    for name, function in SKIMAGE_PHOTOGRAPHS.items():
+        loaded = getattr(skimage.data, function)()
         image = loaded[0] if isinstance(loaded, tuple) else loaded
         found[name] = np.stack([image] * 3, axis=-1) if image.ndim == 2 else image[..., :3]
     for name in SKLEARN_PHOTOGRAPHS:

@@ -20,12 +20,13 @@ def check(name: str, options: Options) -> None:
 
 
 class Hog:
-    """Each token holds the block-normalised histograms of the n x n cells inside it: dim = n * n * orientations."""
+    """Each token holds the normalised histograms of the n x n cells inside it, of the grey image: dim = n * n * orientations."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
+        from skimage.color import rgb2gray
         from skimage.feature import hog
 
         n = self.options.cells_per_token
@@ -33,11 +34,10 @@ class Hog:
         rows = []
         for image in images.permute(0, 2, 3, 1).numpy():
             histograms = hog(
-                image,
+                rgb2gray(image),
                 orientations=self.options.orientations,
                 pixels_per_cell=cell,
                 cells_per_block=(1, 1),
-                channel_axis=-1,
                 feature_vector=False,
             )[:, :, 0, 0]
             tokens = histograms.reshape(grid[0], n, grid[1], n, -1).transpose(0, 2, 1, 3, 4)

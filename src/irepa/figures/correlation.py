@@ -58,10 +58,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     distance = frame["distance"].iloc[0]
     for axis, (metric, label) in zip(axes.flat, AXES.items(), strict=False):
         points = frame[frame["metric"] == metric]
-        sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=False,
-                    line_kws={"color": "0.6", "linewidth": 1})  # fmt: skip
         sns.scatterplot(points, x="value", y="fd", hue="encoder", hue_order=encoders, palette=colours, ax=axis, s=45,
                         legend=False)  # fmt: skip
+        sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=True,
+                    line_kws={"color": "0.6", "linewidth": 1, "zorder": 0})  # fmt: skip
         r, low, high, _ = correlation(frame, metric)
         axis.set(xlabel=label, ylabel=f"{distance} (lower is better)", title=f"r = {r:.2f} [{low:.2f}, {high:.2f}]")
     last = axes.flat[-1]

@@ -60,7 +60,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             "\n".join(str(group[k].iloc[0]) for k in varying), rotation=0, ha="right", va="center", fontsize=9
         )
     for axis, (_, cell) in zip(axes[0], groups[0].iterrows(), strict=False):
-        axis.set_title(str(cell["label"]).replace("_", " ").split()[-1][:9], fontsize=7)
+        axis.set_title(str(cell["label"])[:10], fontsize=7)
     return figure
 
 

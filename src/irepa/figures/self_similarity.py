@@ -67,7 +67,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    spread = frame.groupby(["method", "source"], as_index=False)["similarity"].std()
-    text = ", ".join(f"{m} {s} {value:.2f}" for m, s, value in spread.itertuples(index=False))
+    groups = frame.groupby(["method", "source"])["similarity"]
+    text = ", ".join(f"{' '.join(map(str, name))} {values.std():.2f}" for name, values in groups)
     encoder = frame["encoder"].iloc[0]
     return f"Encoder {encoder}. Standard deviation of the cosine to the anchor, over positions: {text}"
