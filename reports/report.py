@@ -11,7 +11,6 @@
 # ---
 
 # %%
-import json
 import os
 from pathlib import Path
 
@@ -21,10 +20,13 @@ from IPython.display import HTML, Image, Markdown, display
 from irepa.config import load_settings
 from irepa.files import read_json
 from irepa.plan import Plan
+from irepa.settings import Settings
 
 root = Path(os.environ.get("IREPA_ROOT", ".."))
-params = json.loads(os.environ.get("IREPA_PARAMS", "{}"))
-settings = load_settings(params, root / "workflow")
+if "IREPA_SETTINGS" in os.environ:
+    settings = Settings.model_validate_json(os.environ["IREPA_SETTINGS"])
+else:  # opened by hand
+    settings = load_settings(root / "params.yaml", root / "workflow")
 plan, tier = Plan(settings, root), settings.tier
 results = Path(os.environ.get("IREPA_RESULTS", plan.results))
 table = pd.read_csv(results / "table.csv", keep_default_na=False, na_values={"value": [""], "seed": [""]})
@@ -40,7 +42,7 @@ bullets = lambda lines: "\n".join(f"- {line}" for line in lines)
 display(
     Markdown(f"""# {tier.title}
 
-Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), tier `{params.get("tier", "demo")}`.
+Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), tier `{settings.params.tier}`.
 
 **What this tier shows**
 

@@ -14,7 +14,7 @@ from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
 from irepa import plugins
-from irepa.encoders import resize
+from irepa.encoders import hog, resize
 from irepa.encoders import timm as timm_encoders
 from irepa.errors import WeightsError
 from irepa.evaluation import extract
@@ -59,10 +59,9 @@ def test_rgb_tokens_are_the_pixels_of_their_patch(images: Tensor) -> None:
 
 
 def test_hog_tokens_are_scikit_images_cells(images: Tensor) -> None:
-    patch = build("hog")(images, (8, 8)).patch
-    cells = skimage_hog(rgb2gray(images[0].permute(1, 2, 0).numpy()), 9, (2, 2), (1, 1), feature_vector=False)[
-        :, :, 0, 0
-    ]
+    patch = hog.build(hog.Options(cells_per_token=2))(images, (8, 8)).patch
+    grey = rgb2gray(images[0].permute(1, 2, 0).numpy())
+    cells = skimage_hog(grey, 9, (2, 2), (1, 1), feature_vector=False)[:, :, 0, 0]
     expected = np.concatenate([cells[2, 4], cells[2, 5], cells[3, 4], cells[3, 5]])  # token in row 1, column 2
     np.testing.assert_allclose(patch[0, 8 + 2].numpy(), expected, rtol=1e-5, atol=1e-6)
 

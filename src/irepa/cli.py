@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -43,11 +44,11 @@ HELP = {
 }
 
 
-def make_plan(params: Path, root: Path, tier: str | None) -> Plan:
+def make_plan(params: Path, root: Path, tier: str | None, check_options: bool = True) -> Plan:
     values = read_yaml(root / params)
     if tier is not None:
         values["tier"] = tier
-    return Plan(load_settings(values, root / "workflow"), root)
+    return Plan(load_settings(values, root / "workflow", check_options), root)
 
 
 def start_log(path: Path | None) -> None:
@@ -72,6 +73,9 @@ def _stage_command(stage: str) -> Callable[..., None]:
         except IrepaError as error:
             logging.getLogger("irepa").error("error: %s", error)
             raise
+        except Exception:
+            logging.getLogger("irepa").exception("%s failed", Job(stage, key))
+            raise
 
     if fans_out:
 
@@ -82,7 +86,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
             tier: TierOption = None,
             log: LogOption = None,
         ) -> None:
-            run(make_plan(params, root, tier), key, log)
+            run(make_plan(params, root, tier, check_options=False), key, log)
 
         return command
 
@@ -92,7 +96,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
         tier: TierOption = None,
         log: LogOption = None,
     ) -> None:
-        run(make_plan(params, root, tier), "", log)
+        run(make_plan(params, root, tier, check_options=False), "", log)
 
     return single
 
@@ -165,11 +169,19 @@ def schema_texts() -> dict[str, str]:
 
 def main() -> None:
     """Entry point: an IrepaError is one message on standard error and a non-zero exit, without a traceback."""
+    code: object = 0
     try:
         app()
+    except SystemExit as done:
+        code = done.code
     except IrepaError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        code = 1
+    # Leave at once: tearing the interpreter and its libraries down takes a second of every short job.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else bool(code))
 
 
 if __name__ == "__main__":

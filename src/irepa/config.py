@@ -47,12 +47,14 @@ def tier_names(workflow: Path) -> list[str]:
     return sorted(path.stem for path in (workflow / "tiers").glob("*.yaml"))
 
 
-def load_settings(params: Mapping[str, Any] | Path, workflow: Path) -> Settings:
+def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_options: bool = True) -> Settings:
     """Read and check everything.
 
     Args:
         params: the content of ``params.yaml`` or its path.
         workflow: the folder that holds ``tiers/``, ``encoders.yaml`` and ``methods.yaml``.
+        check_options: also ask every implementation in use about its options, which imports them. A job leaves that to
+            the command that started the run, and checks the options that it uses itself.
 
     Raises ConfigError naming the file, the key, the value and what is allowed.
     """
@@ -72,7 +74,8 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path) -> Settings:
         methods=_table(Method, workflow / "methods.yaml"),
     )
     _check_names(settings, str(tier_path))
-    _check_plugins(settings, str(tier_path))
+    if check_options:
+        _check_plugins(settings, str(tier_path))
     return settings
 
 

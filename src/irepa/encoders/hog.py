@@ -12,7 +12,7 @@ from irepa.settings import Positive, Strict
 
 class Options(Strict):
     orientations: Positive = 9
-    cells_per_token: Positive = 2
+    cells_per_token: Positive = 1
 
 
 def check(name: str, options: Options) -> None:

@@ -42,7 +42,7 @@ def run(context: Context) -> Json:
     notebook = jupytext.read(context.plan.root / "reports" / "report.py")
     environment = {
         "IREPA_RESULTS": str(context.plan.results.resolve()),
-        "IREPA_PARAMS": context.settings.params.model_dump_json(),
+        "IREPA_SETTINGS": context.settings.model_dump_json(),
         "IREPA_ROOT": str(context.plan.root.resolve()),
     }
     client = NotebookClient(notebook, timeout=600, kernel_name="python3")

@@ -1,0 +1,35 @@
+"""dvc.yaml is what the plan says, and covers the code that computes each phase."""
+
+from __future__ import annotations
+
+import yaml
+
+from irepa.phases import PHASES, dvc_yaml
+from irepa.plan import STAGES
+from tests.conftest import REPOSITORY
+
+
+def test_dvc_yaml_is_generated() -> None:
+    assert (REPOSITORY / "dvc.yaml").read_text() == dvc_yaml(REPOSITORY), "run `irepa dvc`"
+
+
+def test_every_stage_is_in_one_phase() -> None:
+    assert sorted(stage for members in PHASES.values() for stage in members) == sorted(STAGES)
+
+
+def test_dependencies_exist_and_outputs_are_kept() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    produced = {path for stage in stages.values() for out in stage["outs"] for path in out}
+    for name, stage in stages.items():
+        assert stage["cmd"] == f"snakemake phase_{name} --cores all"
+        for path in stage["deps"]:
+            known = path in produced or (REPOSITORY / path.replace("${tier}", "demo")).exists()
+            assert known, path
+        assert all(options == {"persist": True} for out in stage["outs"] for options in out.values())
+
+
+def test_figure_code_is_a_dependency_of_the_figures_alone() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    assert [name for name, stage in stages.items() if "src/irepa/figures" in stage["deps"]] == ["figures"]
+    assert "src/irepa/training.py" in stages["train"]["deps"]
+    assert "src/irepa/encoders" in stages["features"]["deps"]
