@@ -47,7 +47,7 @@ def conda() -> tuple[dict[str, MatchSpec], dict[str, Requirement]]:
     specs = [MatchSpec(item) for item in listed if isinstance(item, str)]
     through_pip = next(item["pip"] for item in listed if isinstance(item, dict))
     return (
-        {spec.name.source: spec for spec in specs if spec.name is not None},
+        {str(spec.name.normalized): spec for spec in specs if spec.name is not None},
         {canonicalize_name(r.name): r for r in map(Requirement, through_pip)},
     )
 

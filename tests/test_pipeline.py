@@ -96,7 +96,6 @@ def test_a_second_run_does_nothing_whatever_the_modification_times(workdir: Path
 
 
 def test_an_edited_figure_is_drawn_again_and_nothing_else(workdir: Path) -> None:
-    shutil.rmtree(workdir / ".snakemake")
     picture = workdir / RESULTS / "figures" / "ablation.png"
     before = picture.read_bytes()
     source = workdir / "src" / "irepa" / "figures" / "ablation.py"
@@ -132,11 +131,13 @@ def test_a_damaged_feature_cache_stops_what_reads_it(workdir: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
-    done = call(workdir, "snakemake", "--cores", "2", "--config", "seed=2", "phase_train")
+    target = str(RESULTS / "runs/sit/nano-32/rgb/repa/seed2/train.json")
+    done = call(workdir, "snakemake", "--cores", "2", target, "--config", "seed=2")
     assert done.returncode != 0
     log = (workdir / RESULTS / "logs" / "train" / "sit/nano-32/rgb/repa/seed2.log").read_text()
     assert "rgb/train.tokens.npy is damaged: its content is not what was written" in log
-    assert not (workdir / RESULTS / "runs" / "sit/nano-32/rgb/repa/seed2/train.json").exists()
+    assert not (workdir / target).exists()
+    assert "is damaged" in done.stdout + done.stderr, "the message is on the screen as well as in the log"
 
 
 def test_bad_configuration_stops_snakemake_and_the_command_line_before_any_job(tmp_path: Path) -> None:

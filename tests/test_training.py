@@ -57,8 +57,9 @@ def test_the_loss_falls_and_the_alignment_is_learnt(tmp_path: Path) -> None:
     _, curve = run(tmp_path, settings, Method(projector="mlp", weight=0.5))
     first, last = (np.mean([row["denoise"] for row in part]) for part in (curve[:20], curve[-20:]))
     assert last < 0.75 * first
-    # 16 images with fixed random targets can be told apart: the weighted cosine comes close to its bound of 0.5.
-    assert np.mean([row["align"] for row in curve[-20:]]) < -0.3
+    # Random targets have nothing in common, so the cosine starts near 0; 16 images can be told apart, so it grows.
+    assert abs(curve[0]["align"]) < 0.1
+    assert np.mean([row["align"] for row in curve[-20:]]) < -0.2
     assert curve[0]["loss"] == pytest.approx(curve[0]["denoise"] + curve[0]["align"])
 
 

@@ -15,7 +15,6 @@ from irepa.plan import STAGES, Job, Plan
 from irepa.settings import JobResources
 
 ROOT = Path(os.path.relpath(REPOSITORY))
-ENVIRONMENT = str(REPOSITORY / "environment.yml")
 
 try:
     PLAN = Plan(load_settings(dict(config), ROOT / "workflow"), ROOT)
@@ -56,23 +55,34 @@ def outputs(stage):
 
 def needs(stage):
     """Input function: the files that a job reads. Their modification times do not count, their fingerprints do."""
-    return lambda wildcards: [ancient(str(path)) for path in PLAN.inputs(Job(stage, key_of(wildcards)))]
+
+    def files(wildcards):
+        job = Job(stage, key_of(wildcards))
+        # Snakemake skips a job whose inputs are made again if it is told to ignore their times, even if the job has a reason of
+        # its own to run; so times are ignored for jobs that are up to date only.
+        mark = ancient if PLAN.is_current(job) else str
+        return [mark(str(path)) for path in PLAN.inputs(job)]
+
+    return files
 
 
 def fresh(stage):
     """Input function: a stamp that is newer than the job's outputs exactly if they have to be made again.
 
-    Snakemake decides by modification times, results are judged by fingerprints: this translates. A result whose record holds
-    the expected fingerprint is up to date, be it made here, copied or pulled.
+    Snakemake decides by modification times and contents of inputs, results are judged by fingerprints: this translates. A result
+    whose record holds the expected fingerprint is up to date, be it made here, copied or pulled.
     """
 
     def stamp(wildcards):
         job = Job(stage, key_of(wildcards))
         path = STATE / "stamps" / PLAN.settings.params.tier / job.stage / (job.key or "all")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        moment = 1 if PLAN.is_current(job) else time.time()
-        os.utime(path, (moment, moment))
+        if PLAN.is_current(job):
+            path.touch()
+            os.utime(path, (1, 1))
+        else:
+            # New content as well as a new time: Snakemake takes a file whose content it has seen before for unchanged.
+            path.write_text(f"{PLAN.fingerprint(job)} {time.time()}")
         return str(path)
 
     return stamp

@@ -8,7 +8,7 @@ rule data:
     log:
         log_of("data"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("data", "threads")

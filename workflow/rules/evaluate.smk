@@ -8,7 +8,7 @@ rule reference:
     log:
         log_of("reference"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("reference", "threads")
@@ -29,7 +29,7 @@ rule sample:
     log:
         log_of("sample"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("sample", "threads")
@@ -50,7 +50,7 @@ rule evaluate:
     log:
         log_of("evaluate"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("evaluate", "threads")

@@ -8,7 +8,7 @@ rule features:
     log:
         log_of("features"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("features", "threads")
@@ -29,7 +29,7 @@ rule spatial:
     log:
         log_of("spatial"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("spatial", "threads")
@@ -50,7 +50,7 @@ rule probe:
     log:
         log_of("probe"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("probe", "threads")

@@ -8,7 +8,7 @@ rule table:
     log:
         log_of("table"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("table", "threads")
@@ -29,7 +29,7 @@ rule figure:
     log:
         log_of("figure"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("figure", "threads")
@@ -50,7 +50,7 @@ rule report:
     log:
         log_of("report"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("report", "threads")

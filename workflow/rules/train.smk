@@ -8,7 +8,7 @@ rule train:
     log:
         log_of("train"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("train", "threads")
@@ -29,7 +29,7 @@ rule inspect:
     log:
         log_of("inspect"),
     conda:
-        ENVIRONMENT
+        "../../environment.yml"
     params:
         arguments=ARGUMENTS,
     threads: resource("inspect", "threads")
