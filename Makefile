@@ -6,7 +6,7 @@ CONFIG := $(if $(TIER),--config tier=$(TIER))
 .PHONY: reproduce test lint install clean
 
 reproduce: install
-	$(BIN)/snakemake --cores all $(CONFIG)
+	$(BIN)/snakemake --cores all --workflow-profile workflow/profiles/default $(CONFIG)
 	@$(BIN)/irepa where $(if $(TIER),--tier $(TIER))
 
 test: install
