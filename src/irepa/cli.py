@@ -71,7 +71,8 @@ def _stage_command(stage: str) -> Callable[..., None]:
                 raise ConfigError.unknown(f"{stage} key", key, plan.keys(stage))
             print(execute(plan, Job(stage, key)).path)
         except IrepaError as error:
-            logging.getLogger("irepa").error("error: %s", error)
+            if log is not None:  # the screen is told by main()
+                logging.getLogger("irepa").error("error: %s", error)
             raise
         except Exception:
             logging.getLogger("irepa").exception("%s failed", Job(stage, key))

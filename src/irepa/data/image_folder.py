@@ -31,7 +31,9 @@ def check(options: Options) -> None:
 
 def classes(folder: Path, key: str) -> list[str]:
     if not folder.is_dir():
-        raise DataError(f"dataset.{key} = {folder}: there is no such folder; set dataset.{key} in params.yaml")
+        raise DataError(
+            f"dataset.{key} = {folder}: there is no such folder; set dataset.{key} under overrides in params.yaml"
+        )
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if not found:
         raise DataError(f"dataset.{key} = {folder}: the folder is empty; it must hold one folder per class")

@@ -35,7 +35,9 @@ def check(options: Options) -> None:
 
 def _files(path: Path, key: str) -> list[Path]:
     if not path.exists():
-        raise DataError(f"dataset.{key} = {path}: there is no such file or folder; set dataset.{key} in params.yaml")
+        raise DataError(
+            f"dataset.{key} = {path}: there is no such file or folder; set dataset.{key} under overrides in params.yaml"
+        )
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if not files:
         raise DataError(f"dataset.{key} = {path}: the folder holds no *.parquet file")
