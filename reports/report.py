@@ -34,7 +34,15 @@ frechet, kernel = settings.catalogue[tier.evaluation.extractors[0]].metric_names
 
 
 def show(frame, digits=3):
-    display(HTML(frame.to_html(index=False, float_format=lambda v: f"{v:.{digits}f}", na_rep="", border=0)))
+    """A table without index; text to the left, whole numbers without decimals."""
+    frame = frame.rename_axis(columns=None)
+    text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    frame = frame.rename(columns={name: f"<span class='text'>{name}</span>" for name in text})
+    for name in frame.columns[[n.startswith("<span") for n in frame]]:
+        frame[name] = [f"<span class='text'>{value}</span>" for value in frame[name]]
+    display(
+        HTML(frame.to_html(index=False, float_format=lambda v: f"{v:.{digits}f}", na_rep="", border=0, escape=False))
+    )
 
 
 # %%
@@ -82,6 +90,7 @@ columns = {
     "lds_text": "LDS (text)",
     "images_without_srss": "images without SRSS",
 }
+encoders["images_without_srss"] = encoders["images_without_srss"].astype(int)
 show(encoders[list(columns)].rename(columns=columns).reset_index())
 
 # %% [markdown]
