@@ -154,6 +154,13 @@ def test_bad_configuration_stops_snakemake_and_the_command_line_before_any_job(t
     done = call(folder, "python", "-m", "irepa", "data")
     assert done.returncode != 0
     assert done.stderr.strip().startswith("error: params: unknown key seeds (did you mean seed?)")
+    (folder / "params.yaml").write_text("tier: smoke\n")
+    done = call(folder, "python", "-m", "irepa", "probe", "rgbb")
+    assert done.returncode != 0
+    assert (
+        "probe key: unknown value 'rgbb'; allowed are effnet-lite0-s16, effnet-lite0-s16+clsmix0.5, hog, rgb"
+        in done.stderr
+    )
     assert not (folder / "results").exists()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from irepa.files import Json, Record, describe_file, write_json
-from irepa.plan import STAGES, Job, Plan
+from irepa.plan import Job, Plan
 from irepa.settings import JobResources, Settings, Tier
 
 log = logging.getLogger("irepa")
@@ -155,7 +155,3 @@ def provenance(root: Path, started: datetime, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1),
     }
-
-
-def stages() -> list[str]:
-    return list(STAGES)
