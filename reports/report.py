@@ -37,9 +37,9 @@ def show(frame, digits=3):
     """A table without index; text to the left, whole numbers without decimals."""
     frame = frame.rename_axis(columns=None)
     text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
-    frame = frame.rename(columns={name: f"<span class='text'>{name}</span>" for name in text})
-    for name in frame.columns[[n.startswith("<span") for n in frame]]:
+    for name in text:
         frame[name] = [f"<span class='text'>{value}</span>" for value in frame[name]]
+    frame = frame.rename(columns={name: f"<span class='text'>{name}</span>" for name in text})
     display(
         HTML(frame.to_html(index=False, float_format=lambda v: f"{v:.{digits}f}", na_rep="", border=0, escape=False))
     )

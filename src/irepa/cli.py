@@ -138,7 +138,7 @@ def tiers(root: RootOption = Path(".")) -> None:
 @app.command()
 def where(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
     """Print where the report is."""
-    plan = make_plan(params, root, tier)
+    plan = make_plan(params, root, tier, check_options=False)
     print(f"Report: {plan.outputs(Job('report'))[1]}")
 
 

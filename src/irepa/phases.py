@@ -55,14 +55,16 @@ def _outs(stage: str) -> list[str]:
     return list(dict.fromkeys(pattern.split("/")[0] for pattern in STAGES[stage].outputs))
 
 
-def _code(stage: str, root: Path) -> set[str]:
+def _code(stage: str) -> set[str]:
+    """Files and folders of the repository whose code computes a stage."""
+    repository = Path(__file__).parents[2]
     folders = {f"irepa.{kind}": f"src/irepa/{kind}" for kind in CHOSEN.get(stage, ())}
     modules = [f"irepa.stages.{stage}"]
     modules += [plugins.module_name(kind, name) for kind in CHOSEN.get(stage, ()) for name in plugins.names(kind)]
     found = set(folders.values()) | set(STAGES[stage].sources)
     for module, path in sources(modules).items():
         if not any(module == folder or module.startswith(f"{folder}.") for folder in folders):
-            found.add("src/" + "/".join(path.parts[path.parts.index("irepa", path.parts.index("src")) :]))
+            found.add(path.relative_to(repository).as_posix())
     return found
 
 
@@ -73,7 +75,7 @@ def dvc_yaml(root: Path) -> str:
     stages: dict[str, Any] = {}
     for phase, members in PHASES.items():
         needed = set().union(*(edges[stage] for stage in members)) - set(members)
-        code = set().union(*(_code(stage, root) for stage in members))
+        code = set().union(*(_code(stage) for stage in members))
         configuration = ["workflow/tiers/${tier}.yaml", "workflow/encoders.yaml", "workflow/methods.yaml"]
         inputs = [f"{base}/{out}" for stage in STAGES if stage in needed for out in _outs(stage)]
         stages[phase] = {
