@@ -78,60 +78,67 @@ def spatial_metrics(
     images, count, _ = tokens.shape
     if count != height * width:
         raise ValueError(f"{count} tokens do not lie on a {height}x{width} grid")
-    if not bool(torch.isfinite(tokens).all()):
-        raise ValueError("tokens hold NaN or infinite values")
     limits = thresholds or Thresholds.for_grid(height, width)
     longest = height + width - 2
     if limits.far > longest or limits.slope > longest or limits.slope < 2 or limits.near < 1:
         raise ValueError(f"{limits} do not fit a {height}x{width} grid, whose longest distance is {longest}")
 
     x = tokens.float()
-    # Rows of unit length: RMSC divides by the length itself, the cosine floors it at EPS; they differ for |x| < EPS only.
-    x = x / x.norm(dim=-1, keepdim=True).clamp_min(EPS)
-    # Every metric made from K is a difference of means of K: taking off its overall mean, |mean_t x|^2, changes none of them
+    norm = x.norm(dim=-1)
+    if not bool(torch.isfinite(norm).all()):
+        raise ValueError("tokens hold NaN or infinite values")
+    inverse = norm.clamp_min(EPS).reciprocal()
+    # RMSC divides by the length itself, the cosine floors it at EPS: they differ for |x| < EPS only.
+    mean = torch.bmm(inverse[:, None], x) / count
+    # Every metric made from K is a difference of means of K: taking off its overall mean, |mean_t u|^2, changes none of them
     # and keeps float32 sums of thousands of nearly equal similarities exact enough.
-    level = x.mean(dim=1, keepdim=True).square().sum(-1, keepdim=True)
-    # sum_d[i, d] = sum of K - level over ordered pairs of image i at distance d.
-    sum_d = x.new_zeros(images, longest + 1)
-    srss_sum = x.new_zeros(images)
-    anchors = x.new_zeros(images)
-    distance = manhattan(height, width, x.device)
-    foreground = None if masks is None else masks.to(x.device, x.dtype)
+    level = mean.square().sum(-1, keepdim=True)
 
-    rows = max(1, min(count, BLOCK_ELEMENTS // (count * (longest + 1))))
+    distance = manhattan(height, width, x.device)
+    last = max(limits.slope, limits.far - 1, limits.near) + 1  # distances from here on are never told apart
+    sums = x.new_zeros(images, last + 1)  # of K - level over pairs at distance d; the last: at d >= last
+    regions = None if masks is None else _Regions.of(masks.to(x.device), distance, limits)
+    contrast = x.new_zeros(images)
+    rows = max(1, min(-(-count // 4), BLOCK_ELEMENTS // count))
     chunk = max(1, BLOCK_ELEMENTS // (rows * count))
     for top in range(0, count, rows):
-        d = distance[top : top + rows]
-        at_distance = torch.nn.functional.one_hot(d.flatten(), longest + 1).to(x.dtype)
-        near, far = ((d >= 1) & (d <= limits.near)).to(x.dtype), (d >= limits.far).to(x.dtype)
+        block = slice(top, min(top + rows, count))
+        before = slice(0, block.stop)
+        # K is symmetric: each pair once, with the later token in the row.
+        later = torch.ones_like(distance[block, before], dtype=torch.bool).tril(top - 1)
+        group = distance[block, before].clamp(max=last).masked_fill(~later, 0).flatten()
+        at_distance = torch.nn.functional.one_hot(group, last + 1).to(x.dtype)
         for start in range(0, images, chunk):
             part = slice(start, start + chunk)
-            k = torch.baddbmm(-level[part], x[part, top : top + rows], x[part].transpose(1, 2))
-            sum_d[part] += k.flatten(1) @ at_distance
-            if foreground is not None:
-                total, number = _srss_rows(k, foreground[part], top, near, far)
-                srss_sum[part] += total
-                anchors[part] += number
+            k = torch.bmm(x[part, block], x[part, before].transpose(1, 2))
+            k.mul_(inverse[part, block, None]).mul_(inverse[part, None, before]).sub_(level[part])
+            sums[part] += k.flatten(1) @ at_distance
+            if regions is not None:
+                contrast[part] += regions.contrast(k, part, block, later)
 
-    pairs = torch.bincount(distance.flatten(), minlength=longest + 1).to(x.dtype)
-    mean_d = sum_d / pairs
-    near_d, far_d = slice(1, limits.near + 1), slice(limits.far, None)
-    local = sum_d[:, near_d].sum(1) / pairs[near_d].sum()
-    distant = sum_d[:, far_d].sum(1) / pairs[far_d].sum()
-    text_local = sum_d[:, 1 : limits.far].sum(1) / pairs[1 : limits.far].sum()
-    if foreground is None:
-        srss = x.new_full((images,), torch.nan)
-    else:
-        size = foreground.sum(1)
-        enough = (size >= 2) & (count - size >= 1) & (anchors > 0)
-        srss = torch.where(enough, srss_sum / anchors.clamp_min(1), torch.nan)
+    pairs = torch.bincount(distance.clamp(max=last).flatten(), minlength=last + 1).to(x.dtype) / 2
+    near_d, text_d, far_d = slice(1, limits.near + 1), slice(1, limits.far), slice(limits.far, None)
+    local, text_local, distant = (sums[:, d].sum(1) / pairs[d].sum() for d in (near_d, text_d, far_d))
     return SpatialMetrics(
         lds=local - distant,
-        cds=-_slope(mean_d[:, 1 : limits.slope + 1]),
-        srss=srss,
-        rmsc=(x - x.mean(dim=1, keepdim=True)).square().sum(-1).mean(-1).sqrt(),
+        cds=-_slope(sums[:, 1 : limits.slope + 1] / pairs[1 : limits.slope + 1]),
+        srss=x.new_full((images,), torch.nan) if regions is None else regions.mean(contrast),
+        rmsc=_rms_contrast(x, norm, inverse, mean),
         lds_text=text_local - distant,
     )
+
+
+def _rms_contrast(x: Tensor, norm: Tensor, inverse: Tensor, mean: Tensor) -> Tensor:
+    """sqrt(mean_t |u_t - mean u|^2) of u = x / |x|: x (images, T, dim), mean (images, 1, dim) that of u.
+
+    As mean |u|^2 - |mean u|^2, except for images whose tokens are so alike that float32 would lose the difference.
+    """
+    square = (norm * inverse).square().mean(1) - mean.square().sum(dim=(1, 2))
+    (alike,) = (square < 0.05).nonzero(as_tuple=True)
+    for some in alike.split(max(1, BLOCK_ELEMENTS // (x.shape[1] * x.shape[2]))):
+        u = x[some] * inverse[some, :, None]
+        square[some] = (u - mean[some]).square().sum(-1).mean(-1)
+    return square.sqrt()
 
 
 def _slope(values: Tensor) -> Tensor:
@@ -141,15 +148,47 @@ def _slope(values: Tensor) -> Tensor:
     return (values @ centred) / centred.square().sum()
 
 
-def _srss_rows(k: Tensor, foreground: Tensor, top: int, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """SRSS of the anchors in rows top..: the sum over anchors that have both kinds of pairs, and how many do.
+@dataclass(frozen=True)
+class _Regions:
+    """SRSS as a weighted sum over pairs: with weights of every token as an anchor and as a member of its region.
 
-    k: (images, rows, T) similarities; foreground: (images, T) in {0, 1}; near, far: (rows, T) in {0, 1}.
+    For an anchor i in the foreground with n_i foreground tokens near and m_i background tokens far, the contrast is
+    sum_j K_ij near_ij fg_j / n_i - sum_j K_ij far_ij bg_j / m_i. Anchors that lack either kind are left out.
+
+    Each tensor is (images, T): ``near_anchor`` is fg_i / n_i, ``far_anchor`` fg_i / m_i, both 0 for anchors left out.
     """
-    background = 1 - foreground
-    near_count, far_count = foreground @ near.T, background @ far.T
-    valid = foreground[:, top : top + k.shape[1]] * (near_count > 0) * (far_count > 0)
-    near_sum = torch.einsum("irt,rt,it->ir", k, near, foreground)
-    far_sum = torch.einsum("irt,rt,it->ir", k, far, background)
-    contrast = near_sum / near_count.clamp_min(1) - far_sum / far_count.clamp_min(1)
-    return (contrast * valid).sum(1), valid.sum(1)
+
+    foreground: Tensor
+    background: Tensor
+    near_anchor: Tensor
+    far_anchor: Tensor
+    near: Tensor  # (T, T) bool
+    far: Tensor
+    anchors: Tensor  # (images,) how many count
+
+    @classmethod
+    def of(cls, masks: Tensor, distance: Tensor, limits: Thresholds) -> _Regions:
+        near, far = (distance >= 1) & (distance <= limits.near), distance >= limits.far
+        foreground, background = masks.float(), 1 - masks.float()
+        near_count, far_count = foreground @ near.float(), background @ far.float()
+        valid = foreground * (near_count > 0) * (far_count > 0)
+        near_anchor, far_anchor = valid / near_count.clamp_min(1), valid / far_count.clamp_min(1)
+        return cls(foreground, background, near_anchor, far_anchor, near, far, valid.sum(1))
+
+    def contrast(self, k: Tensor, part: slice, block: slice, later: Tensor) -> Tensor:
+        """The part of the sum over anchors that comes from k (images, rows, columns), pairs in both directions."""
+        before = slice(0, block.stop)
+        row, column = (self.near[block, before] & later).nonzero(as_tuple=True)
+        close = k[:, row, column]
+        anchor, member = self.near_anchor[part], self.foreground[part]
+        i, j = row + block.start, column
+        same = close * (anchor[:, i] * member[:, j] + member[:, i] * anchor[:, j])
+        distant = k * (self.far[block, before] & later)
+        anchor, member = self.far_anchor[part], self.background[part]
+        to = torch.stack([member[:, before], anchor[:, before]], dim=2)
+        at = torch.stack([anchor[:, block], member[:, block]], dim=2)
+        return same.sum(1) - (torch.bmm(distant, to) * at).sum(dim=(1, 2))
+
+    def mean(self, contrast: Tensor) -> Tensor:
+        """Mean over anchors; NaN for an image without an anchor that has both kinds of pairs."""
+        return torch.where(self.anchors > 0, contrast / self.anchors.clamp_min(1), torch.nan)
