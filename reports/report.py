@@ -30,7 +30,7 @@ else:  # opened by hand
 plan, tier = Plan(settings, root), settings.tier
 results = Path(os.environ.get("IREPA_RESULTS", plan.results))
 table = pd.read_csv(results / "table.csv", keep_default_na=False, na_values={"value": [""], "seed": [""]})
-frechet, kernel = settings.catalogue[tier.evaluation.extractors[0]].metric_names()
+frechet, kernel = (settings.catalogue[tier.evaluation.extractors[0]].metric_name(name) for name in ("FID", "KID"))
 
 
 def show(frame, digits=3):

@@ -14,15 +14,23 @@ from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
 from irepa import plugins
-from irepa.encoders import hog, resize
+from irepa.encoders import hog, resize, standardise
 from irepa.encoders import timm as timm_encoders
+from irepa.encoders._weights import load_in_order
 from irepa.errors import WeightsError
 from irepa.evaluation import extract
 from irepa.settings import EncoderEntry, Evaluation, encoder_options, read_yaml
 from tests.conftest import WORKFLOW
 
 CATALOGUE = {name: EncoderEntry.model_validate(row) for name, row in read_yaml(WORKFLOW / "encoders.yaml").items()}
-TARGETS = [name for name, entry in CATALOGUE.items() if not entry.evaluation_only]
+LOCAL = ("package:", "random")
+HERE = [
+    name
+    for name, entry in CATALOGUE.items()
+    if not entry.evaluation_only
+    and entry.options().get("weights", "random" if entry.family == "handcrafted" else "").startswith(LOCAL)
+]
+GRID, CPU = (8, 8), torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +43,17 @@ def images() -> Tensor:
 
 def build(name: str) -> object:
     entry = CATALOGUE[name]
-    return plugins.load("encoders", entry.library, name).build(encoder_options(entry, 96, name))
+    return plugins.load("encoders", entry.library, name).build(encoder_options(entry, 96, name), GRID, CPU)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_every_target_gives_finite_tokens_on_a_grid_for_each_image_alone(name: str, images: Tensor) -> None:
+@pytest.mark.parametrize("name", HERE)
+def test_every_target_with_weights_here_gives_finite_tokens_on_a_grid_for_each_image_alone(
+    name: str, images: Tensor
+) -> None:
     encoder = build(name)
     with torch.inference_mode():
-        tokens = encoder(images, (8, 8))
-        alone = encoder(images[1:2], (8, 8))
+        tokens = encoder(images)
+        alone = encoder(images[1:2])
     assert tokens.patch.shape[:2] == (3, tokens.grid[0] * tokens.grid[1])
     assert bool(torch.isfinite(tokens.patch).all())
     assert tokens.patch.std() > 0
@@ -53,13 +63,13 @@ def test_every_target_gives_finite_tokens_on_a_grid_for_each_image_alone(name: s
 
 
 def test_rgb_tokens_are_the_pixels_of_their_patch(images: Tensor) -> None:
-    patch = build("rgb")(images, (8, 8)).patch
+    patch = build("rgb")(images).patch
     second = (images[0, :, 0:4, 4:8].float() / 127.5 - 1).flatten()
     torch.testing.assert_close(patch[0, 1], second)
 
 
 def test_hog_tokens_are_scikit_images_cells(images: Tensor) -> None:
-    patch = hog.build(hog.Options(cells_per_token=2))(images, (8, 8)).patch
+    patch = hog.build(hog.Options(cells_per_token=2), GRID, CPU)(images).patch
     grey = rgb2gray(images[0].permute(1, 2, 0).numpy())
     cells = skimage_hog(grey, 9, (2, 2), (1, 1), feature_vector=False)[:, :, 0, 0]
     expected = np.concatenate([cells[2, 4], cells[2, 5], cells[3, 4], cells[3, 5]])  # token in row 1, column 2
@@ -73,17 +83,17 @@ def test_network_tokens_are_timms_own_feature_map(stride: int, level: int, image
     library = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
     state = {key: value for key, value in encoder.model.state_dict().items() if key in library.state_dict()}
     library.load_state_dict(state)
-    pixels = resize(images.float() / 255, 96) * 2 - 1  # timm's mean and std of this model are 0.5
+    pixels = resize(images.float() / 255, (96, 96)) * 2 - 1  # timm's mean and std of this model are 0.5
     with torch.inference_mode():
         expected = library(pixels)[level]
-        tokens = encoder(images, (8, 8))
+        tokens = encoder(images)
     assert tokens.grid == tuple(expected.shape[-2:])
     torch.testing.assert_close(tokens.patch, expected.flatten(2).transpose(1, 2), rtol=1e-3, atol=1e-4)
 
 
 def test_the_pooled_feature_in_token_width_has_the_length_of_the_tokens(images: Tensor) -> None:
     with torch.inference_mode():
-        tokens = build("effnet-lite0-s16")(images, (8, 8))
+        tokens = build("effnet-lite0-s16")(images)
     assert tokens.global_token is not None
     torch.testing.assert_close(tokens.global_token.norm(dim=-1), tokens.patch.norm(dim=-1).mean(dim=1))
 
@@ -94,18 +104,18 @@ def test_the_bundled_weights_are_imagenets(images: Tensor) -> None:
     model = timm_encoders.create(options)
     cat = torch.from_numpy(photographs.cat()).permute(2, 0, 1)[None, :, :, 75:375]
     with torch.inference_mode():
-        logits = model(timm_encoders.normalise(cat, 224, model.pretrained_cfg))
+        logits = model(standardise(cat, (224, 224), model.pretrained_cfg["mean"], model.pretrained_cfg["std"]))
     assert int(logits.argmax()) in {281, 282, 283, 284, 285}  # ImageNet's five domestic cats
 
 
 def test_weights_that_do_not_fit_are_refused_by_tensor(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
     good = [tensor.clone() for tensor in model.state_dict().values()]
-    timm_encoders.load_in_order(model, dict(zip("abcd", good, strict=True)), "file")
+    load_in_order(model, dict(zip("abcd", good, strict=True)), "file")
     with pytest.raises(WeightsError, match=r"file: c \(3, 2\) does not fit 1\.weight \(2, 3\)"):
-        timm_encoders.load_in_order(model, dict(zip("abcd", [*good[:2], good[2].T, good[3]], strict=True)), "file")
+        load_in_order(model, dict(zip("abcd", [*good[:2], good[2].T, good[3]], strict=True)), "file")
     with pytest.raises(WeightsError, match="file has 3 tensors, the model has 4"):
-        timm_encoders.load_in_order(model, dict(zip("abc", good, strict=False)), "file")
+        load_in_order(model, dict(zip("abc", good, strict=False)), "file")
 
 
 def test_random_weights_follow_their_seed() -> None:
@@ -120,9 +130,9 @@ def test_random_weights_follow_their_seed() -> None:
 def test_the_judges_features_are_timms_pooled_ones(images: Tensor) -> None:
     entry = CATALOGUE["effnet-lite2"]
     settings = Evaluation(extractors=["effnet-lite2"], batch=2, input_size=96)
-    found = extract("effnet-lite2", entry, images.permute(0, 2, 3, 1).numpy(), settings, torch.device("cpu"))
+    found = extract("effnet-lite2", entry, images.permute(0, 2, 3, 1).numpy(), settings, CPU).pooled
     model = timm_encoders.create(encoder_options(entry, 96, "x"))
     with torch.inference_mode():
-        pixels = resize(images.float() / 255, 96) * 2 - 1
+        pixels = resize(images.float() / 255, (96, 96)) * 2 - 1
         expected = model.forward_features(pixels).mean(dim=(2, 3))
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)

@@ -49,9 +49,13 @@ def test_kernel_distance_is_unbiased_around_0_and_grows_with_a_shift() -> None:
 
 def test_only_inception_may_be_called_fid() -> None:
     judge = EncoderEntry(library="timm", family="f", evaluation_only=True, judge="EffLite2")
-    assert judge.metric_names() == ("FD-EffLite2", "KID-EffLite2")
+    assert [judge.metric_name(m) for m in ("FID", "KID", "recall")] == [
+        "FD-EffLite2",
+        "KID-EffLite2",
+        "recall-EffLite2",
+    ]
     inception = EncoderEntry(library="torch-fidelity", family="f", evaluation_only=True, judge="Inception")
-    assert inception.metric_names() == ("FID", "KID")
+    assert [inception.metric_name(m) for m in ("FID", "KID", "recall")] == ["FID", "KID", "recall"]
     with pytest.raises(ValueError, match="needs a judge name"):
         EncoderEntry(library="timm", family="f", evaluation_only=True)
 

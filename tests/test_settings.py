@@ -31,7 +31,7 @@ def test_every_tier_is_valid(tier: str) -> None:
         ({"tier": "demmo"}, r"params: tier: unknown value 'demmo'; allowed are .*cifar10, demo"),
         ({"sead": 1}, r"params: unknown key sead \(did you mean seed\?\); allowed are encoders, .*tier"),
         ({"seed": -1}, r"params: seed = -1: .*greater than or equal to 0"),
-        ({"encoders": ["rgb", "dino"]}, r"smoke\.yaml: encoders: unknown value 'dino'; allowed are effnet-lite0-s16"),
+        ({"encoders": ["rgb", "dino"]}, r"smoke\.yaml: encoders: unknown value 'dino'; allowed are beit-b"),
         ({"encoders": ["rgb", "rgb"]}, r"encoders = \[\"rgb\", \"rgb\"\]: rgb stands more than once"),
         ({"encoders": []}, r"encoders = \[\]: .*at least 1"),
         ({"encoders": ["effnet-lite2"]}, r"effnet-lite2 is kept for evaluation and may not be an alignment target"),
@@ -108,7 +108,7 @@ def test_replicates_follow_the_seed(settings: Load) -> None:
 
 
 def test_wrapped_encoders_are_targets_with_a_readable_name(settings: Load) -> None:
-    assert split_encoder("a-b+clsmix0.25") == ("a-b", [("clsmix", 0.25)])
+    assert split_encoder("a-b+clsmix0.25") == ("a-b", (("clsmix", 0.25),))
     assert "effnet-lite0-s16+clsmix0.5" in targets(settings())
 
 

@@ -31,7 +31,9 @@ def data(tokens: bool = False) -> TrainingData:
     images = rng.integers(0, 255, size=(16, 8, 8, 3)).astype(np.uint8)
     target = torch.from_numpy(rng.normal(size=(16, 4, 5)).astype(np.float32))
     lookup = (lambda indices: target[torch.from_numpy(indices)]) if tokens else None
-    return TrainingData(images, rng.integers(0, 2, 16), 2, lookup)
+    identity = Identity(8)
+    pixels = identity.encode(torch.from_numpy(images).permute(0, 3, 1, 2))
+    return TrainingData(lambda indices, draws: pixels[torch.from_numpy(indices)], rng.integers(0, 2, 16), 2, lookup)
 
 
 def run(
@@ -41,8 +43,7 @@ def run(
     weights, _ = train(
         network(seed),
         alignment,
-        SiTRecipe(),
-        Identity(8),
+        SiTRecipe(data_at=0),
         data(method is not None),
         settings,
         seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -26,12 +27,18 @@ class Parts:
     autoencoder: Autoencoder
 
 
-def build_parts(settings: Settings, cell: Cell, classes: int) -> Parts:
+def build_autoencoder(settings: Settings, device: torch.device) -> Any:
+    """The tier's autoencoder. Raises ConfigError, and WeightsError where its weights cannot be had."""
+    chosen = settings.tier.autoencoder
+    options = plugin_options("autoencoders", chosen, "autoencoder")
+    module = plugins.load("autoencoders", chosen.name, "autoencoder")
+    return module.build(options, settings.tier.dataset.image_size, device)
+
+
+def build_parts(settings: Settings, cell: Cell, classes: int, device: torch.device) -> Parts:
     """Network (initialised from the cell's seed), recipe and autoencoder. Raises ConfigError."""
     tier = settings.tier
-    options = plugin_options("autoencoders", tier.autoencoder, "autoencoder")
-    module = plugins.load("autoencoders", tier.autoencoder.name, "autoencoder")
-    autoencoder: Autoencoder = module.build(options, tier.dataset.image_size)
+    autoencoder: Autoencoder = build_autoencoder(settings, device)
     chosen = tier.recipes[cell.recipe]
     where = f"recipes.{cell.recipe}"
     recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))

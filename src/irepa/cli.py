@@ -30,6 +30,7 @@ LogOption = Annotated[Path | None, typer.Option("--log", help="Also write messag
 
 HELP = {
     "data": "Decode the dataset into arrays, with foreground masks.",
+    "latents": "Compute the autoencoder's moments of the training images.",
     "features": "Compute one encoder's tokens. KEY is an encoder's name.",
     "spatial": "Compute LDS, CDS, SRSS and RMSC. KEY is an encoder's name, wrapped or not.",
     "probe": "Fit a linear probe. KEY is an encoder's name, wrapped or not.",

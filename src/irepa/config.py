@@ -118,6 +118,9 @@ def _check_plugins(settings: Settings, where: str) -> None:
     """Every implementation accepts its options and finds what it needs on this machine."""
     tier = settings.tier
     plugin_options("autoencoders", tier.autoencoder, f"{where}: autoencoder")
+    module = plugins.load("autoencoders", tier.autoencoder.name, where)
+    if tier.autoencoder.precompute and not module.PRECOMPUTABLE:
+        raise ConfigError(f"{where}: autoencoder.precompute = true: {tier.autoencoder.name} has no moments to compute")
     for name, recipe in tier.recipes.items():
         plugin_options("recipes", recipe, f"{where}: recipes.{name}")
         plugin_options("samplers", recipe.sampler, f"{where}: recipes.{name}.sampler")

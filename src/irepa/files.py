@@ -10,8 +10,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,38 @@ def write_array_in_parts(path: Path, shape: tuple[int, ...], dtype: DTypeLike, p
             raise DataError(f"{path}: expected {shape[0]} rows, got {filled}")
         target.flush()
         del target
+
+
+def write_array_in_shards(
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike, stamp: str, shard: int, make: Callable[[range], NDArray[Any]]
+) -> None:
+    """As :func:`write_array_in_parts`, of ``shard`` rows each, which outlast an interruption in a folder beside ``path``.
+
+    ``make(rows)`` is asked only for what is not there. ``stamp`` says what the rows are made from: shards of another one are
+    thrown away. Raises CacheError for a damaged shard.
+    """
+    folder = path.parent / f".{path.name}.shards"
+    mark = folder / "stamp"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != stamp:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(mark, stamp)
+
+    def parts() -> Iterator[NDArray[Any]]:
+        for start in range(0, shape[0], shard):
+            rows = range(start, min(start + shard, shape[0]))
+            file = folder / f"{start:09d}.npy"
+            if not file.exists():
+                write_array(file, make(rows))
+            try:
+                part = np.load(file, allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise CacheError(f"{file} is damaged ({error}); delete it and run again") from None
+            if part.shape != (len(rows), *shape[1:]) or part.dtype != np.dtype(dtype):
+                raise CacheError(f"{file} is damaged: it holds {part.dtype} {part.shape}; delete it and run again")
+            yield part
+
+    write_array_in_parts(path, shape, dtype, parts())
+    shutil.rmtree(folder)
 
 
 def describe_file(path: Path) -> Json:

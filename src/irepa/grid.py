@@ -36,8 +36,8 @@ class Cell:
         return cls(recipe, scale, encoder, method, int(seed.removeprefix("seed")))
 
 
-def split_encoder(name: str) -> tuple[str, list[tuple[str, float | None]]]:
-    """``effnet-lite0-s16+clsmix0.3`` -> (``effnet-lite0-s16``, [(``clsmix``, 0.3)]).
+def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]:
+    """``effnet-lite0-s16+clsmix0.3`` -> (``effnet-lite0-s16``, ((``clsmix``, 0.3),)).
 
     Raises ConfigError for a transform that does not exist or is not written name-then-number.
     """
@@ -50,7 +50,7 @@ def split_encoder(name: str) -> tuple[str, list[tuple[str, float | None]]]:
         argument = float(match[2]) if match[2] is not None else None
         plugins.load("transforms", match[1], name).check(argument, f"encoder {name}")
         transforms.append((match[1], argument))
-    return base, transforms
+    return base, tuple(transforms)
 
 
 def _chosen(value: list[str] | str, everything: list[str]) -> list[str]:
@@ -80,6 +80,8 @@ def cells(settings: Settings) -> dict[Cell, list[str]]:
     for name, experiment in settings.tier.experiments.items():
         for cell in experiment_cells(settings, experiment):
             found.setdefault(cell, []).append(name)
+    for key in settings.tier.checkpoints:
+        found.setdefault(Cell.parse(key), []).append("checkpoints")
     return dict(sorted(found.items()))
 
 

@@ -83,25 +83,37 @@ def _transform_plugins(settings: Settings, name: str) -> list[str]:
     return _encoder_plugins(settings, name)[1:]
 
 
+def _outside(path: Path) -> Slice:
+    """A file of the user's in a fingerprint: by path and size, because hashing gigabytes at every start takes too long."""
+    return {"path": str(path), "bytes": path.stat().st_size if path.is_file() else None}
+
+
 def _of_encoder(settings: Settings, name: str) -> list[Job]:
     return [Job("data"), Job("features", split_encoder(name)[0])]
 
 
-def _train_needs(settings: Settings, key: str) -> list[Job]:
+def _of_cell(settings: Settings, key: str) -> list[Job]:
     encoder = Cell.parse(key).encoder
     return [Job("data")] if encoder == NO_ENCODER else _of_encoder(settings, encoder)
 
 
+def _train_needs(settings: Settings, key: str) -> list[Job]:
+    if key in settings.tier.checkpoints:
+        return []
+    return [*_of_cell(settings, key), *([Job("latents")] if settings.tier.autoencoder.precompute else [])]
+
+
 def _train_settings(settings: Settings, key: str) -> Slice:
     cell, tier = Cell.parse(key), settings.tier
-    return {
-        "recipe": {k: v for k, v in _dump(tier.recipes[cell.recipe]).items() if k != "sampler"},
+    network = {
+        "recipe": {k: v for k, v in _dump(tier.recipes[cell.recipe]).items() if k not in ("sampler", "guidance")},
         "scale": _dump(tier.scales[cell.scale]),
-        "method": _dump(settings.methods[cell.method]),
-        "training": _dump(tier.training),
         "autoencoder": _dump(tier.autoencoder),
         "grid": list(tier.grid),
     }
+    if key in tier.checkpoints:
+        return network | {"checkpoint": _outside(tier.checkpoints[key])}
+    return network | {"method": _dump(settings.methods[cell.method]), "training": _dump(tier.training)}
 
 
 def _train_plugins(settings: Settings, key: str) -> list[str]:
@@ -112,12 +124,27 @@ def _train_plugins(settings: Settings, key: str) -> list[str]:
         plugins.module_name("models", recipe.architecture),
         plugins.module_name("autoencoders", tier.autoencoder.name),
     ]
-    return chosen + ([] if cell.encoder == NO_ENCODER else _transform_plugins(settings, cell.encoder))
+    return chosen + ([] if cell.encoder == NO_ENCODER else _encoder_plugins(settings, cell.encoder))
 
 
 def _sample_plugins(settings: Settings, key: str) -> list[str]:
     recipe = settings.tier.recipes[Cell.parse(key).recipe]
     return [*_train_plugins(settings, key), plugins.module_name("samplers", recipe.sampler.name)]
+
+
+def _reference_needs(settings: Settings, key: str) -> list[Job]:
+    return [] if key in settings.tier.evaluation.references else [Job("data")]
+
+
+def _reference_settings(settings: Settings, key: str) -> Slice:
+    evaluation = settings.tier.evaluation
+    statistics = evaluation.references.get(key)
+    return {
+        "extractor": _dump(settings.catalogue[key]),
+        "input_size": evaluation.input_size,
+        "features": evaluation.reference_features,
+        "statistics": None if statistics is None else _outside(statistics),
+    }
 
 
 def _figure_needs(settings: Settings, key: str) -> list[Job]:
@@ -142,6 +169,12 @@ STAGES: dict[str, Stage] = {
         needs=lambda s, key: [],
         settings=lambda s, key: {"dataset": _dump(s.tier.dataset), "masks": s.tier.spatial.images},
         plugins=lambda s, key: [plugins.module_name("data", s.tier.dataset.name)],
+    ),
+    "latents": Stage(
+        outputs=("data/latents.json", "data/train.moments.npy"),
+        needs=lambda s, key: [Job("data")],
+        settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoder), "image_size": s.tier.dataset.image_size},
+        plugins=lambda s, key: [plugins.module_name("autoencoders", s.tier.autoencoder.name)],
     ),
     "features": Stage(
         outputs=(
@@ -168,7 +201,7 @@ STAGES: dict[str, Stage] = {
         outputs=("probe/{key}.json",),
         needs=_of_encoder,
         settings=lambda s, key: {"probe": _dump(s.tier.probe), "grid": list(s.tier.grid)},
-        plugins=_transform_plugins,
+        plugins=_encoder_plugins,
     ),
     "reference": Stage(
         outputs=(
@@ -177,11 +210,8 @@ STAGES: dict[str, Stage] = {
             "reference/{key}/mu.npy",
             "reference/{key}/sigma.npy",
         ),
-        needs=lambda s, key: [Job("data")],
-        settings=lambda s, key: {
-            "extractor": _dump(s.catalogue[key]),
-            "input_size": s.tier.evaluation.input_size,
-        },
+        needs=_reference_needs,
+        settings=_reference_settings,
         plugins=_encoder_plugins,
     ),
     "train": Stage(
@@ -195,6 +225,7 @@ STAGES: dict[str, Stage] = {
         needs=lambda s, key: [Job("train", key)],
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
+            "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
             "samples": s.tier.sampling.samples,
             "preview": s.tier.sampling.preview,
         },
@@ -210,7 +241,7 @@ STAGES: dict[str, Stage] = {
     ),
     "inspect": Stage(
         outputs=("inspect/{key}.json", "inspect/{key}.csv"),
-        needs=lambda s, key: [Job("train", key), *_train_needs(s, key)],
+        needs=lambda s, key: [Job("train", key), *_of_cell(s, key)],
         settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
         plugins=_train_plugins,
     ),

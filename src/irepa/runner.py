@@ -62,6 +62,10 @@ class Context:
     def resources(self) -> JobResources:
         return self.tier.resources.get(self.job.stage, JobResources())
 
+    @property
+    def fingerprint(self) -> str:
+        return self.plan.fingerprint(self.job)
+
     def input(self, stage: str, key: str = "") -> Record:
         """The record of a job that this one needs. Raises CacheError where it is missing, stale or damaged."""
         return self.plan.record(Job(stage, key))

@@ -45,7 +45,15 @@ class Dataset(Plugged):
 
 
 class Autoencoder(Plugged):
-    pass
+    precompute: bool = Field(False, description="True: its moments of the training images are a stage of their own.")
+
+
+class Guidance(Strict):
+    """Classifier-free guidance: v = v_null + scale * (v_class - v_null) for low <= t <= high, v_class outside."""
+
+    scale: Annotated[float, Field(ge=1)]
+    low: Fraction = 0.0
+    high: Fraction = 1.0
 
 
 class Recipe(Plugged):
@@ -53,6 +61,7 @@ class Recipe(Plugged):
 
     architecture: str = "sit"
     sampler: Plugged
+    guidance: Guidance | None = None
 
 
 class EncoderEntry(BaseModel):
@@ -71,11 +80,11 @@ class EncoderEntry(BaseModel):
             raise ValueError("an encoder kept for evaluation needs a judge name")
         return self
 
-    def metric_names(self) -> tuple[str, str]:
-        """Names of its Frechet and kernel distances: FID and KID are those of torch-fidelity's Inception alone."""
+    def metric_name(self, metric: str) -> str:
+        """The name of a metric under this judge. FID, KID, precision and recall alone mean torch-fidelity's Inception."""
         if self.library == "torch-fidelity":
-            return "FID", "KID"
-        return f"FD-{self.judge}", f"KID-{self.judge}"
+            return metric
+        return f"{'FD' if metric == 'FID' else metric}-{self.judge}"
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
@@ -114,7 +123,11 @@ class Scale(Strict):
 
 class Features(Strict):
     dtype: Literal["float16", "float32"] = "float16"
+    precision: Annotated[Literal["fp32", "bf16"], Field(description="Arithmetic of the encoders.")] = "fp32"
     batch: Positive = 64
+    disk_limit_gib: Annotated[
+        float, Field(ge=0, description="An encoder whose training tokens would take more runs online during training.")
+    ] = 100
     input_size: Positive | None = None  # pixels, for encoders that do not fix their own
 
 
@@ -128,6 +141,7 @@ class Spatial(Strict):
 
 
 class Probe(Strict):
+    train_images: Annotated[Positive | None, Field(description="Spread over the training images; null: all.")] = None
     c: Annotated[float, Field(gt=0)] = 1.0
     max_iter: Positive = 300
 
@@ -150,6 +164,7 @@ class Training(Strict):
 class Sampling(Strict):
     samples: Positive
     batch: Positive = 256
+    shard: Positive = Field(16, description="Batches written at a time: an interrupted run goes on at the next shard.")
     preview: Positive = Field(32, description="Samples kept for pictures when the rest is deleted.")
     keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
 
@@ -158,6 +173,11 @@ class Evaluation(Strict):
     extractors: Annotated[list[str], Field(min_length=1)]
     batch: Positive = 64
     input_size: Positive | None = None  # pixels, for judges that do not fix their own
+    references: dict[str, Path] = Field(
+        {}, description="By judge: an .npz with mu and sigma (and images, arr_0) used instead of the training images."
+    )
+    reference_features: Positive = Field(50_000, description="Images whose features are kept, for kernel distance etc.")
+    neighbours: Positive = Field(3, description="k of precision and recall (Kynkaanniemi et al., 2019).")
     kid_subsets: Positive = 100
     kid_subset_size: Positive = 1000
 
@@ -214,6 +234,9 @@ class Tier(Strict):
     sampling: Sampling
     evaluation: Evaluation
     inspection: Inspection = Inspection()
+    checkpoints: dict[str, Path] = Field(
+        {}, description="By cell: a published SiT or REPA checkpoint that is sampled and evaluated without training."
+    )
     experiments: Annotated[dict[str, Experiment], Field(min_length=1)]
     figures: dict[str, Figure]
     resources: dict[str, JobResources] = {}

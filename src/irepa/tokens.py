@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ def storage_grid(native: Grid, wanted: Grid) -> Grid:
     return wanted if native[0] * native[1] > wanted[0] * wanted[1] else native
 
 
+def cache_bytes(images: int, tokens: int, dim: int, dtype: np.dtype) -> int:
+    """What a cache of so many tokens takes on disk."""
+    return images * tokens * dim * dtype.itemsize
+
+
 def check_finite(array: Tensor, what: str) -> None:
     """Raises DivergedError naming ``what`` where a value is NaN or infinite."""
     if not bool(torch.isfinite(array).all()):
@@ -53,21 +59,43 @@ def check_finite(array: Tensor, what: str) -> None:
         raise DivergedError(f"{what}: {bad} of {array.numel()} values are NaN or infinite")
 
 
+Transforms = tuple[tuple[str, float | None], ...]
+
+
+class TokenSource(Protocol):
+    """Tokens of one encoder and one split, on the tier's grid, with the transforms of a wrapped encoder applied."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
+        """Tokens (batch, H*W, dim), float32, of these images."""
+
+
+def transformed(
+    tokens: Tensor, global_token: Tensor | None, transforms: Transforms, grid: Grid, indices: NDArray[np.int64]
+) -> Tensor:
+    """Tokens (batch, H*W, dim) after the transforms in a wrapped encoder's name."""
+    for name, argument in transforms:
+        module = plugins.load("transforms", name, "encoder")
+        tokens = module.apply(tokens, global_token, argument, grid, indices)
+    return tokens
+
+
 @dataclass(frozen=True)
 class TokenCache:
-    """Tokens of one encoder and one split, on the tier's grid, with the transforms of a wrapped encoder applied.
-
-    ``cache[indices]`` gives tokens (batch, H*W, dim), float32. Row i is the same whatever else is asked for with it.
-    """
+    """Tokens read from disk. Row i is the same whatever else is asked for with it."""
 
     stored: NDArray[np.generic]
     globals_: NDArray[np.generic]
     stored_grid: Grid
     grid: Grid
-    transforms: tuple[tuple[str, float | None], ...]
+    transforms: Transforms
 
     @classmethod
-    def open(cls, record: Record, split: str, grid: Grid, transforms: list[tuple[str, float | None]]) -> TokenCache:
+    def open(cls, record: Record, split: str, grid: Grid, transforms: Transforms) -> TokenCache:
         """Raises CacheError where a file of the cache is missing, truncated or edited."""
         height, width = record.metrics["grid"]
         return cls(
@@ -75,7 +103,7 @@ class TokenCache:
             record.array(f"{split}.global.npy"),
             (height, width),
             grid,
-            tuple(transforms),
+            transforms,
         )
 
     def __len__(self) -> int:
@@ -87,10 +115,6 @@ class TokenCache:
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         tokens = resample(torch.from_numpy(self.stored[indices]).float(), self.stored_grid, self.grid)
-        if self.transforms:
-            rows = self.globals_[indices]
-            global_token = torch.from_numpy(rows).float() if rows.shape[1] else None
-            for name, argument in self.transforms:
-                module = plugins.load("transforms", name, "encoder")
-                tokens = module.apply(tokens, global_token, argument, self.grid, indices)
-        return tokens
+        rows = self.globals_[indices]
+        global_token = torch.from_numpy(rows).float() if rows.shape[1] else None
+        return transformed(tokens, global_token, self.transforms, self.grid, indices)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from irepa.alignment import Alignment
-from irepa.autoencoders import Autoencoder
 from irepa.errors import DivergedError
 from irepa.files import whole
 from irepa.progress import track
@@ -33,9 +32,15 @@ PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints ho
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images (n, H, W, 3) uint8, labels (n,), and tokens of the target encoder by image index, or None."""
+    """What a batch is made of, by image index.
 
-    images: NDArray[np.uint8]
+    Attributes:
+        inputs: (indices, draws) -> what the diffusion model learns, (batch, C, H, W) float32: pixels, or latents drawn anew.
+        labels: (n,) in 0..classes-1.
+        tokens: tokens of the target encoder (batch, T, dim), or None.
+    """
+
+    inputs: Callable[[NDArray[np.int64], StepRandom], Tensor]
     labels: NDArray[np.int64]
     classes: int
     tokens: Callable[[NDArray[np.int64]], Tensor] | None = None
@@ -68,7 +73,6 @@ def train(
     network: nn.Module,
     alignment: Alignment | None,
     recipe: Recipe,
-    autoencoder: Autoencoder,
     data: TrainingData,
     settings: Training,
     seed: int,
@@ -93,9 +97,9 @@ def train(
         for step in track(range(settings.steps), "train", settings.steps):
             indices = batch_indices(seed, step, settings.batch, len(data.labels))
             rng = StepRandom(seed, step, settings.batch, slice(None), device)
-            images = torch.from_numpy(data.images[indices]).permute(0, 3, 1, 2).to(device)
             labels = torch.from_numpy(data.labels[indices]).to(device)
             labels = drop_labels(labels, rng.uniform(), settings.label_dropout, data.classes)
+            x = data.inputs(indices, rng).to(device)
             tokens = None if data.tokens is None else data.tokens(indices).to(device)
 
             def align(hidden: Tensor, tokens: Tensor | None = tokens) -> Tensor:
@@ -105,7 +109,7 @@ def train(
                 return weighted
 
             with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
-                terms = recipe.loss(network, autoencoder.encode(images), labels, align, rng)
+                terms = recipe.loss(network, x, labels, align, rng)
             loss = torch.stack(list(terms.values())).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

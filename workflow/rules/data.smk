@@ -17,3 +17,24 @@ rule data:
         runtime=resource("data", "runtime"),
     shell:
         "python -m irepa data {params.arguments} --log {log:q}"
+
+
+rule latents:
+    message: "Moments of the training images"
+    input:
+        needs("latents"),
+        stamp=fresh("latents"),
+    output:
+        outputs("latents"),
+    log:
+        log_of("latents"),
+    conda:
+        "../../environment.yml"
+    params:
+        arguments=ARGUMENTS,
+    threads: resource("latents", "threads")
+    resources:
+        mem_mb=resource("latents", "mem_mb"),
+        runtime=resource("latents", "runtime"),
+    shell:
+        "python -m irepa latents {params.arguments} --log {log:q}"

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from irepa.settings import Strict
 
+PRECOMPUTABLE = False
+
 
 class Options(Strict):
     pass
@@ -23,5 +25,5 @@ class Identity:
         return ((latents.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def build(options: Options, image_size: int) -> Identity:
+def build(options: Options, image_size: int, device: torch.device) -> Identity:
     return Identity(image_size)

@@ -1,14 +1,17 @@
 """Vision encoders as frozen feature extractors: one module per library.
 
 Each module has ``Options`` (the encoder's row in ``workflow/encoders.yaml``), ``check(name, options)``, which refuses what
-this machine lacks, and ``build(options)`` and/or ``build_extractor(name, options)``, for alignment targets and for judges.
+this machine lacks, and ``build(options, grid, device)`` and/or ``build_extractor(options)``, for alignment targets and for
+judges of samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -28,19 +31,26 @@ class Tokens:
 
 
 class Encoder(Protocol):
-    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
-        """Images (batch, 3, H, W) uint8 to tokens. ``grid`` is the tier's, for encoders that can choose theirs."""
+    def __call__(self, images: Tensor) -> Tokens:
+        """Images (batch, 3, H, W) uint8, on the encoder's device, to tokens."""
 
 
 class Extractor(Protocol):
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (batch, 3, H, W) uint8 to one pooled feature (batch, dim), for Frechet and kernel distances."""
+        """Images (batch, 3, H, W) uint8 to (pooled feature (batch, dim),), or with class logits as a second element."""
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Bicubic, antialiased when shrinking; float images (batch, 3, H, W) to (batch, 3, size, size)."""
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic, antialiased when shrinking; float images (batch, 3, H, W) in [0, 1] to (batch, 3, *size)."""
     import torch.nn.functional as F
 
-    if images.shape[-2:] == (size, size):
+    if images.shape[-2:] == size:
         return images
-    return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def standardise(images: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 images (batch, 3, H, W) to what a network was trained on: (batch, 3, *size) float32."""
+    x = resize(images.float() / 255, size)
+    centre, spread = (torch.tensor(values, device=x.device).view(1, 3, 1, 1) for values in (mean, std))
+    return (x - centre) / spread

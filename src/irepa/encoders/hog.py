@@ -22,17 +22,17 @@ def check(name: str, options: Options) -> None:
 class Hog:
     """Each token holds the normalised histograms of the n x n cells inside it, of the grey image: dim = n * n * orientations."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    def __init__(self, options: Options, grid: tuple[int, int]) -> None:
+        self.options, self.grid = options, grid
 
-    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
+    def __call__(self, images: Tensor) -> Tokens:
         from skimage.color import rgb2gray
         from skimage.feature import hog
 
-        n = self.options.cells_per_token
+        grid, n = self.grid, self.options.cells_per_token
         cell = (images.shape[2] // (grid[0] * n), images.shape[3] // (grid[1] * n))
         rows = []
-        for image in images.permute(0, 2, 3, 1).numpy():
+        for image in images.permute(0, 2, 3, 1).cpu().numpy():
             histograms = hog(
                 rgb2gray(image),
                 orientations=self.options.orientations,
@@ -45,5 +45,5 @@ class Hog:
         return Tokens(torch.from_numpy(np.stack(rows)).float(), grid)
 
 
-def build(options: Options) -> Hog:
-    return Hog(options)
+def build(options: Options, grid: tuple[int, int], device: torch.device) -> Hog:
+    return Hog(options, grid)

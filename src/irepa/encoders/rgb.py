@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,11 +19,14 @@ def check(name: str, options: Options) -> None:
 
 
 class RgbPatches:
-    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
-        patch = (images.shape[2] // grid[0], images.shape[3] // grid[1])
+    def __init__(self, grid: tuple[int, int]) -> None:
+        self.grid = grid
+
+    def __call__(self, images: Tensor) -> Tokens:
+        patch = (images.shape[2] // self.grid[0], images.shape[3] // self.grid[1])
         pixels = images.float() / 127.5 - 1
-        return Tokens(F.unfold(pixels, patch, stride=patch).transpose(1, 2), grid)
+        return Tokens(F.unfold(pixels, patch, stride=patch).transpose(1, 2), self.grid)
 
 
-def build(options: Options) -> RgbPatches:
-    return RgbPatches()
+def build(options: Options, grid: tuple[int, int], device: torch.device) -> RgbPatches:
+    return RgbPatches(grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from irepa.encoders import Tokens, resize
@@ -22,21 +23,22 @@ def check(name: str, options: Options) -> None:
 class DenseSift:
     """A 128-dimensional descriptor every ``stride`` pixels of the resized grey image, averaged over each token's area."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, grid: tuple[int, int], device: torch.device) -> None:
         from kornia.feature import DenseSIFTDescriptor
 
-        self.size = options.input_size
+        self.grid = grid
+        self.size = (options.input_size, options.input_size)
         self.describe = DenseSIFTDescriptor(
             spatial_bin_size=options.bin_size, stride=options.stride, padding=2 * options.bin_size
-        )
+        ).to(device)
 
-    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
+    def __call__(self, images: Tensor) -> Tokens:
         from kornia.color import rgb_to_grayscale
 
         maps = self.describe(rgb_to_grayscale(resize(images.float() / 255, self.size)))
         tokens = maps.flatten(2).transpose(1, 2)
-        return Tokens(resample(tokens, (maps.shape[2], maps.shape[3]), grid), grid)
+        return Tokens(resample(tokens, (maps.shape[2], maps.shape[3]), self.grid), self.grid)
 
 
-def build(options: Options) -> DenseSift:
-    return DenseSift(options)
+def build(options: Options, grid: tuple[int, int], device: torch.device) -> DenseSift:
+    return DenseSift(options, grid, device)

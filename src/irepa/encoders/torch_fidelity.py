@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from irepa.errors import WeightsError
 from irepa.settings import Strict
 
+# The pooled feature of FID, and the class logits of the Inception Score.
+LAYERS = ("2048", "logits_unbiased")
+
 
 class Options(Strict):
     """``weights``: path of the converted weights; null lets torch-fidelity download them."""
 
     extractor: Literal["inception-v3-compat"] = "inception-v3-compat"
-    layer: Literal["64", "192", "768", "2048"] = "2048"
     weights: Path | None = None
 
 
@@ -36,7 +38,7 @@ class Inception(nn.Module):
 
         path = None if options.weights is None else str(options.weights)
         self.inner = create_feature_extractor(
-            options.extractor, [options.layer], cuda=False, feature_extractor_weights_path=path, verbose=False
+            options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
         )
 
     @torch.inference_mode()
@@ -45,5 +47,5 @@ class Inception(nn.Module):
         return features
 
 
-def build_extractor(name: str, options: Options) -> Inception:
+def build_extractor(options: Options) -> Inception:
     return Inception(options)

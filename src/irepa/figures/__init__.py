@@ -51,7 +51,7 @@ def save(figure: Figure, *paths: Path) -> None:
 
 def distance_name(context: Context) -> str:
     """The name of the Frechet distance that the tier's first judge gives."""
-    return context.settings.catalogue[context.tier.evaluation.extractors[0]].metric_names()[0]
+    return context.settings.catalogue[context.tier.evaluation.extractors[0]].metric_name("FID")
 
 
 def read_table(context: Context) -> pd.DataFrame:

@@ -6,15 +6,20 @@ class as it is (see :func:`load_public_state_dict`).
 
 from __future__ import annotations
 
+import argparse
 import math
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, WeightsError
 from irepa.settings import Scale
 
 
@@ -230,17 +235,30 @@ class SiT(nn.Module):
         return self.unpatchify(self.final_layer(tokens, condition)), hidden
 
 
+def public_state_dict(path: Path) -> dict[str, Tensor]:
+    """The weights in a public SiT or REPA checkpoint file: its EMA where it has one. Raises WeightsError."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            # The training scripts store their command line beside the weights.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from None
+    state = content.get("ema", content.get("model", content))
+    if not any(name.endswith("y_embedder.embedding_table.weight") for name in state):
+        raise WeightsError(f"{path} holds no SiT: it has no y_embedder.embedding_table.weight")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
 def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
     """Load a public SiT or REPA state dict: projector weights are dropped, and a final layer that also predicts
     a variance (DiT's learn_sigma, twice the output channels) keeps its first half, the velocity.
 
     Raises RuntimeError, from torch, where a name or a shape does not fit.
     """
-    kept = {
-        name.removeprefix("module."): tensor
-        for name, tensor in state.items()
-        if not name.removeprefix("module.").startswith("projectors.")
-    }
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("projectors.")}
     outputs = model.patch * model.patch * model.channels
     for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
         if name in kept and kept[name].shape[0] == 2 * outputs:

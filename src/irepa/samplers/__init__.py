@@ -9,10 +9,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from irepa.recipes import Velocity
+from irepa.settings import Guidance
+
 
 def times(steps: int, end: float = 0.0) -> list[float]:
     """``steps + 1`` equally spaced times from 1 down to ``end``."""
     return [float(t) for t in torch.linspace(1.0, end, steps + 1, dtype=torch.float64)]
+
+
+def guided(velocity: Velocity, unconditional: Velocity, guidance: Guidance) -> Velocity:
+    """Classifier-free guidance (Ho and Salimans, 2022) inside an interval of times (Kynkaanniemi et al., 2024)."""
+
+    def v(x: Tensor, t: Tensor) -> Tensor:
+        with_class = velocity(x, t)
+        if not guidance.low <= float(t[0]) <= guidance.high:
+            return with_class
+        without = unconditional(x, t)
+        return without + guidance.scale * (with_class - without)
+
+    return v
 
 
 def at(t: float, x: Tensor) -> Tensor:

@@ -1,14 +1,23 @@
-"""Frechet and kernel distance of one cell's samples to the training images, under every judge of the tier."""
+"""Distances of one cell's samples to the data, under every judge of the tier."""
 
 from __future__ import annotations
 
 from irepa.compute import setup
-from irepa.evaluation import extract, frechet_distance, kernel_distance, statistics
+from irepa.errors import ConfigError
+from irepa.evaluation import (
+    extract,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+    statistics,
+)
 from irepa.files import Json
 from irepa.runner import Context
 
 
 def run(context: Context) -> Json:
+    """Kernel distance, precision and recall need features of the data: a reference of statistics alone gives none."""
     device = setup(context.resources.threads)
     sampled = context.input("sample", context.key)
     samples = sampled.array("samples.npy")
@@ -19,9 +28,18 @@ def run(context: Context) -> Json:
         features = extract(name, entry, samples, settings, device)
         reference = context.input("reference", name)
         known = {key: reference.array(f"{key}.npy") for key in ("mu", "sigma")}
-        frechet, kernel = entry.metric_names()
-        metrics[frechet] = frechet_distance(statistics(features), known)
-        metrics[kernel], metrics[f"{kernel}-sd"] = kernel_distance(
-            features, reference.array("features.npy").copy(), settings.kid_subsets, settings.kid_subset_size
-        )
+        if known["mu"].shape != features.pooled.shape[1:]:
+            width = features.pooled.shape[1]
+            raise ConfigError(f"reference of {name} has {len(known['mu'])} dimensions, the judge's features {width}")
+        metrics[entry.metric_name("FID")] = frechet_distance(statistics(features.pooled), known)
+        data = reference.array("features.npy").copy()
+        if len(data):
+            kernel = entry.metric_name("KID")
+            metrics[kernel], metrics[f"{kernel}-sd"] = kernel_distance(
+                features.pooled, data, settings.kid_subsets, min(settings.kid_subset_size, len(data))
+            )
+            precision, recall = precision_recall(features.pooled, data, settings.neighbours)
+            metrics |= {entry.metric_name("precision"): precision, entry.metric_name("recall"): recall}
+        if features.logits is not None:
+            metrics[entry.metric_name("IS")] = inception_score(features.logits)
     return metrics

@@ -1,4 +1,7 @@
-"""Run one frozen encoder over the training images and the metric subset of the held-out images, once."""
+"""Run one frozen encoder over the metric subset of the held-out images and over the training images, once.
+
+Training tokens that would take more disk than ``features.disk_limit_gib`` are not stored: the encoder runs online then.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +14,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa import plugins
 from irepa.compute import setup
-from irepa.encoders import Encoder, Tokens
+from irepa.encode import build_encoder, encode
+from irepa.encoders import Tokens
 from irepa.files import Json, write_array, write_array_in_parts
 from irepa.progress import track
 from irepa.runner import Context
-from irepa.settings import encoder_options
-from irepa.tokens import check_finite, resample, spread, storage_grid
-
-
-def encode(
-    encoder: Encoder, images: NDArray[np.uint8], indices: NDArray[np.int64], batch: int, grid: tuple[int, int],
-    device: torch.device,
-) -> Iterator[Tokens]:  # fmt: skip
-    """Tokens of ``images[indices]``, batch by batch, on the grid that is stored."""
-    for start in track(range(0, len(indices), batch), "encode", -(-len(indices) // batch)):
-        chosen = images[indices[start : start + batch]]
-        with torch.inference_mode():
-            tokens = encoder(torch.from_numpy(chosen).permute(0, 3, 1, 2).to(device), grid)
-            stored = storage_grid(tokens.grid, grid)
-            patch = resample(tokens.patch.float(), tokens.grid, stored).cpu()
-        yield Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float().cpu())
+from irepa.tokens import cache_bytes, check_finite, spread
 
 
 def run(context: Context) -> Json:
-    entry = context.settings.catalogue[context.key]
-    options = encoder_options(entry, context.tier.features.input_size, f"encoders.yaml: {context.key}")
-    library = plugins.load("encoders", entry.library, context.key)
-    library.check(context.key, options)
+    settings = context.tier.features
     device = setup(context.resources.threads)
-    encoder: Encoder = library.build(options)
+    encoder = build_encoder(context.settings, context.key, device)
     data = context.input("data")
-    dtype = np.dtype(context.tier.features.dtype)
-    shape: tuple[int, int, int] = (0, 0, 0)
-    for split in ("train", "test"):
+    dtype = np.dtype(settings.dtype)
+    metrics: Json = {}
+    for split in ("test", "train"):
         images = data.array(f"{split}.images.npy")
-        every = np.arange(len(images), dtype=np.int64)
-        indices = every if split == "train" else spread(len(images), context.tier.spatial.images)
-        batches = encode(encoder, images, indices, context.tier.features.batch, context.tier.grid, device)
+        indices = spread(len(images), context.tier.spatial.images if split == "test" else len(images))
+        encoded = encode(encoder, images, indices, settings, context.tier.grid, device)
+        batches = track(encoded, f"{split} tokens", -(-len(indices) // settings.batch))
         first = next(batches)
-        shape = (first.grid[0], first.grid[1], first.patch.shape[2])
-        _write(context.output(f"{split}.tokens.npy"), context.output(f"{split}.global.npy"), len(indices), first,
-               batches, dtype)  # fmt: skip
-    return {"grid": list(shape[:2]), "dim": shape[2], "global_token": first.global_token is not None}
+        shape = first.patch.shape[1:]
+        online = (
+            split == "train" and cache_bytes(len(indices), shape[0], shape[1], dtype) > settings.disk_limit_gib * 2**30
+        )
+        if online:
+            write_array(context.output("train.tokens.npy"), np.zeros((0, *shape), dtype))
+            write_array(context.output("train.global.npy"), np.zeros((0, 0), dtype))
+        else:
+            paths = context.output(f"{split}.tokens.npy"), context.output(f"{split}.global.npy")
+            _write(*paths, len(indices), first, batches, dtype)
+        metrics = {
+            "grid": list(first.grid),
+            "dim": shape[1],
+            "global_token": first.global_token is not None,
+            "online": online,
+        }
+    identify = getattr(encoder, "weights_sha256", None)
+    return metrics | {"weights_sha256": None if identify is None else identify()}
 
 
 def _write(

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from irepa.cell import build_parts, load_trained
 from irepa.compute import setup
+from irepa.encode import token_source
 from irepa.files import Json, whole
-from irepa.grid import NO_ENCODER, Cell, split_encoder
+from irepa.grid import NO_ENCODER, Cell
 from irepa.random import image_noise
 from irepa.runner import Context
-from irepa.tokens import TokenCache, spread
+from irepa.tokens import spread
 
 
 def anchor_similarity(tokens: Tensor, anchor: int) -> Tensor:
@@ -28,7 +29,7 @@ def run(context: Context) -> Json:
     cell, tier = Cell.parse(context.key), context.tier
     device = setup(context.resources.threads)
     data, trained = context.input("data"), context.input("train", context.key)
-    parts = build_parts(context.settings, cell, trained.metrics["classes"])
+    parts = build_parts(context.settings, cell, trained.metrics["classes"], device)
     alignment = load_trained(parts, trained, context.settings, cell, device)
     settings = tier.inspection
     _height, width = tier.grid
@@ -38,7 +39,7 @@ def run(context: Context) -> Json:
     subset = spread(len(data.array("test.images.npy")), tier.spatial.images)
     images = torch.from_numpy(data.array("test.images.npy")[subset[chosen]]).permute(0, 3, 1, 2).to(device)
     labels = torch.from_numpy(data.array("test.labels.npy")[subset[chosen]]).to(device)
-    x = parts.autoencoder.encode(images)
+    x = parts.autoencoder.encode(images).to(device)
     noise = np.stack([image_noise(cell.seed, int(image), 0, tuple(x.shape[1:])) for image in chosen])
     noised, times = parts.recipe.noised(x, torch.from_numpy(noise).to(x), settings.time)
     hidden = parts.network(noised, times, labels)[1]
@@ -46,8 +47,7 @@ def run(context: Context) -> Json:
     if alignment is not None:
         sources["projected"] = alignment.projector(hidden)
     if cell.encoder != NO_ENCODER:
-        base, transforms = split_encoder(cell.encoder)
-        sources["encoder"] = TokenCache.open(context.input("features", base), "test", tier.grid, transforms)[chosen]
+        sources["encoder"] = token_source(context, cell.encoder, "test", device)[chosen]
     rows = [
         {"image": int(image), "source": source, "row": t // width, "column": t % width, "similarity": float(value)}
         for source, tokens in sources.items()

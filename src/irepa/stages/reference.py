@@ -1,20 +1,32 @@
-"""Features and statistics of the training images under one judge: computed once, read by every evaluation."""
+"""Statistics of the data under one judge, and features of some of it: computed once, read by every evaluation."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from irepa.compute import setup
-from irepa.evaluation import extract, statistics
+from irepa.evaluation import extract, read_statistics, statistics
 from irepa.files import Json, write_array
 from irepa.runner import Context
+from irepa.tokens import spread
 
 
 def run(context: Context) -> Json:
     device = setup(context.resources.threads)
-    images = context.input("data").array("train.images.npy")
-    entry = context.settings.catalogue[context.key]
-    features = extract(context.key, entry, images, context.tier.evaluation, device)
-    found = statistics(features)
+    settings, entry = context.tier.evaluation, context.settings.catalogue[context.key]
+    if context.key in settings.references:
+        found, images = read_statistics(settings.references[context.key])
+        features = np.zeros((0, len(found["mu"])), np.float32)
+        if images is not None:
+            chosen = images[spread(len(images), settings.reference_features)]
+            features = extract(context.key, entry, chosen, settings, device).pooled
+        count = None if images is None else len(images)
+    else:
+        images = context.input("data").array("train.images.npy")
+        features = extract(context.key, entry, images, settings, device).pooled
+        found, count = statistics(features), len(images)
+        features = features[spread(count, settings.reference_features)]
     write_array(context.output("features.npy"), features)
     write_array(context.output("mu.npy"), found["mu"])
     write_array(context.output("sigma.npy"), found["sigma"])
-    return {"images": len(features), "dim": features.shape[1]}
+    return {"images": count, "kept": len(features), "dim": len(found["mu"])}

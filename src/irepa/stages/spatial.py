@@ -7,12 +7,11 @@ import pandas as pd
 import torch
 
 from irepa.compute import setup
+from irepa.encode import token_source
 from irepa.files import Json, whole
-from irepa.grid import split_encoder
 from irepa.masks import token_masks, usable
 from irepa.runner import Context
 from irepa.spatial import Thresholds, spatial_metrics
-from irepa.tokens import TokenCache
 
 BATCH = 64
 
@@ -24,16 +23,16 @@ def thresholds(context: Context) -> Thresholds:
 
 
 def run(context: Context) -> Json:
-    setup(context.resources.threads)
+    device = setup(context.resources.threads)
     grid = context.tier.grid
-    base, transforms = split_encoder(context.key)
-    cache = TokenCache.open(context.input("features", base), "test", grid, transforms)
+    source = token_source(context, context.key, "test", device)
     masks = token_masks(torch.from_numpy(np.array(context.input("data").array("test.masks.npy"))), grid)
     kept = usable(masks)
     columns: dict[str, list[torch.Tensor]] = {}
-    for start in range(0, len(cache), BATCH):
-        indices = np.arange(start, min(start + BATCH, len(cache)), dtype=np.int64)
-        values = spatial_metrics(cache[indices], grid, masks[indices], thresholds(context)).named()
+    for start in range(0, len(source), BATCH):
+        indices = np.arange(start, min(start + BATCH, len(source)), dtype=np.int64)
+        found = spatial_metrics(source[indices].to(device), grid, masks[indices], thresholds(context))
+        values = {name: value.cpu() for name, value in found.named().items()}
         # As the paper: SRSS only over images with enough of both regions (D9: masks and tokens of the same images).
         values["srss"] = torch.where(kept[indices], values["srss"], torch.nan)
         for name, column in values.items():

