@@ -108,9 +108,9 @@ wanted = {
     "parameters": "parameters",
     "images_seen": "images seen",
 }
-runs = runs[list(wanted)].rename(columns=wanted).reset_index().sort_values([*cells[:2], "method", "encoder"])
+runs = runs.reindex(columns=list(wanted)).dropna(axis="columns", how="all").rename(columns=wanted).reset_index().sort_values([*cells[:2], "method", "encoder"])
 for column in ("seed", "parameters", "images seen"):
-    runs[column] = runs[column].astype(int)
+    runs[column] = runs[column].astype("Int64")  # a published checkpoint does not say how many images it has seen
 show(runs)
 
 # %% [markdown]
@@ -140,13 +140,18 @@ show(
 # %%
 data = read_json(results / "data" / "data.json")
 last = records[-1]["provenance"]
+used = {name: recipe.guidance for name, recipe in tier.recipes.items() if recipe.guidance is not None}
+guidance = "; ".join(f"{name} with guidance {g.scale:g} for t in [{g.low:g}, {g.high:g}]" for name, g in used.items())
+guidance = guidance or "no guidance"
+given = tier.evaluation.references.get(tier.evaluation.extractors[0])
+reference = "the training images" if given is None else f"the statistics in `{given}`"
 versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
 display(
     Markdown(f"""
 - Data: `{tier.dataset.name}`, {data["metrics"]["train_images"]} training and {data["metrics"]["test_images"]} held-out images of
   {tier.dataset.image_size}x{tier.dataset.image_size} px, {data["metrics"]["classes"]} classes, tokens on a {tier.grid[0]}x{tier.grid[1]} grid.
 - Training: {tier.training.steps} steps of {tier.training.batch} images, AdamW, learning rate {tier.training.lr:g}, EMA {tier.training.ema}.
-- Samples: {tier.sampling.samples} per run, EMA weights, no guidance; {frechet} and {kernel} against the training images.
+- Samples: {tier.sampling.samples} per run, EMA weights, {guidance}; {frechet} and {kernel} against {reference}.
 - Git revision `{last["git_revision"]}`{" with uncommitted changes" if last["git_dirty"] else ""}, {last["started"]}.
 - {versions}; Python {last["python"]}, {last["platform"]}.
 - Every number above is in `table.csv` with the JSON record it comes from; each record names its settings, the fingerprints of its

@@ -43,6 +43,34 @@ def _override(tier: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     return result
 
 
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``changes``: groups of keys are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def read_tier(name: str, workflow: Path) -> dict[str, Any]:
+    """A tier file; one that ``extends`` another has only what differs. Raises ConfigError."""
+    seen: list[str] = []
+    layers: list[dict[str, Any]] = []
+    following: str | None = name
+    while following is not None:
+        if following in seen:
+            raise ConfigError(f"tiers extend each other in a circle: {' -> '.join([*seen, following])}")
+        if following not in tier_names(workflow):
+            raise ConfigError.unknown(f"{workflow / 'tiers' / seen[-1]}.yaml: extends", following, tier_names(workflow))
+        seen.append(following)
+        layers.append(read_yaml(workflow / "tiers" / f"{following}.yaml"))
+        following = layers[-1].pop("extends", None)
+    raw: dict[str, Any] = {}
+    for layer in reversed(layers):
+        raw = _merge(raw, layer)
+    return raw
+
+
 def tier_names(workflow: Path) -> list[str]:
     return sorted(path.stem for path in (workflow / "tiers").glob("*.yaml"))
 
@@ -63,7 +91,7 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
     if chosen.tier not in tier_names(workflow):
         raise ConfigError.unknown(f"{where}: tier", chosen.tier, tier_names(workflow))
     tier_path = workflow / "tiers" / f"{chosen.tier}.yaml"
-    raw = _override(read_yaml(tier_path), chosen.overrides)
+    raw = _override(read_tier(chosen.tier, workflow), chosen.overrides)
     for name in ("encoders", "methods"):
         if getattr(chosen, name) is not None:
             raw[name] = getattr(chosen, name)

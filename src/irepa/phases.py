@@ -77,7 +77,7 @@ def dvc_yaml(root: Path) -> str:
     for phase, members in PHASES.items():
         needed = set().union(*(edges[stage] for stage in members)) - set(members)
         code = set().union(*(_code(stage) for stage in members))
-        configuration = ["workflow/tiers/${tier}.yaml", "workflow/encoders.yaml", "workflow/methods.yaml"]
+        configuration = ["workflow/tiers", "workflow/encoders.yaml", "workflow/methods.yaml"]
         read = dict.fromkeys(out for stage in STAGES if stage in needed for out in _outs(stage))
         inputs = [f"{base}/{out}" for out in read]
         outs = list(dict.fromkeys(out for stage in members for out in _outs(stage)))

@@ -44,6 +44,14 @@ class Dataset(Plugged):
     image_size: Positive = Field(description="Height and width of the images, pixels.")
 
 
+class Expected(Strict):
+    """Sizes of the dataset, for planning before it is there."""
+
+    train_images: Positive
+    test_images: Positive
+    classes: Positive
+
+
 class Autoencoder(Plugged):
     precompute: bool = Field(False, description="True: its moments of the training images are a stage of their own.")
 
@@ -220,6 +228,7 @@ class Tier(Strict):
     shows: list[str]
     cannot_show: list[str]
     dataset: Dataset
+    expected: Expected | None = None
     autoencoder: Autoencoder
     grid: Grid
     encoders: Annotated[list[str], Field(min_length=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -15,11 +16,15 @@ PRECOMPUTABLE = True
 
 
 class Options(Strict):
-    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, or a folder in the hub's format."""
+    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, or a folder in the hub's format.
+
+    ``architecture``: diffusers' configuration, checked against what is loaded and used for planning; null takes any.
+    """
 
     model: str
     revision: str | None = None
     weights: str = "hub"
+    architecture: dict[str, Any] | None = None
     batch: Positive = Field(32, description="Images encoded or decoded at a time.")
 
 
@@ -42,6 +47,10 @@ class Kl:
                 f"autoencoder {source} cannot be had ({str(error).strip().splitlines()[0]}); `hf download "
                 f"{options.model}{pinned}` fetches it, `autoencoder.weights: <folder>` uses a copy"
             ) from error
+        for key, value in (options.architecture or {}).items():
+            found = model.config[key]
+            if (list(found) if isinstance(found, tuple) else found) != value:
+                raise WeightsError(f"autoencoder {source}: {key} is {found}, declared as {value}")
         self.model = model.eval().requires_grad_(False).to(device)
         self.device, self.batch = device, options.batch
         config = self.model.config
