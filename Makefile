@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := $(if $(TIER),--config tier=$(TIER))
 
-.PHONY: reproduce test lint install clean
+.PHONY: reproduce test lint install plan clean
 
 reproduce: install
 	$(BIN)/snakemake --cores all --workflow-profile workflow/profiles/default $(CONFIG)
@@ -23,6 +23,9 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+plan: install
+	$(BIN)/irepa plan $(if $(TIER),--tier $(TIER))
 
 lint: install
 	$(BIN)/snakemake --lint

@@ -108,7 +108,13 @@ wanted = {
     "parameters": "parameters",
     "images_seen": "images seen",
 }
-runs = runs.reindex(columns=list(wanted)).dropna(axis="columns", how="all").rename(columns=wanted).reset_index().sort_values([*cells[:2], "method", "encoder"])
+runs = (
+    runs.reindex(columns=list(wanted))
+    .dropna(axis="columns", how="all")
+    .rename(columns=wanted)
+    .reset_index()
+    .sort_values([*cells[:2], "method", "encoder"])
+)
 for column in ("seed", "parameters", "images seen"):
     runs[column] = runs[column].astype("Int64")  # a published checkpoint does not say how many images it has seen
 show(runs)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irepa.errors import ConfigError
-from irepa.evaluation import frechet_distance, kernel_distance, register, statistics
+from irepa.errors import ConfigError, WeightsError
+from irepa.evaluation import (
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+    read_statistics,
+    register,
+    statistics,
+)
 from irepa.settings import EncoderEntry
 
 
@@ -63,3 +73,44 @@ def test_only_inception_may_be_called_fid() -> None:
 def test_a_library_without_pooled_features_cannot_judge() -> None:
     with pytest.raises(ConfigError, match="library rgb gives no pooled feature"):
         register("rgb-judge", EncoderEntry(library="rgb", family="f"))
+
+
+def test_precision_and_recall_are_the_shares_inside_the_others_neighbourhoods() -> None:
+    """Against brute force: a point is inside if it is no further from some point than that point's k-th neighbour."""
+    rng = np.random.default_rng(0)
+    samples, data = rng.normal(size=(60, 3)).astype(np.float32), rng.normal(0.5, 1, size=(80, 3)).astype(np.float32)
+
+    def inside(points: np.ndarray, manifold: np.ndarray, k: int) -> float:
+        among = np.linalg.norm(manifold[:, None] - manifold, axis=-1)
+        radius = np.sort(among, axis=1)[:, k]  # the 0-th is the point itself
+        distance = np.linalg.norm(points[:, None] - manifold, axis=-1)
+        return float((distance <= radius).any(axis=1).mean())
+
+    found = precision_recall(samples, data, 3)
+    assert found == pytest.approx((inside(samples, data, 3), inside(data, samples, 3)), abs=1e-6)
+
+
+def test_the_inception_score_of_certain_and_of_uniform_classes() -> None:
+    classes = np.eye(5, dtype=np.float32)[np.arange(1000) % 5]
+    assert inception_score(classes * 100) == pytest.approx(
+        5, abs=0.15
+    )  # ten splits, whose shares of classes differ a little
+    assert inception_score(np.zeros((1000, 5), np.float32)) == pytest.approx(1)
+
+
+def test_reference_statistics_are_read_as_the_adm_suite_writes_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(50, 4)).astype(np.float32)
+    images = rng.integers(0, 255, (5, 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "full.npz", **statistics(features), mu_s=np.zeros(2), arr_0=images)
+    found, stored = read_statistics(tmp_path / "full.npz")
+    assert frechet_distance(found, statistics(features)) == pytest.approx(0, abs=1e-5)
+    np.testing.assert_array_equal(stored, images)
+    np.savez(tmp_path / "bare.npz", mu=np.zeros(3), sigma=np.eye(3))
+    assert read_statistics(tmp_path / "bare.npz")[1] is None
+    np.savez(tmp_path / "bad.npz", mu=np.zeros(3), sigma=np.eye(2))
+    with pytest.raises(WeightsError, match=r"bad\.npz: mu \(3,\) and sigma \(2, 2\)"):
+        read_statistics(tmp_path / "bad.npz")
+    (tmp_path / "none.npz").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"none\.npz cannot be read as statistics"):
+        read_statistics(tmp_path / "none.npz")

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from irepa.errors import CacheError, DataError
-from irepa.files import Record, describe_file, read_json, whole, write_array, write_array_in_parts, write_json
+from irepa.files import (
+    Record,
+    describe_file,
+    read_json,
+    whole,
+    write_array,
+    write_array_in_parts,
+    write_array_in_shards,
+    write_json,
+)
 
 
 def record_of(folder: Path) -> Record:
@@ -42,6 +51,48 @@ def test_arrays_in_parts_are_the_parts_and_a_short_or_long_stream_is_refused(tmp
         with pytest.raises((DataError, ValueError)):
             write_array_in_parts(tmp_path / "b.npy", (total, 3), np.uint8, parts)
     assert not (tmp_path / "b.npy").exists()
+
+
+def test_shards_outlast_an_interruption_and_are_made_once(tmp_path: Path) -> None:
+    made: list[range] = []
+
+    def write(stop_after: int) -> None:
+        def make(rows: range) -> np.ndarray:
+            if len(made) == stop_after:
+                raise KeyboardInterrupt
+            made.append(rows)
+            return np.array([[row, 10 * row] for row in rows], np.int32)
+
+        write_array_in_shards(tmp_path / "a.npy", (7, 2), np.int32, "stamp", 2, make)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(stop_after=2)
+    assert not (tmp_path / "a.npy").exists()
+    write(stop_after=99)
+    assert made == [range(0, 2), range(2, 4), range(4, 6), range(6, 7)]
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.arange(7)[:, None] * [1, 10])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_shards_of_something_else_are_thrown_away_and_damaged_ones_named(tmp_path: Path) -> None:
+    def write(stamp: str, value: int, stop_at: int = 99) -> None:
+        def make(rows: range) -> np.ndarray:
+            if rows.start == stop_at:
+                raise KeyboardInterrupt
+            return np.full(len(rows), value, np.uint8)
+
+        write_array_in_shards(tmp_path / "a.npy", (4,), np.uint8, stamp, 2, make)
+
+    with pytest.raises(KeyboardInterrupt):
+        write("one", 1, stop_at=2)
+    write("two", 2)
+    assert np.load(tmp_path / "a.npy").tolist() == [2, 2, 2, 2]
+    with pytest.raises(KeyboardInterrupt):
+        write("three", 3, stop_at=2)
+    shard = tmp_path / ".a.npy.shards" / "000000000.npy"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(CacheError, match=r"000000000\.npy is damaged"):
+        write("three", 3)
 
 
 def test_a_record_gives_its_arrays_read_only(tmp_path: Path) -> None:

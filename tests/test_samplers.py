@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from irepa.samplers import euler_maruyama, ode_euler, ode_heun
+from irepa.samplers import euler_maruyama, guided, ode_euler, ode_heun
+from irepa.settings import Guidance
 
 MEAN, SD = 1.5, 0.5
 
@@ -69,6 +70,58 @@ def test_the_sde_reaches_the_data_distribution_and_more_steps_bring_it_closer() 
     assert sd == pytest.approx(SD, rel=0.02)
     errors = [abs(moments(steps, 1 / steps)[1] - SD) for steps in (6, 25, 400)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2], errors
+
+
+def test_the_sde_converges_with_weak_order_1() -> None:
+    """The scheme is linear in its noises here, so the variance of its samples is a sum of squared responses: no sampling."""
+
+    def variance(steps: int) -> float:
+        # Image j feels a unit of noise at step j alone; the last image feels none.
+        def noise(step: int) -> Tensor:
+            found = torch.zeros(steps + 1, 1, 1, 1, dtype=torch.float64)
+            found[step] = 1
+            return found
+
+        options = euler_maruyama.Options(steps=steps, last=1 / steps)
+        found = euler_maruyama.sample(gaussian_velocity, noise(0), options, noise).flatten()
+        return float((found[:-1] - found[-1]).square().sum())
+
+    errors = [abs(variance(steps) - SD**2) for steps in (50, 100, 200, 400)]
+    assert errors[-1] < 0.01
+    measured = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert measured[-1] == pytest.approx(1, abs=0.15), errors
+
+
+def test_guidance_of_equal_gaussians_is_a_gaussian_further_out() -> None:
+    """Two Gaussians of one variance: guided velocity is exactly that of the mean m_null + scale (m_class - m_null)."""
+
+    def of_mean(mean: float) -> Callable[[Tensor, Tensor], Tensor]:
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            offset = mean - MEAN
+            return gaussian_velocity(x - (1 - t.view(-1, 1, 1, 1)) * offset, t) - offset
+
+        return velocity
+
+    x, t = start(20), torch.full((20,), 0.4, dtype=torch.float64)
+    guided_velocity = guided(of_mean(2.0), of_mean(1.0), Guidance(scale=3.0))
+    torch.testing.assert_close(guided_velocity(x, t), of_mean(4.0)(x, t))
+    samples = ode_heun.sample(guided_velocity, start(2000), ode_heun.Options(steps=60), no_noise)
+    assert float(samples.mean()) == pytest.approx(4.0, abs=0.05)
+    assert float(samples.std()) == pytest.approx(SD, rel=0.05)
+
+
+def test_guidance_acts_inside_its_interval_only() -> None:
+    calls: list[float] = []
+
+    def unconditional(x: Tensor, t: Tensor) -> Tensor:
+        calls.append(float(t[0]))
+        return torch.zeros_like(x)
+
+    velocity = guided(lambda x, t: torch.ones_like(x), unconditional, Guidance(scale=2.0, low=0.25, high=0.75))
+    x = torch.zeros(3, 1, 1, 1, dtype=torch.float64)
+    values = [float(velocity(x, torch.full((3,), t))[0]) for t in (0.0, 0.2, 0.25, 0.5, 0.75, 0.8, 1.0)]
+    assert values == [1, 1, 2, 2, 2, 1, 1]
+    assert calls == [0.25, 0.5, 0.75]
 
 
 def test_the_score_is_that_of_the_gaussian() -> None:

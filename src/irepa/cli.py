@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from irepa.config import check_machine, load_settings, tier_names
+from irepa.config import check_machine, load_settings, read_tier, tier_names
 from irepa.errors import ConfigError, IrepaError
 from irepa.plan import STAGES, Job, Plan
 from irepa.settings import read_yaml
@@ -130,10 +130,152 @@ def status(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("
 
 
 @app.command()
+def encoders(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
+    """List every declared encoder as the tier would see it, built without weights: grid, width, prefix tokens, input."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from irepa.describe import describe_encoder
+
+    settings = make_plan(params, root, tier, check_options=False).settings
+    table = Table(
+        "encoder", "library", "model", "own grid", "width", "global", "prefix", "input", "mean", "std", "params"
+    )
+    for name, entry in settings.catalogue.items():
+        if entry.evaluation_only:
+            continue
+        size = settings.tier.features.input_size
+        facts = describe_encoder(name, entry, settings.tier.grid, settings.tier.dataset.image_size, size)
+        shown = [None if v is None else " ".join(f"{x:.3f}" for x in v) for v in (facts.mean, facts.std)]
+        pixels = None if facts.input_size is None else "x".join(map(str, facts.input_size))
+        table.add_row(
+            name, facts.library, facts.model, "x".join(map(str, facts.grid)), str(facts.dim), str(facts.global_dim or "-"),
+            str(facts.prefix), pixels or "as it is", *(text or "-" for text in shown), f"{facts.parameters / 1e6:.1f} M",
+        )  # fmt: skip
+    Console(width=max(170, Console().width)).print(table)
+
+
+@app.command()
+def score(
+    encoder: Annotated[
+        str, typer.Option(help="A declared name, timm:MODEL, open_clip:MODEL/PRETRAINED or transformers:ID.")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of images, searched in depth.")],
+    weights: Annotated[str | None, typer.Option(help="hub, random, or the path of weights.")] = None,
+    side: Annotated[int, typer.Option(min=4, help="The token grid is SIDE x SIDE.")] = 16,
+    image_size: Annotated[int, typer.Option(min=32, help="Images are centre-cropped to this many pixels.")] = 256,
+    limit: Annotated[int, typer.Option(min=2, help="At most this many images.")] = 1000,
+    root: RootOption = Path("."),
+) -> None:
+    """Spatial metrics of an encoder of your own, and where it would fall on the published LDS-FID line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from irepa.compute import setup
+    from irepa.score import parse_encoder, read_images
+    from irepa.score import score as measure
+
+    catalogue = declared(root)
+    entry = parse_encoder(encoder, catalogue, weights)
+    found = measure(entry, read_images(images, image_size, limit), (side, side), setup(os.cpu_count() or 1))
+    names = {"lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC", "lds_text": "LDS (text)"}
+    table = Table("metric", "mean", "95% interval", "images", title=f"{encoder}, {side}x{side} tokens")
+    for name, value in found.metrics.items():
+        table.add_row(names[name], f"{value.mean:.4f}", f"[{value.low:.4f}, {value.high:.4f}]", str(value.images))
+    console = Console(width=max(100, Console().width), highlight=False)
+    console.print(table)
+    centre, low, high = found.fid
+    line, lds = found.line, found.metrics["lds"].mean
+    inside = "inside" if line.low <= lds <= line.high else "OUTSIDE"
+    console.print(
+        f"Published line (SiT-XL/2, REPA, 100K steps, ImageNet 256x256): FID = {line.intercept:.1f} {line.slope:+.1f} LDS, "
+        f"r = {line.r:.2f} over {line.n} encoders. At LDS = {lds:.3f} it gives FID {centre:.1f}, 95% prediction interval "
+        f"[{low:.1f}, {high:.1f}].\nThis is an extrapolation, not a measurement: nothing was trained; the points were read off "
+        f"a plot; your images are not the paper's; and this LDS is {inside} the published range "
+        f"[{line.low:.3f}, {line.high:.3f}]."
+    )
+
+
+def declared(root: Path) -> dict[str, Any]:
+    """The catalogue of encoders of a repository, or none where the command is used elsewhere."""
+    from irepa.settings import EncoderEntry, validated
+
+    path = root / "workflow" / "encoders.yaml"
+    rows = read_yaml(path) if path.exists() else {}
+    return {name: validated(EncoderEntry, row, f"{path}: {name}") for name, row in rows.items()}
+
+
+@app.command()
+def plan(
+    params: ParamsOption = Path("params.yaml"),
+    root: RootOption = Path("."),
+    tier: TierOption = None,
+    gpu: Annotated[str, typer.Option(help="Card: A100, H100, H200, L40S or RTX4090.")] = "H100",
+    utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the card's peak rate.")] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="Numbers for machines.")] = False,
+) -> None:
+    """Say what the tier costs before anything is spent: arithmetic, GPU-hours, disk, and a cheap subset."""
+    from irepa.budget import GPUS, Budget, summary
+
+    if gpu not in GPUS:
+        raise ConfigError.unknown("--gpu", gpu, list(GPUS))
+    found = summary(Budget(make_plan(params, root, tier, check_options=False)), GPUS[gpu], utilisation)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show_budget(found, gpu, GPUS[gpu], utilisation)
+
+
+def show_budget(found: dict[str, Any], gpu: str, peak: float, utilisation: float) -> None:
+    """The numbers of :func:`irepa.budget.summary` as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(130, Console().width))
+
+    def row(costs: dict[str, Any]) -> list[str]:
+        amounts = (costs["flops"] / 1e18, costs["gpu_hours"], costs["disk_bytes"] / 1e9, costs["scratch_bytes"] / 1e9)
+        return [f"{costs['jobs']:,}", *(f"{amount:,.1f}" for amount in amounts)]
+
+    columns = ("jobs", "EFLOP", "GPU-hours", "disk, GB", "scratch, GB")
+    stages = Table("stage", title="Every job of the tier")
+    alone = Table("experiment", "runs", title="Each experiment alone")
+    small = Table("experiment", "runs", title="The cheapest subset of each experiment")
+    for table in (stages, alone, small):
+        for column in columns:
+            table.add_column(column, justify="right")
+    for stage, costs in found["stages"].items():
+        stages.add_row(stage, *row(costs))
+    stages.add_section()
+    stages.add_row("total", *row(found["total"]))
+    for name, costs in found["experiments"].items():
+        alone.add_row(name, str(costs["runs"]), *row(costs["alone"]))
+        small.add_row(name, str(costs["cheapest_runs"]), *row(costs["cheapest"]))
+    small.add_section()
+    small.add_row("together", "", *row(found["cheapest_total"]))
+    for table in (stages, alone, small):
+        console.print(table)
+    for name, costs in found["experiments"].items():
+        power = costs["power_at_r_0.85"]
+        note = "" if power is None else f"; power to see |r| = 0.85 at alpha = 0.05: {power:.2f}"
+        chosen = f"{', '.join(costs['cheapest_scales'])}: {', '.join(costs['cheapest_encoders']) or 'no encoder'}"
+        console.print(f"{name}: {chosen}{note}", highlight=False)
+    console.print(f"\nEncoders that run online in training: {', '.join(found['online']) or 'none'}", highlight=False)
+    console.print(f"Encoders whose tokens are stored: {', '.join(found['cached']) or 'none'}", highlight=False)
+    console.print(
+        f"Assumptions: {gpu} at {utilisation:.0%} of {peak / 1e12:.0f} TFLOP/s (dense bf16); a multiply-add counts as two; a "
+        f"backward pass as two forward passes; scratch is the sum over runs, at most "
+        f"{found['largest_samples'] / 1e9:.1f} GB per run at a time; work on the CPU (decoding, masks, probes) is not counted. "
+        "The subset keeps the cheapest scale and, where one encoder per family still answers the question, the cheapest of each.",
+        highlight=False,
+    )
+
+
+@app.command()
 def tiers(root: RootOption = Path(".")) -> None:
     """List the tiers."""
     for name in tier_names(root / "workflow"):
-        print(f"{name:<12} {read_yaml(root / 'workflow' / 'tiers' / f'{name}.yaml').get('title', '')}")
+        print(f"{name:<12} {read_tier(name, root / 'workflow').get('title', '')}")
 
 
 @app.command()

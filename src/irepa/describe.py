@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from irepa import plugins
 from irepa.encoders._weights import RANDOM
-from irepa.settings import EncoderEntry, encoder_options
+from irepa.projectors import build_projector
+from irepa.settings import EncoderEntry, Method, Scale, Tier, encoder_options
 from irepa.tokens import Grid
 
 
@@ -41,18 +44,23 @@ class EncoderFacts:
     flops: int
 
 
+def _without_weights(name: str, entry: EncoderEntry, input_size: int | None) -> tuple[Any, torch.device]:
+    """Options that ask for no weights, and the device without storage; handcrafted features are computed for real."""
+    options = encoder_options(entry, input_size, f"encoders.yaml: {name}")
+    if not hasattr(options, "weights"):
+        return options, torch.device("cpu")
+    changes = {"weights": RANDOM} | ({"revision": None} if hasattr(options, "revision") else {})
+    return options.model_copy(update=changes), torch.device("meta")
+
+
 def describe_encoder(
     name: str, entry: EncoderEntry, grid: Grid, image_size: int, input_size: int | None
 ) -> EncoderFacts:
     """Build an encoder without weights and show it one image. Raises ConfigError and WeightsError."""
-    options = encoder_options(entry, input_size, f"encoders.yaml: {name}")
-    device = torch.device("cpu")
-    if hasattr(options, "weights"):
-        options = options.model_copy(
-            update={"weights": RANDOM, "revision": None} if hasattr(options, "revision") else {"weights": RANDOM}
-        )
-        device = torch.device("meta")
+    options, device = _without_weights(name, entry, input_size)
+    logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     encoder = plugins.load("encoders", entry.library, name).build(options, grid, device)
+    logging.disable(logging.NOTSET)
     image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         tokens = encoder(image)
@@ -71,3 +79,42 @@ def describe_encoder(
         parameters=sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else 0,
         flops=counter.get_total_flops(),
     )
+
+
+def judge_flops(name: str, entry: EncoderEntry, image_size: int, input_size: int | None) -> float:
+    """Per image that a judge sees, a multiply-add counted as two."""
+    module = plugins.load("encoders", entry.library, name)
+    if hasattr(module, "FLOPS"):
+        return float(module.FLOPS)
+    options, device = _without_weights(name, entry, input_size)
+    judge = module.build_extractor(options, device)
+    image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        judge(image)
+    return float(counter.get_total_flops())
+
+
+def network_facts(tier: Tier, recipe: str, scale: str, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
+    """Parameters that are trained, and flops of one forward pass of one image, a multiply-add counted as two."""
+    build = plugins.load("models", tier.recipes[recipe].architecture, recipe).build
+    with torch.device("meta"):
+        network = build(tier.scales[scale], shape, classes, tier.grid)
+        image, time, label = torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    network.to("meta")  # tables made from numpy are not there yet
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image, time, label)
+    return sum(p.numel() for p in network.parameters() if p.requires_grad), counter.get_total_flops()
+
+
+def projector_facts(method: Method, scale: Scale, dim: int, grid: Grid) -> tuple[int, int]:
+    """Parameters and flops of one forward pass of one image through a method's projector; (0, 0) without one."""
+    if method.projector is None:
+        return 0, 0
+    with torch.device("meta"):
+        module = build_projector(
+            method.projector, scale.width, dim, kernel=method.kernel, hidden=scale.projector_hidden, grid=grid
+        )
+        hidden = torch.zeros(1, grid[0] * grid[1], scale.width)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(hidden)
+    return sum(p.numel() for p in module.parameters()), counter.get_total_flops()

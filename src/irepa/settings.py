@@ -207,6 +207,9 @@ class Experiment(Strict):
     scales: list[str] | Literal["all"] = "all"
     recipes: list[str] | Literal["all"] = "all"
     seeds: Positive | None = Field(None, description="Replicates; null: the tier's number.")
+    one_per_family: bool = Field(
+        False, description="One encoder of each family would still answer it, with less power."
+    )
 
 
 class Figure(Strict):

@@ -1,14 +1,25 @@
 """From images to what the diffusion model sees, and back. One module per autoencoder.
 
-Each has ``Options`` and ``build(options, image_size, device)``. Those with a posterior have ``PRECOMPUTABLE = True`` and
-build a :class:`LatentAutoencoder`, whose moments can be computed once and sampled anew at each step.
+Each has ``Options``, ``build(options, image_size, device)`` and ``describe(options, image_size)``, which needs no weights.
+Those with a posterior have ``PRECOMPUTABLE = True`` and build a :class:`LatentAutoencoder`, whose moments can be computed once
+and sampled anew at each step.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AutoencoderFacts:
+    """``shape``: (channels, H, W) of what the model sees; flops per image, a multiply-add counted as two."""
+
+    shape: tuple[int, int, int]
+    encode_flops: int
+    decode_flops: int
 
 
 class Autoencoder(Protocol):

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from irepa.autoencoders import AutoencoderFacts
 from irepa.errors import ConfigError, WeightsError
 from irepa.settings import Positive, Strict
 
@@ -81,6 +83,23 @@ class Kl:
         z = latents.float() / self.scale + self.shift
         pixels = torch.cat([self.model.decode(some).sample for some in z.split(self.batch)])
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def describe(options: Options, image_size: int) -> AutoencoderFacts:
+    """From the declared architecture. Raises ConfigError where none is declared."""
+    from diffusers import AutoencoderKL
+
+    if options.architecture is None:
+        raise ConfigError("autoencoder.architecture is needed to plan without the autoencoder's weights")
+    with torch.device("meta"):
+        model: Any = AutoencoderKL(**options.architecture)
+        image = torch.zeros(1, 3, image_size, image_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as encoding:
+        latent = model.encode(image).latent_dist.mode()
+    with torch.no_grad(), FlopCounterMode(display=False) as decoding:
+        model.decode(latent)
+    _, channels, height, width = latent.shape
+    return AutoencoderFacts((channels, height, width), encoding.get_total_flops(), decoding.get_total_flops())
 
 
 def build(options: Options, image_size: int, device: torch.device) -> Kl:

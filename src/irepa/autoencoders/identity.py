@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from irepa.autoencoders import AutoencoderFacts
 from irepa.settings import Strict
 
 PRECOMPUTABLE = False
@@ -23,6 +24,10 @@ class Identity:
 
     def decode(self, latents: Tensor) -> Tensor:
         return ((latents.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def describe(options: Options, image_size: int) -> AutoencoderFacts:
+    return AutoencoderFacts((3, image_size, image_size), 0, 0)
 
 
 def build(options: Options, image_size: int, device: torch.device) -> Identity:

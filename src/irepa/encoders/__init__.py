@@ -1,8 +1,8 @@
 """Vision encoders as frozen feature extractors: one module per library.
 
 Each module has ``Options`` (the encoder's row in ``workflow/encoders.yaml``), ``check(name, options)``, which refuses what
-this machine lacks, and ``build(options, grid, device)`` and/or ``build_extractor(options)``, for alignment targets and for
-judges of samples.
+this machine lacks, and ``build(options, grid, device)`` and/or ``build_extractor(options, device)``, for alignment targets and
+for judges of samples.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return WeightsError(
         f"weights of {what} cannot be had ({reason}); `{fetch}` fetches them where the hub can be reached, and "
-        f"`weights: <path>` in workflow/encoders.yaml uses a file"
+        f"`weights: <path>` in workflow/encoders.yaml (`--weights` of `irepa score`) uses a file"
     )
 
 

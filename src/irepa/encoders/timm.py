@@ -136,9 +136,9 @@ def build(options: Options, grid: tuple[int, int], device: torch.device) -> Timm
 class PooledFeatures(nn.Module):
     """The pooled feature before the classifier: uint8 images (batch, 3, H, W) -> ((batch, dim),)."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.model = create(options)
+        self.model = create(options, device)
         config: dict[str, Any] = self.model.pretrained_cfg
         self.mean, self.std = config["mean"], config["std"]
         size = options.input_size or config["input_size"][-1]
@@ -151,5 +151,5 @@ class PooledFeatures(nn.Module):
         return (self.model.forward_head(features, pre_logits=True),)
 
 
-def build_extractor(options: Options) -> PooledFeatures:
-    return PooledFeatures(options)
+def build_extractor(options: Options, device: torch.device | str = "cpu") -> PooledFeatures:
+    return PooledFeatures(options, device)

@@ -140,9 +140,9 @@ def build(options: Options, grid: tuple[int, int], device: torch.device) -> Timm
 class GlobalToken(nn.Module):
     """The class or pooled token as a judge's feature, at 16x16 tokens: uint8 (batch, 3, H, W) -> ((batch, dim),)."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.encoder = TimmViT(options, (16, 16))
+        self.encoder = TimmViT(options, (16, 16), device)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -151,5 +151,5 @@ class GlobalToken(nn.Module):
         return (pooled,)
 
 
-def build_extractor(options: Options) -> GlobalToken:
-    return GlobalToken(options)
+def build_extractor(options: Options, device: torch.device | str = "cpu") -> GlobalToken:
+    return GlobalToken(options, device)

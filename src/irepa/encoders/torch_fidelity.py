@@ -16,6 +16,9 @@ from irepa.settings import Strict
 
 # The pooled feature of FID, and the class logits of the Inception Score.
 LAYERS = ("2048", "logits_unbiased")
+FLOPS = (
+    11.4e9  # per image of 299x299, a multiply-add counted as two (Szegedy et al., 2016): its weights come with the code
+)
 
 
 class Options(Strict):
@@ -32,14 +35,14 @@ def check(name: str, options: Options) -> None:
 
 
 class Inception(nn.Module):
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, device: torch.device | str = "cpu") -> None:
         super().__init__()
         from torch_fidelity.utils import create_feature_extractor
 
         path = None if options.weights is None else str(options.weights)
         self.inner = create_feature_extractor(
             options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
-        )
+        ).to(device)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -47,5 +50,5 @@ class Inception(nn.Module):
         return features
 
 
-def build_extractor(options: Options) -> Inception:
-    return Inception(options)
+def build_extractor(options: Options, device: torch.device | str = "cpu") -> Inception:
+    return Inception(options, device)

@@ -1,0 +1,85 @@
+"""What a tier costs, against published counts and sums done by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from irepa.budget import Budget, correlation_power, summary
+from irepa.config import load_settings
+from irepa.plan import Job, Plan
+from tests.conftest import WORKFLOW
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Budget:
+    return Budget(Plan(load_settings({"tier": "smoke"}, WORKFLOW), tmp_path_factory.mktemp("empty")))
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Budget:
+    settings = load_settings({"tier": "imagenet256"}, WORKFLOW, check_options=False)
+    return Budget(Plan(settings, tmp_path_factory.mktemp("empty")))
+
+
+@pytest.mark.parametrize(
+    ("scale", "giga_multiply_adds", "million"),
+    [("sit-b-2", 23.01, 130), ("sit-l-2", 80.71, 458), ("sit-xl-2", 118.64, 675)],
+)
+def test_networks_have_the_published_size_and_arithmetic(
+    paper: Budget, scale: str, giga_multiply_adds: float, million: float
+) -> None:
+    """DiT's published counts (Peebles and Xie, 2023, Table 1) and the paper's parameter counts."""
+    parameters, flops = paper.network("sit", scale)
+    assert flops / 2e9 == pytest.approx(giga_multiply_adds, rel=0.01)
+    assert parameters / 1e6 == pytest.approx(million, rel=0.01)
+
+
+def test_training_is_three_forward_passes_of_every_image_and_the_encoder_where_it_is_online(paper: Budget) -> None:
+    images = 100_000 * 256
+    forward = paper.network("sit", "sit-xl-2")[1]
+    assert paper.cost(Job("train", "sit/sit-xl-2/none/none/seed0")).flops == images * 3 * forward
+    conv = 2 * 256 * 9 * 1152 * 768  # a 3x3 convolution on 256 tokens, without its bias
+    irepa = paper.cost(Job("train", "sit/sit-xl-2/dinov2-b/irepa/seed0")).flops
+    assert paper.online("dinov2-b")
+    assert irepa == pytest.approx(images * (3 * (forward + conv) + paper.encoder("dinov2-b").flops), rel=1e-3)
+
+
+def test_disk_is_counted_to_the_byte(smoke: Budget, paper: Budget) -> None:
+    assert smoke.cost(Job("data")).disk == (128 + 64) * 32 * 32 * 3
+    assert smoke.cost(Job("features", "hog")).disk == (128 + 48) * 16 * 9 * 2
+    # Section 9: patch tokens of a ViT-B for the training set in float16 are 0.5 TB.
+    assert paper._cache_bytes("dinov2-b", 1_281_167) == pytest.approx(0.5e12, rel=0.01)
+    assert paper.cost(Job("latents")).disk == 1_281_167 * 8 * 32 * 32 * 4
+
+
+def test_the_total_is_the_sum_and_experiments_share(smoke: Budget) -> None:
+    found = summary(smoke, 1e12, 0.5)
+    assert found["total"]["jobs"] == len(smoke.plan.jobs())
+    assert found["total"]["flops"] == pytest.approx(sum(row["flops"] for row in found["stages"].values()))
+    assert found["total"]["gpu_hours"] == pytest.approx(found["total"]["flops"] / 0.5e12 / 3600)
+    alone = [row["alone"]["flops"] for row in found["experiments"].values()]
+    assert max(alone) <= found["total"]["flops"] < sum(alone)
+    assert all(row["cheapest"]["flops"] <= row["alone"]["flops"] for row in found["experiments"].values())
+    assert found["online"] == []
+
+
+def test_the_cheapest_subset_keeps_a_member_of_every_family(paper: Budget) -> None:
+    kept = paper.cheapest("e1-correlation-xl")
+    families = {paper.settings.catalogue[name].family for name in paper.tier.encoders}
+    assert {paper.settings.catalogue[cell.encoder].family for cell in kept} == families
+    assert len(kept) == len(families)
+    assert {cell.encoder for cell in kept} >= {"dinov2-b", "dinov3-b", "webssl-300m"}
+    mixing = paper.cheapest("e2-cls-mixing")
+    assert len(mixing) == 6
+
+
+def test_power_is_what_a_simulation_finds() -> None:
+    rng = np.random.default_rng(0)
+    n, r = 20, 0.6
+    x = rng.normal(size=(4000, n))
+    y = r * x + np.sqrt(1 - r**2) * rng.normal(size=(4000, n))
+    found = np.mean([stats.pearsonr(a, b).pvalue < 0.05 for a, b in zip(x, y, strict=True)])
+    assert correlation_power(r, n) == pytest.approx(found, abs=0.03)
+    assert correlation_power(0.85, 3) == 0.0
