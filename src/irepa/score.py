@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from irepa import plugins
-from irepa.data._decode import decode
+from irepa.data._decode import decode_all
 from irepa.data.image_folder import SUFFIXES
 from irepa.encode import encode
 from irepa.errors import ConfigError, DataError
@@ -85,7 +85,7 @@ def read_images(folder: Path, size: int, limit: int) -> np.ndarray:
             f"--images {folder}: {len(files)} images; at least 2 are needed ({', '.join(sorted(SUFFIXES))})"
         )
     chosen = [files[index * len(files) // min(limit, len(files))] for index in range(min(limit, len(files)))]
-    return np.stack([decode(path.read_bytes(), size, str(path)) for path in track(chosen, "images", len(chosen))])
+    return decode_all([(path, str(path)) for path in chosen], size)
 
 
 def score(entry: EncoderEntry, images: np.ndarray, grid: Grid, device: torch.device, batch: int = 16) -> Score:

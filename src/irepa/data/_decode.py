@@ -1,8 +1,12 @@
-"""Decode and crop one image, with an error that names it."""
+"""Decode and crop images, with an error that names the one that cannot be."""
 
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -29,3 +33,15 @@ def decode(content: bytes, size: int, where: str) -> Images:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{where}: cannot be decoded as an image ({error})") from None
     return np.asarray(center_crop(image.convert("RGB"), size))
+
+
+def decode_all(sources: Sequence[tuple[bytes | Path, str]], size: int) -> Images:
+    """Files or their contents, each with the name that an error gives it, on all cores: (n, size, size, 3), in order."""
+
+    def one(source: tuple[bytes | Path, str]) -> Images:
+        content, where = source
+        return decode(content if isinstance(content, bytes) else content.read_bytes(), size, where)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        return np.stack(list(pool.map(one, sources)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from irepa.data import Dataset, Images, Split
-from irepa.data._decode import decode
+from irepa.data._decode import decode_all
 from irepa.errors import DataError
 from irepa.settings import Positive, Strict
 
@@ -56,7 +56,7 @@ def _split(folder: Path, key: str, names: list[str], limit: int | None, size: in
     def batches() -> Iterator[Images]:
         for start in range(0, len(files), BATCH):
             chosen = files[start : start + BATCH]
-            yield np.stack([decode(path.read_bytes(), size, str(path)) for path, _ in chosen])
+            yield decode_all([(path, str(path)) for path, _ in chosen], size)
 
     return Split(np.array([label for _, label in files], np.int64), batches)
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from irepa.data import Dataset, Images, Split
-from irepa.data._decode import decode
+from irepa.data._decode import decode_all
 from irepa.errors import DataError
 from irepa.settings import Positive, Strict
 
@@ -65,7 +65,7 @@ def _split(options: Options, key: str, limit: int | None, size: int) -> Split:
                 cells = batch.column(0).to_pylist()[:left]
                 named = [(cell["bytes"], f"{file}, row {row + i} ({cell['path']})") for i, cell in enumerate(cells)]
                 if cells:
-                    yield np.stack([decode(content, size, where) for content, where in named])
+                    yield decode_all(named, size)
                 row, left = row + len(cells), left - len(cells)
                 if left == 0:
                     return
