@@ -66,16 +66,18 @@ def needs(stage):
     return files
 
 
-def fresh(stage):
-    """Input function: a stamp that is newer than the job's outputs exactly if they have to be made again.
+def stamp_of(job):
+    return STATE / "stamps" / PLAN.settings.params.tier / job.stage / (job.key or "all")
+
+
+def write_stamps():
+    """One stamp per job, newer than the job's outputs exactly if they have to be made again.
 
     Snakemake decides by modification times and contents of inputs, results are judged by fingerprints: this translates. A result
     whose record holds the expected fingerprint is up to date, be it made here, copied or pulled.
     """
-
-    def stamp(wildcards):
-        job = Job(stage, key_of(wildcards))
-        path = STATE / "stamps" / PLAN.settings.params.tier / job.stage / (job.key or "all")
+    for job in PLAN.jobs():
+        path = stamp_of(job)
         path.parent.mkdir(parents=True, exist_ok=True)
         if PLAN.is_current(job):
             path.touch()
@@ -83,9 +85,16 @@ def fresh(stage):
         else:
             # New content as well as a new time: Snakemake takes a file whose content it has seen before for unchanged.
             path.write_text(f"{PLAN.fingerprint(job)} {time.time()}")
-        return str(path)
 
-    return stamp
+
+# Before the graph is built, because Snakemake remembers which files a folder holds; and not again by the jobs that it starts.
+if workflow.is_main_process:
+    write_stamps()
+
+
+def fresh(stage):
+    """Input function: the job's stamp."""
+    return lambda wildcards: str(stamp_of(Job(stage, key_of(wildcards))))
 
 
 def log_of(stage):
