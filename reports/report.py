@@ -66,10 +66,19 @@ Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), 
 # ## Results
 
 # %%
+failures = table[table["metric"] == "failed"]
+if len(failures):
+    trained = failures[failures["stage"] == "train"]
+    lines = bullets(f"`{row.record}`: {row.failed}" for row in trained.itertuples())
+    display(Markdown(f"**{len(trained)} of the training runs failed and are left out below**\n\n{lines}"))
+
 for name, figure in tier.figures.items():
     record = read_json(results / "figures" / f"{name}.json")
     question = tier.experiments[figure.experiment].question
     display(Markdown(f"### {name.replace('-', ' ').capitalize()}\n\n{question}"))
+    if record["failed"]:
+        display(Markdown(f"**No figure**: {record['failed']}"))
+        continue
     display(Image(filename=str(results / "figures" / f"{name}.png"), alt=question))
     display(Markdown(f"{record['metrics']['caption']}  \n*Data: `figures/{name}.csv`, vector: `figures/{name}.svg`*"))
 
@@ -98,7 +107,9 @@ show(encoders[list(columns)].rename(columns=columns).reset_index())
 
 # %%
 cells = ["recipe", "scale", "encoder", "method", "seed"]
-runs = table[table["stage"].isin(["train", "evaluate"])].pivot_table(index=cells, columns="metric", values="value")
+runs = table[table["stage"].isin(["train", "evaluate"]) & (table["metric"] != "failed")].pivot_table(
+    index=cells, columns="metric", values="value"
+)
 wanted = {
     frechet: frechet,
     kernel: kernel,
@@ -115,7 +126,7 @@ runs = (
     .reset_index()
     .sort_values([*cells[:2], "method", "encoder"])
 )
-for column in ("seed", "parameters", "images seen"):
+for column in [name for name in ("seed", "parameters", "images seen") if name in runs]:
     runs[column] = runs[column].astype("Int64")  # a published checkpoint does not say how many images it has seen
 show(runs)
 

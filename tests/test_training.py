@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from irepa.autoencoders.identity import Identity
+from irepa.checkpoints import Checkpoints
 from irepa.errors import DivergedError
 from irepa.models.sit import SiT
 from irepa.recipes.sit import SiTRecipe
@@ -40,7 +40,7 @@ def run(
     folder: Path, settings: Training, method: Method | None = None, seed: int = 0
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     alignment = build_alignment(method, SCALE, 5, (2, 2), seed) if method else None
-    weights, _ = train(
+    return train(
         network(seed),
         alignment,
         SiTRecipe(data_at=0),
@@ -48,9 +48,8 @@ def run(
         settings,
         seed,
         CPU,
-        folder / "l.jsonl",
+        Checkpoints(folder / "checkpoints", "stamp"),
     )
-    return weights, [json.loads(line) for line in (folder / "l.jsonl").read_text().splitlines()]
 
 
 def test_the_loss_falls_and_the_alignment_is_learnt(tmp_path: Path) -> None:

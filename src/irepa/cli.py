@@ -121,12 +121,15 @@ def check(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
 def status(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
     """List the stages with their number of jobs and how many are up to date."""
     plan = make_plan(params, root, tier)
-    total, current = Counter[str](), Counter[str]()
+    total, current, failed = Counter[str](), Counter[str](), Counter[str]()
     for job in plan.jobs():
         total[job.stage] += 1
-        current[job.stage] += plan.is_current(job)
+        if plan.is_current(job):
+            current[job.stage] += 1
+            failed[job.stage] += plan.record(job).failed is not None
     for stage in STAGES:
-        print(f"{stage:<10} {current[stage]:>4} of {total[stage]:>4} up to date")
+        note = f", {failed[stage]} of them failed" if failed[stage] else ""
+        print(f"{stage:<10} {current[stage]:>4} of {total[stage]:>4} up to date{note}")
 
 
 @app.command()
@@ -320,7 +323,7 @@ def main() -> None:
         code = done.code
     except IrepaError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     # Leave at once: tearing the interpreter and its libraries down takes a second of every short job.
     logging.shutdown()
     sys.stdout.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
@@ -10,6 +12,8 @@ def setup(threads: int) -> torch.device:
 
     The number of threads is part of the tier and not of the machine: sums split over threads round differently.
     """
+    # Read by cuBLAS when it starts: without it, products of matrices may differ from run to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = True

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 
 class IrepaError(Exception):
-    """Base of every error that the command line reports as one message, without a traceback."""
+    """Base of every error that the command line reports as one message, without a traceback, and its exit code."""
+
+    exit_code = 1
 
 
 class ConfigError(IrepaError):
@@ -31,3 +33,9 @@ class CacheError(IrepaError):
 
 class DivergedError(IrepaError):
     """A number that stopped being finite."""
+
+
+class PreemptedError(IrepaError):
+    """The job was asked to stop and can go on where it was: the exit code is that of a temporary failure (EX_TEMPFAIL)."""
+
+    exit_code = 75

@@ -166,12 +166,20 @@ class Record:
     def fingerprint(self) -> str:
         return str(self.content["fingerprint"])
 
+    @property
+    def failed(self) -> str | None:
+        """Why the job has no result, where it ended in a failure that is itself a finding; else None."""
+        message = self.content.get("failed")
+        return None if message is None else str(message)
+
     def has(self, name: str) -> bool:
         return name in self.content["files"]
 
     def file(self, name: str) -> Path:
         """Path of one of the record's files, verified. Raises CacheError where it is missing, truncated or edited."""
         path = self.path.parent / name
+        if self.failed is not None:
+            raise CacheError(f"{self.path} has no {name}: {self.failed}")
         if name not in self.content["files"]:
             raise CacheError(f"{self.path} lists no file {name}")
         expected = self.content["files"][name]

@@ -58,6 +58,8 @@ class Stage:
         scratch: outputs that may be deleted once they have been read.
         reads_scratch: whether it reads the scratch outputs of the jobs that it needs.
         sources: files of the repository, outside the package, that its result depends on.
+        may_fail: whether a number that stops being finite is a finding: the job's record says so, and the rest goes on.
+        tolerates_failure: whether it works with what is left where a job that it needs has failed.
     """
 
     outputs: tuple[str, ...]
@@ -67,6 +69,8 @@ class Stage:
     scratch: tuple[str, ...] = ()
     reads_scratch: bool = False
     sources: tuple[str, ...] = ()
+    may_fail: bool = False
+    tolerates_failure: bool = False
 
 
 def _dump(value: Any) -> Any:
@@ -113,7 +117,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
     }
     if key in tier.checkpoints:
         return network | {"checkpoint": _outside(tier.checkpoints[key])}
-    return network | {"method": _dump(settings.methods[cell.method]), "training": _dump(tier.training)}
+    return network | {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
 
 
 def _train_plugins(settings: Settings, key: str) -> list[str]:
@@ -215,12 +219,14 @@ STAGES: dict[str, Stage] = {
         plugins=_encoder_plugins,
     ),
     "train": Stage(
+        may_fail=True,
         outputs=("runs/{key}/train.json", "runs/{key}/model.safetensors", "runs/{key}/loss.jsonl"),
         needs=_train_needs,
         settings=_train_settings,
         plugins=_train_plugins,
     ),
     "sample": Stage(
+        may_fail=True,
         outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
         needs=lambda s, key: [Job("train", key)],
         settings=lambda s, key: {
@@ -233,6 +239,7 @@ STAGES: dict[str, Stage] = {
         scratch=("samples/{key}/samples.npy",),
     ),
     "evaluate": Stage(
+        may_fail=True,
         outputs=("evaluation/{key}.json",),
         needs=lambda s, key: [Job("sample", key), *(Job("reference", name) for name in s.tier.evaluation.extractors)],
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation)},
@@ -240,17 +247,21 @@ STAGES: dict[str, Stage] = {
         plugins=lambda s, key: [m for name in s.tier.evaluation.extractors for m in _encoder_plugins(s, name)],
     ),
     "inspect": Stage(
+        may_fail=True,
         outputs=("inspect/{key}.json", "inspect/{key}.csv"),
         needs=lambda s, key: [Job("train", key), *_of_cell(s, key)],
         settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
         plugins=_train_plugins,
     ),
     "table": Stage(
+        tolerates_failure=True,
         outputs=("table.json", "table.csv"),
         needs=lambda s, key: _results(s),
         settings=lambda s, key: {"cells": {str(cell): serves for cell, serves in cells(s).items()}},
     ),
     "figure": Stage(
+        may_fail=True,
+        tolerates_failure=True,
         outputs=tuple(f"figures/{{key}}.{suffix}" for suffix in ("json", "csv", "png", "svg")),
         needs=_figure_needs,
         settings=lambda s, key: {
@@ -260,6 +271,7 @@ STAGES: dict[str, Stage] = {
         plugins=lambda s, key: [plugins.module_name("figures", s.tier.figures[key].kind)],
     ),
     "report": Stage(
+        tolerates_failure=True,
         outputs=("report.json", "report.html"),
         needs=lambda s, key: [Job("table"), *(Job("figure", name) for name in s.tier.figures)],
         settings=lambda s, key: {"title": s.tier.title, "shows": s.tier.shows, "cannot_show": s.tier.cannot_show},

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from irepa.files import Json, Record, describe_file, write_json
-from irepa.plan import Job, Plan
+from irepa.errors import DivergedError
+from irepa.files import Json, Record, describe_file, write_json, write_text
+from irepa.plan import STAGES, Job, Plan
 from irepa.settings import JobResources, Settings, Tier
 
 log = logging.getLogger("irepa")
@@ -26,6 +27,10 @@ RECORDED_PACKAGES = (
     "irepa",
     "torch",
     "torchvision",
+    "accelerate",
+    "diffusers",
+    "open-clip-torch",
+    "transformers",
     "timm",
     "torch-fidelity",
     "numpy",
@@ -82,27 +87,45 @@ class Context:
 def execute(plan: Plan, job: Job) -> Record:
     """Run a job whether or not it is up to date. Raises IrepaError; nothing of it is left behind then.
 
-    Without a record the files of a failed job do not count, and the next run replaces them.
+    Without a record the files of a failed job do not count, and the next run replaces them. Where a failure is itself a finding,
+    a training that diverged, the record says so instead of naming files, and so do those of the jobs that need it.
     """
     started = datetime.now(UTC)
     clock = time.perf_counter()
-    inputs = {str(needed): plan.record(needed).fingerprint for needed in plan.needs(job)}
+    stage = STAGES[job.stage]
+    needed = {str(other): plan.record(other) for other in plan.needs(job)}
     record_path = plan.record_path(job)
     record_path.unlink(missing_ok=True)
+    lost = {} if stage.tolerates_failure else {name: record.failed for name, record in needed.items() if record.failed}
     log.info("%s: started", job)
+    metrics: Json = {}
+    failed: str | None = next(iter(lost.values()), None)
     try:
-        metrics: Json = importlib.import_module(f"irepa.stages.{job.stage}").run(Context(plan, job))
+        if failed is None:
+            try:
+                metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(Context(plan, job))
+            except DivergedError as error:
+                if not stage.may_fail:
+                    raise
+                failed = f"{job}: {error}"
         files = [path for path in plan.outputs(job) if path != record_path]
+        if failed is not None:
+            log.error("%s", failed)
+            for path in files:  # Snakemake asks for every output; the record lists none
+                write_text(path, "")
         write_json(
             record_path,
             {
                 "stage": job.stage,
                 "key": job.key,
                 "fingerprint": plan.fingerprint(job),
-                "inputs": inputs,
+                "inputs": {name: record.fingerprint for name, record in needed.items()},
                 "settings": plan.slice(job),
                 "metrics": metrics,
-                "files": {str(path.relative_to(record_path.parent)): describe_file(path) for path in files},
+                "failed": failed,
+                "files": {
+                    str(path.relative_to(record_path.parent)): describe_file(path) for path in files if failed is None
+                },
                 "provenance": provenance(plan.root, started, time.perf_counter() - clock),
             },
         )

@@ -165,8 +165,21 @@ class Training(Strict):
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     ema: Fraction = 0.9999
     label_dropout: Fraction = 0.1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulation: Annotated[
+        Positive, Field(description="Parts of a batch that a process works on one after another.")
+    ] = 1
+    processes: Annotated[Positive, Field(description="Processes that share a batch, one per GPU.")] = 1
+    compile: Annotated[bool, Field(description="torch.compile: a minute at the start for faster steps.")] = False
+    checkpoint_every: Annotated[Positive | None, Field(description="Steps; null: only when asked to stop.")] = None
+    keep_checkpoints: Annotated[Positive, Field(description="How many, the newest; all go when the run is done.")] = 1
+    tensorboard: Annotated[bool, Field(description="Write losses and samples for TensorBoard.")] = False
     log_every: Positive = 100
+
+    def that_matter(self) -> dict[str, Any]:
+        """What the result depends on, beyond the last bits of its sums: who computes it and what is kept on the way does not."""
+        aside = {"processes", "checkpoint_every", "keep_checkpoints", "tensorboard"}
+        return {key: value for key, value in self.model_dump(mode="json").items() if key not in aside}
 
 
 class Sampling(Strict):

@@ -1,33 +1,39 @@
 """Train one cell: the recipe's loss plus the method's alignment, with an exponential moving average of the weights.
 
 Everything random at step k is a function of (seed, k), so cells with the same seed see the same images, times and noise in
-the same order whatever their method: differences between methods are paired.
+the same order whatever their method: differences between methods are paired. For the same reason a run that was killed goes on
+from its last checkpoint as if nothing had happened, and the loss does not depend on the number of processes.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from irepa.alignment import Alignment
-from irepa.errors import DivergedError
-from irepa.files import whole
+from irepa.checkpoints import Checkpoints
+from irepa.errors import ConfigError, DivergedError, PreemptedError
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
 from irepa.recipes import Recipe
 from irepa.settings import Method, Scale, Training
 
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
+PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate names them
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,61 @@ def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor
     return torch.where(draws < rate, torch.full_like(labels, null), labels)
 
 
+class Objective(nn.Module):
+    """Network, projector and recipe as one module: what is trained, and what processes exchange gradients of."""
+
+    def __init__(self, network: nn.Module, alignment: Alignment | None, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.alignment, self.recipe = network, alignment, recipe
+
+    def forward(self, x: Tensor, labels: Tensor, tokens: Tensor | None, draws: StepRandom) -> dict[str, Tensor]:
+        """Terms of the loss, scalars: x (batch, C, H, W), labels (batch,), tokens (batch, T, dim) or None."""
+
+        def align(hidden: Tensor) -> Tensor:
+            if self.alignment is None or tokens is None:
+                return hidden.new_zeros(())
+            weighted: Tensor = self.alignment(hidden, tokens)
+            return weighted
+
+        return self.recipe.loss(self.network, x, labels, align, draws)
+
+
+@contextmanager
+def termination() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, instead of ending the process: a cluster's warning before it takes the machine away."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def make_accelerator(settings: Training, device: torch.device, log_folder: Path) -> Accelerator:
+    """One per process. Raises ConfigError for a precision that the device does not have."""
+    if settings.precision == "fp16" and device.type != "cuda":
+        raise ConfigError("training.precision = fp16 needs a CUDA device; allowed here are fp32, bf16")
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=PRECISION[settings.precision],
+        log_with="tensorboard" if settings.tensorboard else None,
+        project_dir=log_folder,
+    )
+    if settings.batch % (accelerator.num_processes * settings.accumulation):
+        raise ConfigError(
+            f"training.batch = {settings.batch} must be a multiple of processes x accumulation = "
+            f"{accelerator.num_processes} x {settings.accumulation}"
+        )
+    return accelerator
+
+
 def train(
     network: nn.Module,
     alignment: Alignment | None,
@@ -77,55 +138,119 @@ def train(
     settings: Training,
     seed: int,
     device: torch.device,
-    log_path: Path,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Train and return (EMA weights with the projector's, last losses); writes the loss curve as JSON lines.
+    checkpoints: Checkpoints,
+    preview: Callable[[nn.Module], Tensor] | None = None,
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Train, from the last checkpoint if there is one; returns (EMA weights with the projector's, loss curve).
 
-    Raises DivergedError, naming the step and the learning rate, where the loss stops being finite.
+    ``preview``: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
+
+    Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite, and
+    PreemptedError after SIGTERM, once a checkpoint is written.
     """
+    accelerator = make_accelerator(settings, device, checkpoints.folder)
+    device = accelerator.device
     network.to(device).train()
     averaged = copy.deepcopy(network).requires_grad_(False)
-    modules = nn.ModuleList([network] if alignment is None else [network, alignment.to(device).train()])
-    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    objective = Objective(network, alignment, recipe).to(device).train()
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=settings.lr, betas=settings.betas, eps=1e-8, weight_decay=settings.weight_decay, fused=True
     )
+    prepared, stepper = accelerator.prepare(objective, optimizer)
+    accelerator.register_for_checkpointing(averaged)
     average, current = ([p.detach() for p in module.parameters()] for module in (averaged, network))
-    mixed = settings.precision == "bf16"
-    losses: dict[str, float] = {}
-    with whole(log_path) as temporary, temporary.open("w", encoding="utf-8") as log:
-        for step in track(range(settings.steps), "train", settings.steps):
-            indices = batch_indices(seed, step, settings.batch, len(data.labels))
-            rng = StepRandom(seed, step, settings.batch, slice(None), device)
-            labels = torch.from_numpy(data.labels[indices]).to(device)
-            labels = drop_labels(labels, rng.uniform(), settings.label_dropout, data.classes)
-            x = data.inputs(indices, rng).to(device)
-            tokens = None if data.tokens is None else data.tokens(indices).to(device)
-
-            def align(hidden: Tensor, tokens: Tensor | None = tokens) -> Tensor:
-                if alignment is None or tokens is None:
-                    return hidden.new_zeros(())
-                weighted: Tensor = alignment(hidden, tokens)
-                return weighted
-
-            with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
-                terms = recipe.loss(network, x, labels, align, rng)
-            loss = torch.stack(list(terms.values())).sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(trained, settings.grad_clip)
-            losses = {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
-            if not math.isfinite(losses["loss"]) or not bool(torch.isfinite(norm)):
+    start, curve = checkpoints.restore(accelerator)
+    compute: Any = torch.compile(prepared) if settings.compile else prepared
+    if settings.tensorboard:
+        accelerator.init_trackers("tensorboard")
+    with termination() as asked:
+        for step in track(range(start, settings.steps), "train", settings.steps - start):
+            terms = _accumulate(compute, accelerator, data, settings, seed, step)
+            # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
+            norm = accelerator.clip_grad_norm_(trained, settings.grad_clip)
+            losses = {"loss": sum(terms.values())} | terms
+            scaled = settings.precision == "fp16"
+            if not math.isfinite(losses["loss"]) or not (scaled or bool(torch.isfinite(norm))):
                 raise DivergedError(
-                    f"loss = {losses['loss']} and gradient norm = {norm.item()} at step {step + 1} of {settings.steps} "
-                    f"with lr = {settings.lr}: training diverged; lower training.lr"
+                    f"loss = {losses['loss']} and gradient norm = {float(norm)} at step {step + 1} of {settings.steps} "
+                    f"with lr = {settings.lr}: training diverged; lower training.lr; {checkpoints.last_words()}"
                 )
-            optimizer.step()
+            stepper.step()
+            stepper.zero_grad(set_to_none=True)
             torch._foreach_lerp_(average, current, 1 - settings.ema)
-            if (step + 1) % settings.log_every == 0 or step + 1 == settings.steps:
-                log.write(json.dumps({"step": step + 1, **losses, "grad_norm": norm.item()}) + "\n")
+            done = step + 1
+            if done % settings.log_every == 0 or done == settings.steps:
+                curve.append({"step": done, **losses, "grad_norm": float(norm)})
+                if settings.tensorboard:
+                    accelerator.log({key: value for key, value in curve[-1].items() if key != "step"}, step=done)
+            stop = _any(asked.is_set(), accelerator)
+            due = settings.checkpoint_every is not None and done % settings.checkpoint_every == 0
+            if (due or stop) and done < settings.steps:
+                checkpoints.save(accelerator, done, curve)
+                if settings.tensorboard and preview is not None and accelerator.is_main_process:
+                    accelerator.get_tracker("tensorboard").writer.add_images(
+                        "samples", preview(averaged), done, dataformats="NHWC"
+                    )
+                if stop:
+                    raise PreemptedError(
+                        f"SIGTERM at step {done} of {settings.steps}: {checkpoints.last_words()}; run again to go on"
+                    )
+    if settings.tensorboard:
+        accelerator.end_training()
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in averaged.state_dict().items()}
     if alignment is not None:
         projector = alignment.projector.state_dict()
         weights |= {PROJECTOR + name: tensor.detach().cpu().contiguous() for name, tensor in projector.items()}
-    return weights, losses
+    return weights, curve
+
+
+def _accumulate(
+    compute: Any, accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, step: int
+) -> dict[str, float]:
+    """Forward and backward of one global batch; this process does its share, in ``accumulation`` parts.
+
+    Returns the terms of the loss, averaged over the global batch.
+    """
+    indices = batch_indices(seed, step, settings.batch, len(data.labels))
+    parts = accelerator.num_processes * settings.accumulation
+    size = settings.batch // parts
+    totals: dict[str, Tensor] = {}
+    for part in range(settings.accumulation):
+        first = (accelerator.process_index * settings.accumulation + part) * size
+        rows = slice(first, first + size)
+        draws = StepRandom(seed, step, settings.batch, rows, accelerator.device)
+        here = indices[rows]
+        labels = torch.from_numpy(data.labels[here]).to(accelerator.device)
+        labels = drop_labels(labels, draws.uniform(), settings.label_dropout, data.classes)
+        x = data.inputs(here, draws).to(accelerator.device)
+        tokens = None if data.tokens is None else data.tokens(here).to(accelerator.device)
+        # Gradients are exchanged once, with the last part.
+        last = part == settings.accumulation - 1
+        with _exchange(compute, accelerator, last):
+            terms = compute(x, labels, tokens, draws)
+            loss = torch.stack(list(terms.values())).sum() / settings.accumulation
+            accelerator.backward(loss)
+        for name, term in terms.items():
+            totals[name] = totals.get(name, 0) + term.detach().float() / settings.accumulation
+    if accelerator.num_processes > 1:
+        totals = {name: accelerator.reduce(total, "mean") for name, total in totals.items()}
+    return {name: float(total) for name, total in totals.items()}
+
+
+@contextmanager
+def _exchange(compute: Any, accelerator: Accelerator, now: bool) -> Iterator[None]:
+    """Exchange gradients between processes in this backward pass, or not yet."""
+    if now or accelerator.num_processes == 1:
+        yield
+    else:
+        with accelerator.no_sync(compute):
+            yield
+
+
+def _any(flag: bool, accelerator: Accelerator) -> bool:
+    """Whether the flag is set in any process: all of them must agree to stop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    found: Any = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum")
+    return bool(found.item() > 0)

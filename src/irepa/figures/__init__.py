@@ -65,7 +65,9 @@ def distances(context: Context, experiment: str) -> pd.DataFrame:
     table = read_table(context)
     rows = table[(table["stage"] == "evaluate") & (table["metric"] == name)].set_index("record")
     chosen = experiment_cells(context.settings, context.tier.experiments[experiment])
-    found = rows.loc[[f"evaluation/{cell}.json" for cell in chosen]].reset_index()
+    # A run that has failed has no distance, and is left out.
+    wanted = [f"evaluation/{cell}.json" for cell in chosen]
+    found = rows.loc[[record for record in wanted if record in rows.index]].reset_index()
     found = found[["recipe", "scale", "encoder", "method", "seed", "value"]].rename(columns={"value": "fd"})
     return found.assign(distance=name, seed=found["seed"].astype(int))
 

@@ -32,6 +32,8 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     rows = []
     for cell in _cells(context.settings, experiment):
         record = context.input("sample", str(cell))
+        if record.failed:
+            continue
         images = record.array("preview.npy")
         for column, label in enumerate(record.metrics["preview_labels"][:COLUMNS]):
             place = {"method": cell.method, "scale": cell.scale, "recipe": cell.recipe, "encoder": cell.encoder}

@@ -30,6 +30,8 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     frames = []
     for cell in _cells(context.settings, experiment):
         record = context.input("inspect", str(cell))
+        if record.failed:
+            continue
         maps = pd.read_csv(record.file(record.path.with_suffix(".csv").name))
         pictures = dict(zip(context.tier.inspection.images, record.metrics["images"], strict=True))
         row, column = record.metrics["anchor"]
@@ -37,7 +39,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         first = ~frame.duplicated("image")
         frame["png"] = [to_text(images[pictures[i]]) if f else "" for i, f in zip(frame["image"], first, strict=True)]
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from irepa import plugins
+from irepa.errors import DivergedError
 from irepa.figures import save
 from irepa.files import Json, whole
 from irepa.runner import Context
@@ -14,8 +15,11 @@ def run(context: Context) -> Json:
     figure = context.tier.figures[context.key]
     module = plugins.load("figures", figure.kind, f"figures.{context.key}")
     path = context.output(".csv")
+    collected = module.collect(context, figure.experiment)
+    if collected.empty:
+        raise DivergedError(f"every run of experiment {figure.experiment} has failed: there is nothing to draw")
     with whole(path) as temporary:
-        module.collect(context, figure.experiment).to_csv(temporary, index=False, float_format="%.7g")
+        collected.to_csv(temporary, index=False, float_format="%.7g")
     frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
     drawn = module.draw(frame)
     save(drawn, context.output(".png"), context.output(".svg"))

@@ -38,7 +38,8 @@ def run(context: Context) -> Json:
     # Read the records first: a damaged figure is named here, not somewhere inside the notebook.
     figures = {name: context.plan.record(Job("figure", name)) for name in context.tier.figures}
     for name, record in figures.items():
-        record.file(f"{name}.png")
+        if record.failed is None:
+            record.file(f"{name}.png")
     notebook = jupytext.read(context.plan.root / "reports" / "report.py")
     environment = {
         "IREPA_RESULTS": str(context.plan.results.resolve()),

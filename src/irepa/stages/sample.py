@@ -1,28 +1,19 @@
-"""Draw samples from one trained cell. Image i depends on (seed, i) only, not on the batch it is drawn in."""
+"""Draw samples from one trained cell, in shards that outlast an interruption."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from irepa import plugins
 from irepa.cell import build_parts, load_trained
 from irepa.compute import setup
 from irepa.files import Json, write_array, write_array_in_shards
 from irepa.grid import Cell
 from irepa.progress import track
-from irepa.random import image_label, image_noise
 from irepa.runner import Context
-from irepa.samplers import guided
-from irepa.settings import plugin_options
+from irepa.sampling import Sampler, labels_of
 
 
-def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
-    return torch.tensor([image_label(seed, index, classes) for index in indices])
-
-
-@torch.inference_mode()
 def run(context: Context) -> Json:
     cell, tier = Cell.parse(context.key), context.tier
     device = setup(context.resources.threads)
@@ -31,37 +22,20 @@ def run(context: Context) -> Json:
     classes = trained.metrics["classes"]
     parts = build_parts(context.settings, cell, classes, device)
     load_trained(parts, trained, context.settings, cell, device)
-    chosen = tier.recipes[cell.recipe].sampler
-    options = plugin_options("samplers", chosen, f"recipes.{cell.recipe}.sampler")
-    sampler = plugins.load("samplers", chosen.name, cell.recipe)
-    guidance = tier.recipes[cell.recipe].guidance
-    shape, count, batch = parts.autoencoder.shape, tier.sampling.samples, tier.sampling.batch
-
-    def draw(indices: range) -> NDArray[np.uint8]:
-        def noise(step: int) -> torch.Tensor:
-            return torch.from_numpy(np.stack([image_noise(cell.seed, i, step, shape) for i in indices])).to(device)
-
-        labels = labels_of(cell.seed, indices, classes).to(device)
-        velocity = parts.recipe.velocity(parts.network, labels)
-        if guidance is not None:
-            velocity = guided(
-                velocity, parts.recipe.velocity(parts.network, torch.full_like(labels, classes)), guidance
-            )
-        images = parts.autoencoder.decode(sampler.sample(velocity, noise(0), options, noise))
-        return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    sampler = Sampler(context.settings, cell, parts, classes, device)
+    count, batch = tier.sampling.samples, tier.sampling.batch
 
     def shard(rows: range) -> NDArray[np.uint8]:
         starts = track(range(rows.start, rows.stop, batch), f"sample {rows.start}", -(-len(rows) // batch))
-        return np.concatenate([draw(range(start, min(start + batch, rows.stop))) for start in starts])
+        return np.concatenate([sampler.draw(range(start, min(start + batch, rows.stop))) for start in starts])
 
-    path = context.output("samples.npy")
-    size = tier.dataset.image_size
-    stamp, together = context.fingerprint, tier.sampling.shard * batch
-    write_array_in_shards(path, (count, size, size, 3), np.uint8, stamp, together, shard)
+    path, size = context.output("samples.npy"), tier.dataset.image_size
+    together = tier.sampling.shard * batch
+    write_array_in_shards(path, (count, size, size, 3), np.uint8, context.fingerprint, together, shard)
     write_array(context.output("preview.npy"), np.load(path, mmap_mode="r")[: tier.sampling.preview])
     preview = range(min(tier.sampling.preview, count))
     return {
         "samples": count,
-        "nfe": sampler.evaluations(options),
+        "nfe": sampler.evaluations,
         "preview_labels": labels_of(cell.seed, preview, classes).tolist(),
     }

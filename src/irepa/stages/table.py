@@ -9,7 +9,20 @@ from irepa.grid import Cell, cells, targets
 from irepa.plan import Job
 from irepa.runner import Context
 
-COLUMNS = ["tier", "stage", "experiments", "recipe", "scale", "encoder", "method", "seed", "metric", "value", "record"]
+COLUMNS = [
+    "tier",
+    "stage",
+    "experiments",
+    "recipe",
+    "scale",
+    "encoder",
+    "method",
+    "seed",
+    "metric",
+    "value",
+    "record",
+    "failed",
+]
 
 
 def _numbers(record: Record) -> dict[str, float]:
@@ -27,6 +40,11 @@ def run(context: Context) -> Json:
             rows.append(
                 {"tier": context.settings.params.tier, "stage": job.stage, "record": path, **columns}
                 | {"metric": metric, "value": value}
+            )
+        if record.failed is not None:
+            failure = {"metric": "failed", "value": 1, "failed": record.failed}
+            rows.append(
+                {"tier": context.settings.params.tier, "stage": job.stage, "record": path, **columns, **failure}
             )
 
     for name in targets(context.settings):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -10,19 +18,24 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from irepa import errors
 from irepa.alignment import Alignment
 from irepa.autoencoders import LatentAutoencoder
 from irepa.cell import build_parts
+from irepa.checkpoints import Checkpoints
 from irepa.compute import setup
+from irepa.config import load_settings
 from irepa.encode import token_source
-from irepa.errors import WeightsError
-from irepa.files import Json, sha256, whole, write_text
+from irepa.errors import IrepaError, WeightsError
+from irepa.files import Json, read_json, sha256, whole, write_json, write_text
 from irepa.grid import NO_ENCODER, Cell
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
+from irepa.plan import Job, Plan
 from irepa.random import StepRandom
 from irepa.runner import Context
+from irepa.sampling import Sampler
 from irepa.tokens import TokenSource
-from irepa.training import TrainingData, build_alignment, train
+from irepa.training import TrainingData, build_alignment, termination, train
 
 
 def run(context: Context) -> Json:
@@ -31,7 +44,10 @@ def run(context: Context) -> Json:
 
 
 def learn(context: Context, device: torch.device) -> Json:
-    """Train from scratch."""
+    """Train from scratch, or from the run's last checkpoint; in several processes where the tier asks for them."""
+    settings = context.tier.training
+    if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
+        return spread_over_processes(context)
     cell, tier = Cell.parse(context.key), context.tier
     data = context.input("data")
     source: TokenSource | None = None
@@ -54,26 +70,93 @@ def learn(context: Context, device: torch.device) -> Json:
             return latent.sample(chosen, draws.normal(*latent.shape))
         return parts.autoencoder.encode(torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device))
 
-    weights, losses = train(
+    def preview(averaged: torch.nn.Module) -> Tensor:
+        sampler = Sampler(context.settings, cell, replace(parts, network=averaged), classes, device)
+        return torch.from_numpy(sampler.draw(range(min(16, tier.sampling.samples))))
+
+    checkpoints = Checkpoints(checkpoint_folder(context), context.fingerprint, settings.keep_checkpoints)
+    weights, curve = train(
         parts.network,
         alignment,
         parts.recipe,
         TrainingData(inputs, data.array("train.labels.npy"), classes, None if source is None else source.__getitem__),
-        tier.training,
+        settings,
         cell.seed,
         device,
-        context.output("loss.jsonl"),
+        checkpoints,
+        preview,
     )
-    with whole(context.output("model.safetensors")) as temporary:
-        save_file(weights, temporary)
-    return {
-        **{f"final_{name}": value for name, value in losses.items()},
+    metrics = {
+        **{f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")},
         "parameters": count(parts.network),
         "projector_parameters": 0 if alignment is None else count(alignment),
         "classes": classes,
         "token_dim": None if source is None else source.dim,
-        "images_seen": tier.training.steps * tier.training.batch,
+        "images_seen": settings.steps * settings.batch,
     }
+    if int(os.environ.get("RANK", 0)) == 0:
+        with whole(context.output("model.safetensors")) as temporary:
+            save_file(weights, temporary)
+        write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
+        checkpoints.clear()
+    return metrics
+
+
+def checkpoint_folder(context: Context) -> Path:
+    """Beside the run's outputs, and none of them: it outlasts a job that fails."""
+    return context.output("train.json").parent / "checkpoints"
+
+
+def spread_over_processes(context: Context) -> Json:
+    """Run :func:`learn` in one process per GPU, or per share of the cores, under torch's launcher, and read what it found."""
+    folder = checkpoint_folder(context).with_name("processes")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "params.json", context.settings.params.model_dump(mode="json"))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={context.tier.training.processes}",
+    ]
+    arguments = [context.key, str(folder), str(context.plan.root)]
+    child = subprocess.Popen([*command, "-m", "irepa.stages.train", *arguments])
+    try:
+        with termination() as asked:
+            while child.poll() is None:
+                if asked.is_set():
+                    child.terminate()
+                    asked.clear()
+                time.sleep(0.2)
+        return read_outcome(folder / "outcome.json", child.returncode)
+    finally:
+        child.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_outcome(path: Path, code: int) -> Json:
+    """The metrics that the processes found; raises the error that one of them reported."""
+    if not path.exists():
+        raise IrepaError(f"training processes ended with code {code} and said nothing; see the log")
+    outcome = read_json(path)
+    if "error" in outcome:
+        raise getattr(errors, outcome["kind"])(outcome["error"])
+    return dict(outcome["metrics"])
+
+
+def worker(key: str, folder: Path, root: Path) -> None:
+    """One of several processes: its share of the training, and what came of it."""
+    settings = load_settings(read_json(folder / "params.json"), root / "workflow", check_options=False)
+    context = Context(Plan(settings, root), Job("train", key))
+    outcome: Json
+    try:
+        outcome = {
+            "metrics": learn(context, setup(max(1, context.resources.threads // settings.tier.training.processes)))
+        }
+    except IrepaError as error:
+        outcome = {"error": str(error), "kind": type(error).__name__}
+    if int(os.environ["RANK"]) == 0:
+        write_json(folder / "outcome.json", outcome)
 
 
 def count(module: torch.nn.Module) -> int:
@@ -104,3 +187,7 @@ def adopt(context: Context, device: torch.device) -> Json:
         "images_seen": None,
         "checkpoint_sha256": sha256(path),
     }
+
+
+if __name__ == "__main__":
+    worker(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

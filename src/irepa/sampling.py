@@ -1,0 +1,52 @@
+"""Draw images from a network. Image i depends on (seed, i) only, not on the batch it is drawn in."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from irepa import plugins
+from irepa.cell import Parts
+from irepa.grid import Cell
+from irepa.random import image_label, image_noise
+from irepa.samplers import guided
+from irepa.settings import Settings, plugin_options
+
+
+def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
+    """Classes (n,) of the generated images ``indices``."""
+    return torch.tensor([image_label(seed, index, classes) for index in indices])
+
+
+class Sampler:
+    """The recipe's sampler with its guidance, for one network."""
+
+    def __init__(self, settings: Settings, cell: Cell, parts: Parts, classes: int, device: torch.device) -> None:
+        recipe = settings.tier.recipes[cell.recipe]
+        self.module = plugins.load("samplers", recipe.sampler.name, cell.recipe)
+        self.options = plugin_options("samplers", recipe.sampler, f"recipes.{cell.recipe}.sampler")
+        self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
+        self.classes, self.device = classes, device
+
+    @property
+    def evaluations(self) -> int:
+        """Times at which the velocity is evaluated (NFE), guidance not counted twice."""
+        return int(self.module.evaluations(self.options))
+
+    @torch.inference_mode()
+    def draw(self, indices: range) -> NDArray[np.uint8]:
+        """Images (n, H, W, 3) of these indices."""
+        shape = self.parts.autoencoder.shape
+
+        def noise(step: int) -> torch.Tensor:
+            drawn = np.stack([image_noise(self.seed, index, step, shape) for index in indices])
+            return torch.from_numpy(drawn).to(self.device)
+
+        labels = labels_of(self.seed, indices, self.classes).to(self.device)
+        velocity = self.parts.recipe.velocity(self.parts.network, labels)
+        if self.guidance is not None:
+            null = self.parts.recipe.velocity(self.parts.network, torch.full_like(labels, self.classes))
+            velocity = guided(velocity, null, self.guidance)
+        images = self.parts.autoencoder.decode(self.module.sample(velocity, noise(0), self.options, noise))
+        return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
