@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := $(if $(TIER),--config tier=$(TIER))
 
-.PHONY: reproduce test lint install plan clean
+.PHONY: reproduce test test-slurm lint install plan clean
 
 reproduce: install
 	$(BIN)/snakemake --cores all --workflow-profile workflow/profiles/default $(CONFIG)
@@ -14,6 +14,10 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Needs root, and Debian's slurm-wlm and munge.
+test-slurm: install
+	tests/slurm/run.sh $(BIN)
 
 install: .venv/installed
 

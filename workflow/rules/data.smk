@@ -15,6 +15,7 @@ rule data:
     resources:
         mem_mb=resource("data", "mem_mb"),
         runtime=resource("data", "runtime"),
+        gpu=resource("data", "gpus"),
     shell:
         "python -m irepa data {params.arguments} --log {log:q}"
 
@@ -36,5 +37,6 @@ rule latents:
     resources:
         mem_mb=resource("latents", "mem_mb"),
         runtime=resource("latents", "runtime"),
+        gpu=resource("latents", "gpus"),
     shell:
         "python -m irepa latents {params.arguments} --log {log:q}"

@@ -15,6 +15,7 @@ rule reference:
     resources:
         mem_mb=resource("reference", "mem_mb"),
         runtime=resource("reference", "runtime"),
+        gpu=resource("reference", "gpus"),
     shell:
         "python -m irepa reference {wildcards.key:q} {params.arguments} --log {log:q}"
 
@@ -36,6 +37,7 @@ rule sample:
     resources:
         mem_mb=resource("sample", "mem_mb"),
         runtime=resource("sample", "runtime"),
+        gpu=resource("sample", "gpus"),
     shell:
         "python -m irepa sample {wildcards.key:q} {params.arguments} --log {log:q}"
 
@@ -57,5 +59,6 @@ rule evaluate:
     resources:
         mem_mb=resource("evaluate", "mem_mb"),
         runtime=resource("evaluate", "runtime"),
+        gpu=resource("evaluate", "gpus"),
     shell:
         "python -m irepa evaluate {wildcards.key:q} {params.arguments} --log {log:q}"

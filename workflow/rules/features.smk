@@ -15,6 +15,7 @@ rule features:
     resources:
         mem_mb=resource("features", "mem_mb"),
         runtime=resource("features", "runtime"),
+        gpu=resource("features", "gpus"),
     shell:
         "python -m irepa features {wildcards.key:q} {params.arguments} --log {log:q}"
 
@@ -36,6 +37,7 @@ rule spatial:
     resources:
         mem_mb=resource("spatial", "mem_mb"),
         runtime=resource("spatial", "runtime"),
+        gpu=resource("spatial", "gpus"),
     shell:
         "python -m irepa spatial {wildcards.key:q} {params.arguments} --log {log:q}"
 
@@ -57,5 +59,6 @@ rule probe:
     resources:
         mem_mb=resource("probe", "mem_mb"),
         runtime=resource("probe", "runtime"),
+        gpu=resource("probe", "gpus"),
     shell:
         "python -m irepa probe {wildcards.key:q} {params.arguments} --log {log:q}"

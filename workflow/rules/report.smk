@@ -15,6 +15,7 @@ rule table:
     resources:
         mem_mb=resource("table", "mem_mb"),
         runtime=resource("table", "runtime"),
+        gpu=resource("table", "gpus"),
     shell:
         "python -m irepa table {params.arguments} --log {log:q}"
 
@@ -36,6 +37,7 @@ rule figure:
     resources:
         mem_mb=resource("figure", "mem_mb"),
         runtime=resource("figure", "runtime"),
+        gpu=resource("figure", "gpus"),
     shell:
         "python -m irepa figure {wildcards.key:q} {params.arguments} --log {log:q}"
 
@@ -57,5 +59,6 @@ rule report:
     resources:
         mem_mb=resource("report", "mem_mb"),
         runtime=resource("report", "runtime"),
+        gpu=resource("report", "gpus"),
     shell:
         "python -m irepa report {params.arguments} --log {log:q}"

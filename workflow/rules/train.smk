@@ -15,6 +15,7 @@ rule train:
     resources:
         mem_mb=resource("train", "mem_mb"),
         runtime=resource("train", "runtime"),
+        gpu=resource("train", "gpus"),
     shell:
         "python -m irepa train {wildcards.key:q} {params.arguments} --log {log:q}"
 
@@ -36,5 +37,6 @@ rule inspect:
     resources:
         mem_mb=resource("inspect", "mem_mb"),
         runtime=resource("inspect", "runtime"),
+        gpu=resource("inspect", "gpus"),
     shell:
         "python -m irepa inspect {wildcards.key:q} {params.arguments} --log {log:q}"

@@ -1,0 +1,134 @@
+"""Images per second of training steps, and the share of the machine's own matrix-product rate that they reach.
+
+    python benchmarks/train_step.py --tier imagenet256 --scale sit-b-2 sit-xl-2 --batch 256
+    python benchmarks/train_step.py --tier cifar10 --steps 30 --precision fp32 bf16 --compile off on
+
+Times the project's own trainer on random inputs and target tokens, step by step; the table gives the median step after the
+warm-up. Model FLOPs are three forward passes of network and projector (a multiply-add counts as two), whatever is computed on
+top; the matrix-product rate is measured here, in the same precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from irepa import plugins
+from irepa.checkpoints import Checkpoints
+from irepa.compute import setup
+from irepa.config import load_settings
+from irepa.describe import network_facts, projector_facts
+from irepa.random import StepRandom
+from irepa.settings import Settings, plugin_options
+from irepa.training import TrainingData, build_alignment, train
+
+WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def matrix_rate(device: torch.device, precision: str, size: int) -> float:
+    """FLOP/s of a product of two square matrices: the best of five."""
+    a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        for _ in range(4):
+            a @ b
+        synchronize(device)
+        best = min(best, (time.perf_counter() - start) / 4)
+    return 2 * size**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def step_seconds(
+    settings: Settings, scale: str, method: str, dim: int, changes: dict[str, object], device: torch.device, warmup: int
+) -> float:
+    """Median seconds of a training step after the warm-up."""
+    tier = settings.tier
+    options = plugin_options("autoencoders", tier.autoencoder, "autoencoder")
+    shape = plugins.load("autoencoders", tier.autoencoder.name, "x").describe(options, tier.dataset.image_size).shape
+    training = tier.training.model_copy(update=changes)
+    classes = 10 if tier.expected is None else tier.expected.classes
+    chosen = tier.recipes[next(iter(tier.recipes))]
+    network = plugins.load("models", chosen.architecture, "x").build(tier.scales[scale], shape, classes, tier.grid)
+    recipe = plugins.load("recipes", chosen.name, "x").build(plugin_options("recipes", chosen, "x"))
+    aligned = settings.methods[method].aligned
+    alignment = build_alignment(settings.methods[method], tier.scales[scale], dim, tier.grid, 0) if aligned else None
+    batch = training.batch // training.accumulation
+    x = torch.randn(batch, *shape, device=device)
+    tokens = torch.randn(batch, tier.grid[0] * tier.grid[1], dim, device=device)
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
+    clock: list[float] = []
+
+    def inputs(indices: np.ndarray, draws: StepRandom) -> Tensor:
+        synchronize(device)
+        clock.append(time.perf_counter())
+        return x
+
+    data = TrainingData(inputs, np.zeros(50_000, np.int64), classes, (lambda indices: tokens) if aligned else None)
+    with tempfile.TemporaryDirectory() as folder:
+        train(network, alignment, recipe, data, training, 0, device, Checkpoints(Path(folder), "benchmark"))
+    parts = training.accumulation
+    steps = [b - a for a, b in zip(clock[::parts], clock[parts::parts], strict=False)]
+    return statistics.median(steps[warmup:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", default="demo")
+    parser.add_argument("--scale", nargs="*", help="default: every scale of the tier")
+    parser.add_argument("--method", default="irepa")
+    parser.add_argument("--dim", type=int, default=768, help="width of the target tokens")
+    parser.add_argument("--batch", type=int, help="default: the tier's")
+    parser.add_argument("--precision", nargs="*", default=["fp32", "bf16"], choices=DTYPES)
+    parser.add_argument("--compile", nargs="*", default=["off"], choices=["off", "on"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--warmup", type=int, default=5, help="steps that are not counted")
+    parser.add_argument(
+        "--matrix", type=int, help="side of the measured product (default 8192 on a GPU, 1024 on a CPU)"
+    )
+    arguments = parser.parse_args()
+    settings = load_settings({"tier": arguments.tier}, WORKFLOW, check_options=False)
+    tier, device = settings.tier, setup(arguments.threads)
+    batch = arguments.batch or tier.training.batch
+    side = arguments.matrix or (8192 if device.type == "cuda" else 1024)
+    rates = {precision: matrix_rate(device, precision, side) for precision in arguments.precision}
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {arguments.threads} threads"
+    print(f"{name}; torch {torch.__version__}; tier {arguments.tier}, {arguments.method}, batch {batch}, "
+          f"target width {arguments.dim}, median of {arguments.steps - arguments.warmup} steps")  # fmt: skip
+    for precision, rate in rates.items():
+        print(f"matrix product {side}x{side} in {precision}: {rate / 1e12:.3f} TFLOP/s")
+    print(f"{'scale':<12} {'precision':<9} {'compile':<7} {'images/s':>9} {'ms/step':>8} {'of the product rate':>19}")
+    options = plugin_options("autoencoders", tier.autoencoder, "autoencoder")
+    shape = plugins.load("autoencoders", tier.autoencoder.name, "x").describe(options, tier.dataset.image_size).shape
+    for scale in arguments.scale or tier.scales:
+        _, forward = network_facts(tier, next(iter(tier.recipes)), scale, shape, 10)
+        _, extra = projector_facts(settings.methods[arguments.method], tier.scales[scale], arguments.dim, tier.grid)
+        for precision in arguments.precision:
+            for compiled in arguments.compile:
+                changes = {"batch": batch, "steps": arguments.steps, "precision": precision, "compile": compiled == "on",
+                           "checkpoint_every": None}  # fmt: skip
+                seconds = step_seconds(
+                    settings, scale, arguments.method, arguments.dim, changes, device, arguments.warmup
+                )
+                share = 3 * (forward + extra) * batch / seconds / rates[precision]
+                print(
+                    f"{scale:<12} {precision:<9} {compiled:<7} {batch / seconds:9.1f} {1000 * seconds:8.1f} {share:19.1%}"
+                )
+
+
+if __name__ == "__main__":
+    main()

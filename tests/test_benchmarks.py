@@ -1,0 +1,36 @@
+"""The benchmark scripts run, at small size, and print what they measured."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_training_steps_are_timed_for_each_precision() -> None:
+    said = run(
+        "benchmarks/train_step.py", "--tier", "smoke", "--steps", "4", "--warmup", "1", "--dim", "8", "--matrix", "128"
+    )
+    rows = re.findall(r"^nano-32 +(fp32|bf16) +off +([\d.]+) +([\d.]+) +([\d.]+)%$", said, re.MULTILINE)
+    assert [row[0] for row in rows] == ["fp32", "bf16"]
+    for _, images, milliseconds, share in rows:
+        assert float(images) == pytest.approx(16 * 1000 / float(milliseconds), rel=0.05)
+        assert 0 < float(share) < 100
+
+
+def test_the_metrics_benchmark_compares_speed_and_values() -> None:
+    said = run("benchmarks/spatial_metrics.py", "--images", "8", "--dim", "32", "--repetitions", "1")
+    assert re.search(r"one pass is [\d.]+ times as fast", said)
+    differences = re.findall(r"largest difference in (\w+): (\S+)", said)
+    assert {name for name, _ in differences} == {"lds", "cds", "srss", "rmsc"}
+    assert all(float(value) < 1e-5 for _, value in differences)
