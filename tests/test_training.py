@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from irepa.autoencoders.identity import Identity
@@ -19,6 +21,7 @@ from irepa.training import TrainingData, build_alignment, drop_labels, train
 
 SCALE = Scale(depth=2, width=32, heads=2, patch=4, align_depth=1, projector_hidden=16)
 CPU = torch.device("cpu")
+Preview = Callable[[torch.nn.Module], Tensor]
 
 
 def network(seed: int = 0) -> SiT:
@@ -37,7 +40,7 @@ def data(tokens: bool = False) -> TrainingData:
 
 
 def run(
-    folder: Path, settings: Training, method: Method | None = None, seed: int = 0
+    folder: Path, settings: Training, method: Method | None = None, seed: int = 0, preview: Preview | None = None
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     alignment = build_alignment(method, SCALE, 5, (2, 2), seed) if method else None
     return train(
@@ -49,6 +52,7 @@ def run(
         seed,
         CPU,
         Checkpoints(folder / "checkpoints", "stamp"),
+        preview,
     )
 
 
@@ -113,3 +117,29 @@ def test_pixels_survive_the_identity_autoencoder() -> None:
     assert float(x.min()) == -1
     assert float(x.max()) == 1
     assert torch.equal(identity.decode(x), images)
+
+
+def test_a_batch_in_parts_is_the_whole_batch(tmp_path: Path) -> None:
+    method = Method(projector="conv", spatial_norm=SpatialNorm())
+    base = dict(steps=8, batch=16, lr=1e-3, log_every=1, ema=0.0)
+    _, whole = run(tmp_path / "a", Training.model_validate(base), method)
+    _, parts = run(tmp_path / "b", Training.model_validate(base | {"accumulation": 4}), method)
+    for name in ("denoise", "align", "loss", "grad_norm"):
+        assert [row[name] for row in parts] == pytest.approx([row[name] for row in whole], rel=1e-3), name
+
+
+def test_losses_and_samples_go_to_tensorboard_when_asked(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def preview(averaged: torch.nn.Module) -> Tensor:
+        seen.append(sum(p.numel() for p in averaged.parameters()))
+        return torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
+
+    settings = Training(steps=5, batch=8, lr=1e-3, log_every=1, tensorboard=True, checkpoint_every=2)
+    _, curve = run(tmp_path, settings, preview=preview)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    written = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert written == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in curve]
+    assert [image.step for image in events.Images("samples")] == [2, 4]
+    assert len(seen) == 2

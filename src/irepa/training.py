@@ -148,7 +148,7 @@ def train(
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite, and
     PreemptedError after SIGTERM, once a checkpoint is written.
     """
-    accelerator = make_accelerator(settings, device, checkpoints.folder)
+    accelerator = make_accelerator(settings, device, checkpoints.folder.parent)
     device = accelerator.device
     network.to(device).train()
     averaged = copy.deepcopy(network).requires_grad_(False)
