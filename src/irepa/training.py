@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from irepa.alignment import Alignment
 from irepa.checkpoints import Checkpoints
@@ -164,7 +165,7 @@ def train(
     compute: Any = torch.compile(prepared) if settings.compile else prepared
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
-    with termination() as asked:
+    with termination() as asked, _attention(settings, device):
         for step in track(range(start, settings.steps), "train", settings.steps - start):
             terms = _accumulate(compute, accelerator, data, settings, seed, step)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
@@ -246,6 +247,12 @@ def _exchange(compute: Any, accelerator: Accelerator, now: bool) -> Iterator[Non
     else:
         with accelerator.no_sync(compute):
             yield
+
+
+def _attention(settings: Training, device: torch.device) -> AbstractContextManager[None]:
+    """Attention by plain matrix products where the fused one is slow: its backward pass in bf16 on a CPU takes half of a step."""
+    plain = device.type == "cpu" and settings.precision == "bf16"
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
 def _any(flag: bool, accelerator: Accelerator) -> bool:

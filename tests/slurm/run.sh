@@ -82,7 +82,7 @@ sinfo
 project=$place/project
 git -C "$repository" ls-files -z | (cd "$repository" && xargs -0 cp --parents -t "$(mkdir -p "$project" && echo "$project")")
 cd "$project"
-(while sleep 2; do squeue --noheader --format="%i %j %T %C %m %l" 2> /dev/null; done | awk '!seen[$0]++' > "$place/squeue.txt") &
+(while sleep 2; do squeue --noheader --format="%i %j %T %C %m %l" 2> /dev/null; done | awk '!seen[$0]++ { print; fflush() }' > "$place/squeue.txt") &
 echo $! > "$place/watch.pid"
 
 PATH="$bin:$PATH" snakemake --workflow-profile workflow/profiles/slurm --config tier=smoke --jobs "$cores" \
