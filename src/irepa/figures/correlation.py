@@ -67,7 +67,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     last = axes.flat[-1]
     last.axis("off")
     handles = [Line2D([], [], marker="o", linestyle="", color=colours[name]) for name in encoders]
-    last.legend(handles, encoders, title=f"encoder (n = {len(encoders)})", loc="center", frameon=False)
+    many = len(encoders) > 12
+    last.legend(handles, encoders, title=f"encoder (n = {len(encoders)})", loc="center", frameon=False,
+                ncols=2 if many else 1, fontsize=6.5 if many else 9, columnspacing=0.8, handletextpad=0.2)  # fmt: skip
     return figure
 
 
