@@ -203,7 +203,7 @@ def test_tokens_of_an_image_tower_are_open_clips_own(tmp_path: Path) -> None:
         ("dinov2-b", "hf download timm/vit_base_patch14_dinov2.lvd142m --revision 4685c99d"),
         ("webssl-1b", "hf download facebook/webssl-dino1b-full2b-224 --revision d3bf033d"),
         ("clip-l", "open_clip.create_model('ViT-L-14-quickgelu', 'openai')"),
-        ("mocov3-l", "hf download timm/vit_large_patch16_224"),
+        ("mocov3-l", "curl -LO https://dl.fbaipublicfiles.com/moco-v3/vit-l-300ep/vit-l-300ep.pth.tar"),
     ],
 )
 def test_a_missing_file_of_weights_is_named_with_the_command_that_fetches_it(name: str, command: str) -> None:

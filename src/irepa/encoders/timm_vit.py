@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from irepa.encoders import Tokens, standardise
-from irepa.encoders._weights import HUB, RANDOM, URL, check_weights, fingerprint, initial, read_state, unavailable
+from irepa.encoders._weights import HUB, RANDOM, check_weights, fingerprint, initial, read_state, unavailable
 from irepa.errors import WeightsError
 from irepa.settings import Positive, Strict
 
 
 class Options(Strict):
     """``model``: timm's name with its weight tag. ``layer``: the block whose tokens are taken (null: the last).
+
+    ``url``: where a checkpoint lies that the hub does not have; ``weights: hub`` then means this address.
 
     ``mean``, ``std``: for checkpoints whose architecture carries another model's normalisation in timm.
     ``depth``: fewer blocks than the model has, for tests of giant models with random weights.
@@ -30,6 +32,7 @@ class Options(Strict):
     weights: str = HUB
     revision: str | None = None
     checkpoint: Literal["timm", "moco-v3"] = "timm"
+    url: str | None = None
     layer: Positive | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -38,8 +41,8 @@ class Options(Strict):
 
 
 def fetch_command(options: Options) -> str:
-    if options.weights.startswith(URL):
-        return f"curl -LO {options.weights}"
+    if options.url is not None:
+        return f"curl -LO {options.url}"
     revision = f" --revision {options.revision}" if options.revision else ""
     return f"hf download timm/{options.model}{revision}"
 
@@ -92,11 +95,14 @@ def create(options: Options, grid: tuple[int, int], device: torch.device | str =
         except (OSError, RuntimeError, ValueError) as error:
             raise unavailable(options.model, error, fetch_command(options)) from error
     if options.checkpoint == "moco-v3" and options.weights != RANDOM:
-        state = moco_v3_state(read_state(options.weights, options.model))
+        source = options.url if options.weights == HUB else options.weights
+        if source is None:
+            raise WeightsError(f"{options.model}: a moco-v3 checkpoint needs a url, or a file as weights")
+        state = moco_v3_state(read_state(source, options.model))
         try:
             model.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(state, model))
         except RuntimeError as error:
-            raise WeightsError(f"{options.weights} does not fit {options.model}: {error}") from None
+            raise WeightsError(f"{source} does not fit {options.model}: {error}") from None
     return model.eval().requires_grad_(False)
 
 
