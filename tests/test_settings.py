@@ -43,6 +43,10 @@ def test_every_tier_is_valid(tier: str) -> None:
             r"unknown key training\.stepz \(did you mean steps\?\); allowed are .*lr",
         ),
         ({"overrides": {"training.lr": 0}}, r"training\.lr = 0: .*greater than 0"),
+        (
+            {"overrides": {"training.processes": 5}},
+            r"batch \(16\) must be a multiple of processes x accumulation \(5 x 1\)",
+        ),
         ({"overrides": {"training.ema": 1.5}}, r"training\.ema = 1\.5: .*less than or equal to 1"),
         ({"overrides": {"sampling.samples": 8}}, r"kid_subset_size \(16\) must not exceed sampling\.samples \(8\)"),
         ({"overrides": {"dataset.name": "cifar"}}, r"dataset: unknown value 'cifar'; allowed are image-folder, "),

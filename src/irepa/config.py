@@ -174,3 +174,8 @@ def check_machine(settings: Settings) -> None:
         plugins.load("encoders", settings.catalogue[name].library, name).check(name, options)
     options = plugin_options("data", tier.dataset, "dataset")
     plugins.load("data", tier.dataset.name, "dataset").check(options)
+    if tier.training.precision == "fp16":
+        import torch  # takes seconds, and nothing else here needs it
+
+        if not torch.cuda.is_available():
+            raise ConfigError("training.precision = fp16 needs a CUDA device; allowed here are fp32, bf16")

@@ -176,6 +176,14 @@ class Training(Strict):
     tensorboard: Annotated[bool, Field(description="Write losses and samples for TensorBoard.")] = False
     log_every: Positive = 100
 
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> Training:
+        if self.batch % (self.processes * self.accumulation):
+            raise ValueError(
+                f"batch ({self.batch}) must be a multiple of processes x accumulation ({self.processes} x {self.accumulation})"
+            )
+        return self
+
     def that_matter(self) -> dict[str, Any]:
         """What the result depends on, beyond the last bits of its sums: who computes it and what is kept on the way does not."""
         aside = {"processes", "checkpoint_every", "keep_checkpoints", "tensorboard"}

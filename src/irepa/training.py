@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from irepa.alignment import Alignment
 from irepa.checkpoints import Checkpoints
-from irepa.errors import ConfigError, DivergedError, PreemptedError
+from irepa.errors import DivergedError, PreemptedError
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
 from irepa.recipes import Recipe
@@ -114,21 +114,13 @@ def termination() -> Iterator[threading.Event]:
 
 
 def make_accelerator(settings: Training, device: torch.device, log_folder: Path) -> Accelerator:
-    """One per process. Raises ConfigError for a precision that the device does not have."""
-    if settings.precision == "fp16" and device.type != "cuda":
-        raise ConfigError("training.precision = fp16 needs a CUDA device; allowed here are fp32, bf16")
-    accelerator = Accelerator(
+    """One per process."""
+    return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision=PRECISION[settings.precision],
         log_with="tensorboard" if settings.tensorboard else None,
         project_dir=log_folder,
     )
-    if settings.batch % (accelerator.num_processes * settings.accumulation):
-        raise ConfigError(
-            f"training.batch = {settings.batch} must be a multiple of processes x accumulation = "
-            f"{accelerator.num_processes} x {settings.accumulation}"
-        )
-    return accelerator
 
 
 def train(
