@@ -11,6 +11,7 @@
 # ---
 
 # %%
+import json
 import os
 from pathlib import Path
 
@@ -61,6 +62,11 @@ Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), 
 {bullets(tier.cannot_show)}
 """)
 )
+
+changed = settings.params.changes()
+if changed:
+    lines = bullets(f"`{key}`: `{json.dumps(value)}`" for key, value in changed.items())
+    display(Markdown(f"**This run is not the tier as its file has it.** `params.yaml` changes:\n\n{lines}"))
 
 # %% [markdown]
 # ## Results

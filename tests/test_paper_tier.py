@@ -92,7 +92,9 @@ def test_the_paper_tier_runs_to_its_report_at_toy_size(toy: Path) -> None:
         ("toy", "none"), ("toy", "repa"), ("toy", "irepa"),
     }  # fmt: skip
     assert np.isfinite(distances["value"]).all()
-    assert (toy / "report.html").exists()
+    report = (toy / "report.html").read_text()
+    assert "This run is not the tier as its file has it." in report
+    assert "training" in report
     sampled = record(toy, "samples/sit/toy/effnet-lite0-s16/irepa/seed0/sample.json")
     assert sampled["settings"]["sampler"]["name"] == "euler-maruyama"
     assert sampled["settings"]["guidance"] == {"scale": 1.5, "low": 0.1, "high": 0.9}

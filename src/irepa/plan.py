@@ -274,7 +274,12 @@ STAGES: dict[str, Stage] = {
         tolerates_failure=True,
         outputs=("report.json", "report.html"),
         needs=lambda s, key: [Job("table"), *(Job("figure", name) for name in s.tier.figures)],
-        settings=lambda s, key: {"title": s.tier.title, "shows": s.tier.shows, "cannot_show": s.tier.cannot_show},
+        settings=lambda s, key: {
+            "title": s.tier.title,
+            "shows": s.tier.shows,
+            "cannot_show": s.tier.cannot_show,
+            "changed": s.params.changes(),
+        },
         sources=("reports/report.py", "reports/style.css"),
     ),
 }

@@ -302,6 +302,11 @@ class Params(Strict):
     overrides: dict[str, Any] = Field({}, description="Any key of the tier file, dotted: training.steps: 500.")
     results: str = Field("results", description="Folder of the results, relative to the repository.")
 
+    def changes(self) -> dict[str, Any]:
+        """What a user has changed of the tier file, by key."""
+        lists = {"encoders": self.encoders, "methods": self.methods}
+        return {key: value for key, value in lists.items() if value is not None} | self.overrides
+
 
 class Settings(Strict):
     """The whole configuration of one tier, resolved and cross-checked."""
