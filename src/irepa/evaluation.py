@@ -85,7 +85,7 @@ def extract(
 
     def features() -> Iterator[tuple[NDArray[np.float32], ...]]:
         for start in track(range(0, len(images), batch), name, -(-len(images) // batch)):
-            chosen = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).permute(0, 3, 1, 2)
+            chosen = torch.from_numpy(np.array(images[start : start + batch])).permute(0, 3, 1, 2)
             yield tuple(found.float().cpu().numpy() for found in judge(chosen.to(device)))
 
     pooled, *logits = (np.concatenate(parts) for parts in zip(*features(), strict=True))
