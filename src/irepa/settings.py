@@ -303,9 +303,10 @@ class Params(Strict):
     results: str = Field("results", description="Folder of the results, relative to the repository.")
 
     def changes(self) -> dict[str, Any]:
-        """What a user has changed of the tier file, by key."""
+        """What a user has changed of the tier file, by key, but for what jobs may take of the machine."""
         lists = {"encoders": self.encoders, "methods": self.methods}
-        return {key: value for key, value in lists.items() if value is not None} | self.overrides
+        overrides = {key: value for key, value in self.overrides.items() if not key.startswith("resources")}
+        return {key: value for key, value in lists.items() if value is not None} | overrides
 
 
 class Settings(Strict):
