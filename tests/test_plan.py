@@ -32,7 +32,7 @@ def stages_that_differ(one: Plan, other: Plan) -> set[str]:
         ({"probe.c": 0.5}, {"probe", "table", "figure", "report"}),
         ({"title": "Another"}, {"report"}),
         ({"resources": {"train": {"mem_mb": 9}}}, set()),
-        ({"sampling.batch": 3}, set()),
+        ({"sampling.batch": 3}, {"report"}),  # which lists what was changed
     ],
 )
 def test_a_change_of_settings_reaches_what_depends_on_it(
