@@ -206,3 +206,21 @@ def test_a_full_disk_is_a_clear_error_and_the_last_checkpoint_is_intact(
     done = call(project, "irepa", "train", CELL)
     assert done.returncode == 0, done.stderr
     assert weights(project) == weights(prepared)
+
+
+def test_a_disk_that_becomes_read_only_is_a_clear_error(prepared: Path, project: Path, small_disk: Path) -> None:
+    configure(project, checkpoint_every=1, steps=400)
+    run_folder(project).symlink_to(small_disk)
+    job = start(project)
+    wait_for(project, job, 1)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    _, said = job.communicate()
+    assert job.returncode == 1
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("error: checkpoint at step") or last.startswith("error: cannot write"), said
+    assert "Read-only file system" in last
+    done = call(project, "irepa", "train", CELL)  # from the start on a disk that cannot be written
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Read-only file system" in done.stderr

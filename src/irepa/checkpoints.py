@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -11,10 +10,9 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from irepa.errors import IrepaError
-from irepa.files import Record, describe_file, write_json
+from irepa.files import UNWRITABLE, Record, describe_file, write_json
 
 RECORD = "checkpoint.json"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class Checkpoints:
@@ -86,7 +84,7 @@ class Checkpoints:
         except (OSError, RuntimeError, SafetensorError, IrepaError) as error:
             free = shutil.disk_usage(self.folder).free
             shutil.rmtree(unfinished, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno not in FULL:
+            if isinstance(error, OSError) and error.errno not in UNWRITABLE:
                 raise
             raise IrepaError(
                 f"checkpoint at step {step} cannot be written ({_reason(error)}; {free / 2**20:.1f} MiB were free); "

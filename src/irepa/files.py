@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from irepa.errors import CacheError, DataError, IrepaError
 
 Json = dict[str, Any]
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no room, or no right
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def whole(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno in UNWRITABLE:
             raise IrepaError(f"cannot write {path}: {error.strerror}") from error
         raise
     finally:

@@ -11,13 +11,14 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from irepa.errors import DivergedError
-from irepa.files import Json, Record, describe_file, write_json, write_text
+from irepa.errors import DivergedError, IrepaError
+from irepa.files import UNWRITABLE, Json, Record, describe_file, write_json, write_text
 from irepa.plan import STAGES, Job, Plan
 from irepa.settings import JobResources, Settings, Tier
 
@@ -95,12 +96,12 @@ def execute(plan: Plan, job: Job) -> Record:
     stage = STAGES[job.stage]
     needed = {str(other): plan.record(other) for other in plan.needs(job)}
     record_path = plan.record_path(job)
-    record_path.unlink(missing_ok=True)
     lost = {} if stage.tolerates_failure else {name: record.failed for name, record in needed.items() if record.failed}
     log.info("%s: started", job)
     metrics: Json = {}
     failed: str | None = next(iter(lost.values()), None)
     try:
+        record_path.unlink(missing_ok=True)
         if failed is None:
             try:
                 metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(Context(plan, job))
@@ -129,9 +130,12 @@ def execute(plan: Plan, job: Job) -> Record:
                 "provenance": provenance(plan.root, started, time.perf_counter() - clock),
             },
         )
-    except BaseException:
+    except BaseException as error:
         for path in plan.outputs(job):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be written cannot be removed either; the reason is the error itself
+                path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            raise IrepaError(f"cannot write {error.filename or plan.results}: {error.strerror}") from error
         raise
     log.info("%s: finished in %.1f s", job, time.perf_counter() - clock)
     return Record(record_path)
