@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from irepa.errors import IrepaError
+from irepa.errors import IrepaError, first_line
 from irepa.files import UNWRITABLE, Record, describe_file, write_json
 
 RECORD = "checkpoint.json"
@@ -102,4 +102,4 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().splitlines()[0]
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)

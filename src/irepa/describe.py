@@ -59,8 +59,10 @@ def describe_encoder(
     """Build an encoder without weights and show it one image. Raises ConfigError and WeightsError."""
     options, device = _without_weights(name, entry, input_size)
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
-    encoder = plugins.load("encoders", entry.library, name).build(options, grid, device)
-    logging.disable(logging.NOTSET)
+    try:
+        encoder = plugins.load("encoders", entry.library, name).build(options, grid, device)
+    finally:
+        logging.disable(logging.NOTSET)
     image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         tokens = encoder(image)

@@ -39,3 +39,9 @@ class PreemptedError(IrepaError):
     """The job was asked to stop and can go on where it was: the exit code is that of a temporary failure (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+def first_line(error: Exception) -> str:
+    """Why a library could not load something, without the paragraphs that follow."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

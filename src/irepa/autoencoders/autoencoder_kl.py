@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from irepa.autoencoders import AutoencoderFacts
-from irepa.errors import ConfigError, WeightsError
+from irepa.errors import ConfigError, WeightsError, first_line
+from irepa.hub import download_command
 from irepa.settings import Positive, Strict
 
 PRECOMPUTABLE = True
@@ -44,10 +45,10 @@ class Kl:
         try:
             model = AutoencoderKL.from_pretrained(source, revision=options.revision if at_hub else None)
         except (OSError, RuntimeError, ValueError) as error:
-            pinned = f" --revision {options.revision}" if options.revision else ""
+            fetch = download_command(options.model, options.revision)
             raise WeightsError(
-                f"autoencoder {source} cannot be had ({str(error).strip().splitlines()[0]}); `hf download "
-                f"{options.model}{pinned}` fetches it, `autoencoder.weights: <folder>` uses a copy"
+                f"autoencoder {source} cannot be had ({first_line(error)}); `{fetch}` fetches it, "
+                "`autoencoder.weights: <folder>` uses a copy"
             ) from error
         for key, value in (options.architecture or {}).items():
             found = model.config[key]

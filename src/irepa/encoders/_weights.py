@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from irepa.errors import WeightsError
+from irepa.errors import WeightsError, first_line
 
 HUB, RANDOM, PACKAGE, URL = "hub", "random", "package:", "https://"
 
@@ -36,9 +36,8 @@ def check_weights(name: str, weights: str, fetch: str) -> None:
 
 def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
     """The error for weights that a library could not get."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return WeightsError(
-        f"weights of {what} cannot be had ({reason}); `{fetch}` fetches them where the hub can be reached, and "
+        f"weights of {what} cannot be had ({first_line(error)}); `{fetch}` fetches them where the hub can be reached, and "
         f"`weights: <path>` in workflow/encoders.yaml (`--weights` of `irepa score`) uses a file"
     )
 
@@ -70,9 +69,8 @@ def load_in_order(model: nn.Module, state: dict[str, Tensor], source: str) -> No
     model.load_state_dict(renamed)
 
 
-def read_state(weights: str, name: str) -> dict[str, Any]:
-    """The content of a file or address, unpickled as tensors only. Raises WeightsError."""
-    fetch = f"curl -LO {weights}" if weights.startswith(URL) else f"ls {weights}"
+def read_state(weights: str, name: str, fetch: str) -> dict[str, Any]:
+    """The content of a file or address, unpickled as tensors only. Raises WeightsError with the command that fetches it."""
     try:
         if weights.startswith(URL):
             loaded = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)

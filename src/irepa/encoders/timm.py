@@ -24,6 +24,7 @@ from irepa.encoders._weights import (
     unavailable,
 )
 from irepa.errors import WeightsError
+from irepa.hub import download_command
 from irepa.settings import Positive, Strict
 
 
@@ -46,8 +47,7 @@ class Options(Strict):
 
 
 def fetch_command(options: Options) -> str:
-    revision = f" --revision {options.revision}" if options.revision else ""
-    return f"hf download timm/{options.model}{revision}"
+    return download_command(f"timm/{options.model}", options.revision)
 
 
 def check(name: str, options: Options) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from irepa.encoders import Tokens, standardise
 from irepa.encoders._weights import HUB, RANDOM, check_weights, fingerprint, initial, read_state, unavailable
 from irepa.errors import WeightsError
+from irepa.hub import download_command
 from irepa.settings import Positive, Strict
 
 
@@ -43,8 +44,7 @@ class Options(Strict):
 def fetch_command(options: Options) -> str:
     if options.url is not None:
         return f"curl -LO {options.url}"
-    revision = f" --revision {options.revision}" if options.revision else ""
-    return f"hf download timm/{options.model}{revision}"
+    return download_command(f"timm/{options.model}", options.revision)
 
 
 def check(name: str, options: Options) -> None:
@@ -98,7 +98,7 @@ def create(options: Options, grid: tuple[int, int], device: torch.device | str =
         source = options.url if options.weights == HUB else options.weights
         if source is None:
             raise WeightsError(f"{options.model}: a moco-v3 checkpoint needs a url, or a file as weights")
-        state = moco_v3_state(read_state(source, options.model))
+        state = moco_v3_state(read_state(source, options.model, fetch_command(options)))
         try:
             model.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(state, model))
         except RuntimeError as error:

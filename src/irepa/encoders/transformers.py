@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from irepa.encoders import Tokens, standardise
 from irepa.encoders._weights import HUB, RANDOM, check_weights, fingerprint, initial, unavailable
 from irepa.errors import WeightsError
+from irepa.hub import download_command
 from irepa.settings import Strict
 
 
@@ -32,8 +33,7 @@ class Options(Strict):
 
 
 def fetch_command(options: Options) -> str:
-    revision = f" --revision {options.revision}" if options.revision else ""
-    return f"hf download {options.model}{revision}"
+    return download_command(options.model, options.revision)
 
 
 def check(name: str, options: Options) -> None:
