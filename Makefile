@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := $(if $(TIER),--config tier=$(TIER))
 
-.PHONY: reproduce test test-slurm lint install plan clean
+.PHONY: reproduce test test-slurm lint install audit plan clean
 
 reproduce: install
 	$(BIN)/snakemake --cores all --workflow-profile workflow/profiles/default $(CONFIG)
@@ -27,6 +27,9 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+audit: install
+	$(BIN)/irepa audit --published
 
 plan: install
 	$(BIN)/irepa plan $(if $(TIER),--tier $(TIER))

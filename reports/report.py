@@ -11,12 +11,13 @@
 # ---
 
 # %%
+# Everything is shown as Markdown, so that the page (report.html) and its plain twin (report.md) are two exports of one thing.
 import json
 import os
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import HTML, Image, Markdown, display
+from IPython.display import Markdown, display
 
 from irepa.config import load_settings
 from irepa.files import read_json
@@ -31,27 +32,91 @@ else:  # opened by hand
 plan, tier = Plan(settings, root), settings.tier
 results = Path(os.environ.get("IREPA_RESULTS", plan.results))
 table = pd.read_csv(results / "table.csv", keep_default_na=False, na_values={"value": [""], "seed": [""]})
+audit = read_json(results / "audit" / "verdicts.json")
 frechet, kernel = (settings.catalogue[tier.evaluation.extractors[0]].metric_name(name) for name in ("FID", "KID"))
 
 
-def show(frame, digits=3):
-    """A table without index; text to the left, whole numbers without decimals."""
-    frame = frame.rename_axis(columns=None)
-    text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
-    for name in text:
-        frame[name] = [f"<span class='text'>{value}</span>" for value in frame[name]]
-    frame = frame.rename(columns={name: f"<span class='text'>{name}</span>" for name in text})
-    display(
-        HTML(frame.to_html(index=False, float_format=lambda v: f"{v:.{digits}f}", na_rep="", border=0, escape=False))
-    )
+def show(text):
+    display(Markdown(text))
+
+
+def bullets(lines):
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def grid(frame, digits=3):
+    """A data frame as a Markdown table: text to the left, whole numbers without decimals, nothing for NaN."""
+    text = [not pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
+
+    def cell(value):
+        if pd.isna(value):
+            return ""
+        shown = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+        return shown.replace("|", "\\|").replace("\n", " ")
+
+    rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
+    lines = [list(map(str, frame.columns)), [":--" if left else "--:" for left in text], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def folded(title, text):
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def link(path, text=None):
+    return f"[{text or f'`{path}`'}]({path})"
+
+
+def interval(found, digits=3):
+    if found.get("estimate") is None:
+        return ""
+    value = f"{found['estimate']:.{digits}g}"
+    exact = found["low"] is None or found["low"] == found["high"]
+    return value if exact else f"{value} [{found['low']:.{digits}g}, {found['high']:.{digits}g}]"
 
 
 # %%
-bullets = lambda lines: "\n".join(f"- {line}" for line in lines)
-display(
-    Markdown(f"""# {tier.title}
+own = settings.params.tier
+names = [source["name"] for source in audit["sources"]]
+mine = [claim["sources"][own]["verdict"] for claim in audit["claims"]]
+tally = ", ".join(
+    f"{mine.count(verdict)} {verdict}" for verdict in ("supported", "contradicted", "inconclusive", "not testable")
+)
+show(f"""# {tier.title}
 
-Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), tier `{settings.params.tier}`.
+Replication and audit of *What Matters for Representation Alignment?* (arXiv 2512.10794), tier `{own}`.
+Of {len(mine)} claims, this tier's results leave {tally}.""")
+
+changed = settings.params.changes()
+if changed:
+    lines = bullets(f"`{key}`: `{json.dumps(value)}`" for key, value in changed.items())
+    show(f"**This run is not the tier as its file has it.** `params.yaml` changes:\n\n{lines}")
+
+failures = table[table["metric"] == "failed"]
+if len(failures):
+    trained = failures[failures["stage"] == "train"]
+    lines = bullets(f"`{row.record}`: {row.failed}" for row in trained.itertuples())
+    show(f"**{len(trained)} of the training runs failed and are left out below**\n\n{lines}")
+
+# %% [markdown]
+# ## Verdicts
+
+# %%
+rows = []
+for claim in audit["claims"]:
+    row = {"claim": f"[{claim['statement']}](#{claim['id']})"}
+    row |= {name: claim["sources"][name]["verdict"] for name in names}
+    row["reported"] = claim["reported"]
+    rows.append(row)
+show(grid(pd.DataFrame(rows)))
+show(
+    "Sources: "
+    + "; ".join(f"*{source['name']}*: {source['title']}, {source['distance']}" for source in audit["sources"])
+    + "."
+)
+show(f"""Supported: the evidence is on the claim's side of the threshold, by the rule that was fixed for it beforehand. Contradicted: on the
+other side. Inconclusive: there is evidence, and it does not decide. Not testable: the source has nothing to say.
+All of it for machines: {link("audit/verdicts.json")}, {link("audit/verdicts.csv")}.
 
 **What this tier shows**
 
@@ -59,34 +124,131 @@ Replication of *What Matters for Representation Alignment?* (arXiv 2512.10794), 
 
 **What it cannot show**
 
-{bullets(tier.cannot_show)}
-""")
-)
-
-changed = settings.params.changes()
-if changed:
-    lines = bullets(f"`{key}`: `{json.dumps(value)}`" for key, value in changed.items())
-    display(Markdown(f"**This run is not the tier as its file has it.** `params.yaml` changes:\n\n{lines}"))
+{bullets(tier.cannot_show)}""")
 
 # %% [markdown]
-# ## Results
+# ## Evidence, claim by claim
 
 # %%
-failures = table[table["metric"] == "failed"]
-if len(failures):
-    trained = failures[failures["stage"] == "train"]
-    lines = bullets(f"`{row.record}`: {row.failed}" for row in trained.itertuples())
-    display(Markdown(f"**{len(trained)} of the training runs failed and are left out below**\n\n{lines}"))
+serving = {}
+for name, figure in tier.figures.items():
+    for experiment in tier.experiments[figure.experiment].paper:
+        serving.setdefault(experiment, []).append(name)
 
+
+def provenance(records):
+    """The records behind a verdict with their configuration hash and git revision, folded away."""
+    if not records:
+        return ""
+    known = audit["records"]
+    inside = [name for name in records if name in known]
+    rows = [
+        {
+            "record": link(name),
+            "configuration": f"`{known[name]['fingerprint'][:12]}`",
+            "git revision": f"`{(known[name]['git_revision'] or 'none')[:12]}`"
+            + (" (changed)" if known[name]["git_dirty"] else ""),
+            "made": known[name]["started"][:16].replace("T", " "),
+        }
+        for name in inside
+    ]
+    outside = [f"`{name}`" for name in records if name not in known]
+    text = grid(pd.DataFrame(rows)) if rows else "From " + ", ".join(outside) + "."
+    return folded(f"{len(records)} file(s) behind it", text)
+
+
+for claim in audit["claims"]:
+    found_in = {name: claim["sources"][name] for name in names}
+    show(f"""<a id="{claim["id"]}"></a>
+
+### {claim["statement"]}
+
+{claim["where"]}. Reported: {claim["reported"]}.
+
+*Rule.* {claim["rule"]}""")
+    rows = [
+        {
+            "source": name,
+            "verdict": found["verdict"],
+            "parameter": found.get("parameter", ""),
+            "estimate, 95% interval": interval(found),
+            "n": "" if found.get("n") is None else str(found["n"]),
+            "why": found["reason"],
+        }
+        for name, found in found_in.items()
+    ]
+    show(grid(pd.DataFrame(rows)))
+    for name, found in found_in.items():
+        notes = [*found.get("notes", []), found.get("power", "")]
+        lines = " ".join(note for note in notes if note)
+        if lines:
+            show(f"*{name}*: {lines}")
+    checks = [
+        {
+            "source": name,
+            "check": check["what"],
+            "value": check["value"],
+            "n": "" if check["n"] is None else str(check["n"]),
+        }
+        for name, found in found_in.items()
+        for check in found.get("checks", [])
+    ]
+    if checks:
+        show(folded("What else the evidence says", grid(pd.DataFrame(checks))))
+    behind = claim["sources"][own]
+    drawn = serving.get(claim["experiment"], []) if behind["verdict"] != "not testable" else []
+    if drawn:
+        show(
+            "Figures: "
+            + ", ".join(f"[{name}](#figure-{name}) ({link(f'figures/{name}.csv', 'CSV')})" for name in drawn)
+            + "."
+        )
+    show(provenance(behind.get("records", [])))
+
+# %% [markdown]
+# ## Where text and released code differ
+
+# %%
+rows = [
+    {
+        "what differs": f"**{row['id']}** {row['about']}. {row['meaning']}",
+        "paper's text": row["text"],
+        "released code": row["code"],
+    }
+    for row in audit["discrepancies"]
+]
+show(grid(pd.DataFrame(rows)))
+rows = [
+    {
+        "": row["id"],
+        "source": effect["source"],
+        "effect": effect["what"],
+        "value": effect["value"],
+        "n": str(effect["n"]),
+    }
+    for row in audit["discrepancies"]
+    for effect in row["effects"]
+]
+untold = ", ".join(row["id"] for row in audit["discrepancies"] if not row["effects"])
+show(
+    f"What they change, as far as a number can say so (n: runs, encoders or points; without an interval it is one run of each). "
+    f"No number here bears on {untold}."
+)
+show(grid(pd.DataFrame(rows)))
+
+# %% [markdown]
+# ## Figures
+
+# %%
 for name, figure in tier.figures.items():
     record = read_json(results / "figures" / f"{name}.json")
     question = tier.experiments[figure.experiment].question
-    display(Markdown(f"### {name.replace('-', ' ').capitalize()}\n\n{question}"))
+    show(f'<a id="figure-{name}"></a>\n\n### {name.replace("-", " ").capitalize()}\n\n{question}')
     if record["failed"]:
-        display(Markdown(f"**No figure**: {record['failed']}"))
+        show(f"**No figure**: {record['failed']}")
         continue
-    display(Image(filename=str(results / "figures" / f"{name}.png"), alt=question))
-    display(Markdown(f"{record['metrics']['caption']}  \n*Data: `figures/{name}.csv`, vector: `figures/{name}.svg`*"))
+    files = ", ".join(link(f"figures/{name}.{suffix}", suffix.upper()) for suffix in ("csv", "svg"))
+    show(f"![{question}](figures/{name}.png)\n\n{record['metrics']['caption']}  \nWhat is drawn: {files}")
 
 # %% [markdown]
 # ## Encoders
@@ -105,8 +267,8 @@ columns = {
     "lds_text": "LDS (text)",
     "images_without_srss": "images without SRSS",
 }
-encoders["images_without_srss"] = encoders["images_without_srss"].astype(int)
-show(encoders[list(columns)].rename(columns=columns).reset_index())
+encoders = encoders[list(columns)].rename(columns=columns).reset_index()
+show(grid(encoders.astype({"images without SRSS": int})))
 
 # %% [markdown]
 # ## Training runs
@@ -134,10 +296,10 @@ runs = (
 )
 for column in [name for name in ("seed", "parameters", "images seen") if name in runs]:
     runs[column] = runs[column].astype("Int64")  # a published checkpoint does not say how many images it has seen
-show(runs)
+show(grid(runs))
 
 # %% [markdown]
-# ## How it was made
+# ## Methods and environment
 
 # %%
 records = [read_json(plan.record_path(job)) for job in plan.jobs() if plan.record_path(job).exists()]
@@ -146,21 +308,15 @@ made = pd.DataFrame(
         {
             "stage": r["stage"],
             "jobs": 1,
-            "cpu seconds": r["provenance"]["seconds"],
-            "peak memory (MiB)": r["provenance"]["peak_memory_mib"],
+            "seconds, all jobs": r["provenance"]["seconds"],
+            "largest peak memory (MiB)": r["provenance"]["peak_memory_mib"],
         }
         for r in records
     ]
 )
-made = made.groupby("stage", sort=False).agg({"jobs": "sum", "cpu seconds": "sum", "peak memory (MiB)": "max"})
-show(
-    made.reset_index().rename(
-        columns={"cpu seconds": "seconds, all jobs", "peak memory (MiB)": "largest peak memory (MiB)"}
-    ),
-    1,
+made = made.groupby("stage", sort=False).agg(
+    {"jobs": "sum", "seconds, all jobs": "sum", "largest peak memory (MiB)": "max"}
 )
-
-# %%
 data = read_json(results / "data" / "data.json")
 last = records[-1]["provenance"]
 used = {name: recipe.guidance for name, recipe in tier.recipes.items() if recipe.guidance is not None}
@@ -169,15 +325,17 @@ guidance = guidance or "no guidance"
 given = tier.evaluation.references.get(tier.evaluation.extractors[0])
 reference = "the training images" if given is None else f"the statistics in `{given}`"
 versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
-display(
-    Markdown(f"""
+show(f"""
 - Data: `{tier.dataset.name}`, {data["metrics"]["train_images"]} training and {data["metrics"]["test_images"]} held-out images of
   {tier.dataset.image_size}x{tier.dataset.image_size} px, {data["metrics"]["classes"]} classes, tokens on a {tier.grid[0]}x{tier.grid[1]} grid.
 - Training: {tier.training.steps} steps of {tier.training.batch} images, AdamW, learning rate {tier.training.lr:g}, EMA {tier.training.ema}.
 - Samples: {tier.sampling.samples} per run, EMA weights, {guidance}; {frechet} and {kernel} against {reference}.
+- Statistics: Pearson's r and Spearman's rho with BCa bootstrap intervals over encoders, permutation p; thresholds are tested by Fisher's z,
+  differences of dependent correlations by paired bootstrap, pairs of runs by a t test of their log ratio; Holm's correction over the
+  claims that a source tests.
 - Git revision `{last["git_revision"]}`{" with uncommitted changes" if last["git_dirty"] else ""}, {last["started"]}.
 - {versions}; Python {last["python"]}, {last["platform"]}.
-- Every number above is in `table.csv` with the JSON record it comes from; each record names its settings, the fingerprints of its
+- Every number above is in {link("table.csv")} with the JSON record it comes from; each record names its settings, the fingerprints of its
   inputs, the checksums of its files, git revision, package versions, seconds and peak memory.
 """)
-)
+show(grid(made.reset_index(), 1))

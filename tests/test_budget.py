@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irepa.budget import Budget, correlation_power, summary
+from irepa.budget import Budget, summary
 from irepa.config import load_settings
 from irepa.plan import Job, Plan
+from irepa.statistics import correlation_power
 from tests.conftest import WORKFLOW
 
 

@@ -47,11 +47,11 @@ def workdir(finished: Path, tmp_path: Path) -> Path:
 
 def test_everything_is_there(finished: Path) -> None:
     results = finished / RESULTS
-    for figure in ("correlation", "ablation", "cls-mixing", "samples", "self-similarity"):
+    for figure in ("correlation", "ablation", "cls-mixing", "samples", "self-similarity", "lds-sensitivity"):
         for suffix in ("png", "svg", "csv", "json"):
             assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 100
     page = (results / "report.html").read_text()
-    assert page.count("data:image/png;base64") == 5
+    assert page.count("data:image/png;base64") == 6
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page), "the page must work offline"
     assert "cannot show" in page
     table = pd.read_csv(results / "table.csv")
@@ -108,8 +108,8 @@ def test_an_edited_figure_is_drawn_again_and_nothing_else(workdir: Path) -> None
 def test_one_more_encoder_runs_its_own_jobs_and_what_reads_the_table(workdir: Path) -> None:
     output = snakemake(workdir, "--dry-run", "--config", "encoders=[rgb,hog,effnet-lite0-s16,sift]")
     assert jobs(output) == {
-        "features": 1, "spatial": 1, "probe": 1, "train": 1, "sample": 1, "evaluate": 1, "table": 1, "figure": 3,
-        "report": 1,
+        "features": 1, "spatial": 1, "probe": 1, "train": 1, "sample": 1, "evaluate": 1, "table": 1, "figure": 4,
+        "audit": 1, "report": 1,
     }  # fmt: skip
 
 

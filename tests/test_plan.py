@@ -26,11 +26,11 @@ def stages_that_differ(one: Plan, other: Plan) -> set[str]:
 @pytest.mark.parametrize(
     ("overrides", "stages"),
     [
-        ({"training.steps": 7}, {"train", "inspect", "sample", "evaluate", "table", "figure", "report"}),
-        ({"sampling.samples": 40}, {"sample", "evaluate", "table", "figure", "report"}),
-        ({"evaluation.kid_subsets": 5}, {"evaluate", "table", "figure", "report"}),
-        ({"probe.c": 0.5}, {"probe", "table", "figure", "report"}),
-        ({"title": "Another"}, {"report"}),
+        ({"training.steps": 7}, {"train", "inspect", "sample", "evaluate", "table", "figure", "audit", "report"}),
+        ({"sampling.samples": 40}, {"sample", "evaluate", "table", "figure", "audit", "report"}),
+        ({"evaluation.kid_subsets": 5}, {"evaluate", "table", "figure", "audit", "report"}),
+        ({"probe.c": 0.5}, {"probe", "table", "figure", "audit", "report"}),
+        ({"title": "Another"}, {"audit", "report"}),
         ({"resources": {"train": {"mem_mb": 9}}}, set()),
         ({"sampling.batch": 3}, {"report"}),  # which lists what was changed
     ],
@@ -44,7 +44,7 @@ def test_a_change_of_settings_reaches_what_depends_on_it(
 def test_another_encoder_changes_nothing_but_adds_its_jobs(settings: Load) -> None:
     one = Plan(settings(encoders=["rgb", "hog"]), REPOSITORY)
     two = Plan(settings(encoders=["rgb", "hog", "effnet-lite0-s8"]), REPOSITORY)
-    assert stages_that_differ(one, two) == {"table", "figure", "report"}
+    assert stages_that_differ(one, two) == {"table", "figure", "audit", "report"}
     added = {str(job) for job in set(two.jobs()) - set(one.jobs())}
     cell = "sit/nano-32/effnet-lite0-s8/repa/seed0"
     encoder = {f"{stage} effnet-lite0-s8" for stage in ("features", "spatial", "probe")}

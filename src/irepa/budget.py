@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from irepa import plugins
 from irepa.describe import EncoderFacts, describe_encoder, judge_flops, network_facts, projector_facts
@@ -21,6 +20,7 @@ from irepa.errors import ConfigError
 from irepa.grid import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
 from irepa.plan import Job, Plan
 from irepa.settings import Expected, plugin_options
+from irepa.statistics import correlation_power
 from irepa.tokens import cache_bytes, storage_grid
 
 # Peak dense bf16 matrix-product rate in FLOP/s, from the makers' data sheets.
@@ -175,15 +175,6 @@ class Budget:
             members.setdefault(family if experiment.one_per_family else base, base)
         kept = {NO_ENCODER, *members.values()}
         return {cell for cell in chosen if cell.scale == scale and split_encoder(cell.encoder)[0] in kept}
-
-
-def correlation_power(r: float, n: int, alpha: float = 0.05) -> float:
-    """Power of a two-sided test of no correlation among n encoders where the true one is r, by Fisher's z."""
-    if n < 4:
-        return 0.0
-    shift = math.atanh(abs(r)) * math.sqrt(n - 3)
-    limit = stats.norm.ppf(1 - alpha / 2)
-    return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
 
 
 def summary(budget: Budget, peak: float, utilisation: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from irepa.config import check_machine, load_settings, read_tier, tier_names
+from irepa.config import check_claims, check_machine, load_settings, read_tier, tier_names
 from irepa.errors import ConfigError, IrepaError
 from irepa.plan import STAGES, Job, Plan
 from irepa.settings import read_yaml
@@ -41,7 +41,7 @@ HELP = {
     "inspect": "Compute self-similarity maps of a cell. KEY is the cell.",
     "table": "Collect every number into results/<tier>/table.csv.",
     "figure": "Draw one figure. KEY is its name in the tier file.",
-    "report": "Write results/<tier>/report.html.",
+    "report": "Write results/<tier>/report.html and its plain twin report.md.",
 }
 
 
@@ -60,24 +60,25 @@ def start_log(path: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
 
 
+def _stage_run(plan: Plan, job: Job, log: Path | None) -> None:
+    from irepa.runner import execute
+
+    start_log(log)
+    try:
+        if job.key and not plan.knows(job):
+            raise ConfigError.unknown(f"{job.stage} key", job.key, plan.keys(job.stage))
+        print(execute(plan, job).path)
+    except IrepaError as error:
+        if log is not None:  # the screen is told by main()
+            logging.getLogger("irepa").error("error: %s", error)
+        raise
+    except Exception:
+        logging.getLogger("irepa").exception("%s failed", job)
+        raise
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     fans_out = "{key}" in STAGES[stage].outputs[0]
-
-    def run(plan: Plan, key: str, log: Path | None) -> None:
-        from irepa.runner import execute
-
-        start_log(log)
-        try:
-            if fans_out and not plan.knows(Job(stage, key)):
-                raise ConfigError.unknown(f"{stage} key", key, plan.keys(stage))
-            print(execute(plan, Job(stage, key)).path)
-        except IrepaError as error:
-            if log is not None:  # the screen is told by main()
-                logging.getLogger("irepa").error("error: %s", error)
-            raise
-        except Exception:
-            logging.getLogger("irepa").exception("%s failed", Job(stage, key))
-            raise
 
     if fans_out:
 
@@ -88,7 +89,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
             tier: TierOption = None,
             log: LogOption = None,
         ) -> None:
-            run(make_plan(params, root, tier, check_options=False), key, log)
+            _stage_run(make_plan(params, root, tier, check_options=False), Job(stage, key), log)
 
         return command
 
@@ -98,13 +99,79 @@ def _stage_command(stage: str) -> Callable[..., None]:
         tier: TierOption = None,
         log: LogOption = None,
     ) -> None:
-        run(make_plan(params, root, tier, check_options=False), "", log)
+        _stage_run(make_plan(params, root, tier, check_options=False), Job(stage), log)
 
     return single
 
 
-for _stage in STAGES:
+for _stage in HELP:
     app.command(name=_stage, help=HELP[_stage])(_stage_command(_stage))
+
+
+@app.command()
+def audit(
+    params: ParamsOption = Path("params.yaml"),
+    root: RootOption = Path("."),
+    tier: TierOption = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Only what others have published: nothing has to be trained.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--json", help="With --published: also write the verdicts here.")
+    ] = None,
+    log: LogOption = None,
+) -> None:
+    """Judge the paper's claims and print the verdicts; those on a tier's results go to results/<tier>/audit/verdicts.json."""
+    from irepa.files import read_json, write_json
+
+    plan = make_plan(params, root, tier, check_options=False)
+    if published:
+        from irepa.stages.audit import document, others
+
+        found = document(root / "workflow", others(plan.settings.params.released))
+        if output is not None:
+            write_json(output, found)
+    else:
+        _stage_run(plan, Job("audit"), log)
+        found = read_json(plan.outputs(Job("audit"))[1])
+    show_audit(found)
+
+
+def show_audit(found: dict[str, Any]) -> None:
+    """A row per claim, a column per source."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = [source["name"] for source in found["sources"]]
+    table = Table("claim", *names, title="The paper's claims", show_lines=True)
+    colours = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not testable": "dim"}
+
+    def cell(item: dict[str, Any]) -> str:
+        colour = colours[item["verdict"]]
+        value = ""
+        if item.get("estimate") is not None:
+            value = f"\n{item['estimate']:.3g}"
+            if item["low"] is not None and item["low"] != item["high"]:
+                value += f" ({item['low']:.3g} to {item['high']:.3g})"
+            value += f", n = {item['n']}"
+        return f"[{colour}]{item['verdict']}[/]{value}\n[dim]{item['reason']}[/]"
+
+    for claim in found["claims"]:
+        row = [cell(claim["sources"][name]) for name in names]
+        table.add_row(f"[bold]{claim['id']}[/]\n{claim['statement']}", *row)
+    checks = Table("claim", "source", "check", "value", "n", title="What else the evidence says")
+    for claim in found["claims"]:
+        for name in names:
+            for check in claim["sources"][name].get("checks", []):
+                n = "" if check["n"] is None else str(check["n"])
+                checks.add_row(claim["id"], name, check["what"], check["value"], n)
+        checks.add_section()
+    console = Console(width=max(120, Console().width), highlight=False)
+    console.print(table)
+    console.print(checks)
+    for source in found["sources"]:
+        for note in source["notes"]:
+            console.print(f"{source['name']}: {note}")
 
 
 @app.command()
@@ -112,6 +179,7 @@ def check(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
     """Check the configuration and what it needs on this machine, and run nothing."""
     plan = make_plan(params, root, tier)
     check_machine(plan.settings)
+    check_claims(root / "workflow")
     jobs = plan.jobs()
     stale = [job for job in jobs if not plan.is_current(job)]
     print(f"tier {plan.settings.params.tier}: configuration is valid; {len(jobs)} jobs, {len(stale)} to run")

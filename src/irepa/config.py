@@ -167,6 +167,14 @@ def _encoders(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
+def check_claims(workflow: Path) -> None:
+    """Refuse claims and discrepancies that cannot be read, before a run that ends with them."""
+    from irepa.audit import read_claims, read_discrepancies  # statistics take a second to import
+
+    read_claims(workflow)
+    read_discrepancies(workflow)
+
+
 def check_machine(settings: Settings) -> None:
     """Refuse what is missing on this machine: a dataset, a package of weights. Not asked for a dry run."""
     tier = settings.tier

@@ -22,6 +22,7 @@ PHASES: dict[str, tuple[str, ...]] = {
     "evaluate": ("sample", "evaluate"),
     "table": ("table",),
     "figures": ("figure",),
+    "audit": ("audit",),
     "report": ("report",),
 }
 
@@ -38,6 +39,7 @@ CHOSEN: dict[str, tuple[str, ...]] = {
     "sample": ("recipes", "models", "autoencoders", "samplers"),
     "evaluate": ("encoders",),
     "figure": ("figures",),
+    "audit": ("decisions", "evidence"),
 }
 
 

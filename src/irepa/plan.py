@@ -88,8 +88,11 @@ def _transform_plugins(settings: Settings, name: str) -> list[str]:
 
 
 def _outside(path: Path) -> Slice:
-    """A file of the user's in a fingerprint: by path and size, because hashing gigabytes at every start takes too long."""
-    return {"path": str(path), "bytes": path.stat().st_size if path.is_file() else None}
+    """A file or folder of the user's in a fingerprint: by path and size, because hashing gigabytes at every start
+    takes too long."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    sizes = {str(file): file.stat().st_size for file in files if file.is_file()}
+    return {"path": str(path), "bytes": sum(sizes.values()) if sizes else None, "files": len(sizes)}
 
 
 def _of_encoder(settings: Settings, name: str) -> list[Job]:
@@ -196,7 +199,7 @@ STAGES: dict[str, Stage] = {
         plugins=_encoder_plugins,
     ),
     "spatial": Stage(
-        outputs=("spatial/{key}.json", "spatial/{key}.csv"),
+        outputs=("spatial/{key}.json", "spatial/{key}.images.csv", "spatial/{key}.correlogram.csv"),
         needs=_of_encoder,
         settings=lambda s, key: {"spatial": _dump(s.tier.spatial), "grid": list(s.tier.grid)},
         plugins=_transform_plugins,
@@ -270,10 +273,22 @@ STAGES: dict[str, Stage] = {
         },
         plugins=lambda s, key: [plugins.module_name("figures", s.tier.figures[key].kind)],
     ),
+    "audit": Stage(
+        tolerates_failure=True,
+        outputs=("audit/audit.json", "audit/verdicts.json", "audit/verdicts.csv"),
+        needs=lambda s, key: [Job("table"), *_results(s)],
+        settings=lambda s, key: {
+            "title": s.tier.title,
+            "paper": {name: experiment.paper for name, experiment in s.tier.experiments.items()},
+            "released": None if s.params.released is None else _outside(s.params.released),
+        },
+        plugins=lambda s, key: [plugins.module_name("decisions", name) for name in plugins.names("decisions")],
+        sources=("workflow/claims.yaml", "workflow/discrepancies.yaml"),
+    ),
     "report": Stage(
         tolerates_failure=True,
-        outputs=("report.json", "report.html"),
-        needs=lambda s, key: [Job("table"), *(Job("figure", name) for name in s.tier.figures)],
+        outputs=("report.json", "report.html", "report.md"),
+        needs=lambda s, key: [Job("table"), Job("audit"), *(Job("figure", name) for name in s.tier.figures)],
         settings=lambda s, key: {
             "title": s.tier.title,
             "shows": s.tier.shows,

@@ -21,6 +21,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Grid = tuple[Positive, Positive]
 ALL = "all"
+# The paper's experiments (section 5), and D: the differences between its text and its released code (section 8).
+PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D"]
 
 
 class Strict(BaseModel):
@@ -223,6 +225,9 @@ class Experiment(Strict):
     """A named product of lists: its cells are trained once, however many experiments share them."""
 
     question: str
+    paper: list[PaperExperiment] = Field(
+        [], description="Which of the paper's experiments it stands for: the claims about those read it."
+    )
     encoders: list[str] | Literal["all"] = "all"
     methods: list[str] | Literal["all"] = "all"
     scales: list[str] | Literal["all"] = "all"
@@ -300,6 +305,9 @@ class Params(Strict):
     encoders: list[str] | None = Field(None, description="Replaces the tier's encoder list.")
     methods: list[str] | None = Field(None, description="Replaces the tier's method list.")
     overrides: dict[str, Any] = Field({}, description="Any key of the tier file, dotted: training.steps: 500.")
+    released: Path | None = Field(
+        None, description="Folder spatial-metrics-data of the authors' released statistics, as evidence for the audit."
+    )
     results: str = Field("results", description="Folder of the results, relative to the repository.")
 
     def changes(self) -> dict[str, Any]:

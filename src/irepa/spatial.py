@@ -29,11 +29,15 @@ class Thresholds:
     slope: int = 8
 
     @classmethod
-    def for_grid(cls, height: int, width: int) -> Thresholds:
+    def for_grid(
+        cls, height: int, width: int, near: int | None = None, far: int | None = None, slope: int | None = None
+    ) -> Thresholds:
         """The paper's (1, 6, 8) on 16x16. On another grid, far and slope scale with (H + W) / 32 and are rounded, but
-        far is at least 2 and slope at least 2; near stays 1, because the nearest neighbour is one step on any grid."""
+        far is at least 2 and slope at least 2; near stays 1, because the nearest neighbour is one step on any grid.
+        Values that are
+        given win."""
         scale = (height + width) / (2 * PAPER_SIDE)
-        return cls(near=1, far=max(2, round(6 * scale)), slope=max(2, round(8 * scale)))
+        return cls(near or 1, far or max(2, round(6 * scale)), slope or max(2, round(8 * scale)))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(REPOSITORY / "src"))
 
-from irepa.config import check_machine, load_settings
+from irepa.config import check_claims, check_machine, load_settings
 from irepa.errors import IrepaError
 from irepa.files import write_text
 from irepa.phases import PHASES
@@ -38,6 +38,7 @@ onstart:
     write_text(PARAMS_FILE, PLAN.settings.params.model_dump_json(indent=2))
     try:
         check_machine(PLAN.settings)
+        check_claims(ROOT / "workflow")
     except IrepaError as error:
         raise WorkflowError(str(error)) from None
 

@@ -42,6 +42,28 @@ rule figure:
         "python -m irepa figure {wildcards.key:q} {params.arguments} --log {log:q}"
 
 
+rule audit:
+    message: "Every claim of the paper and its verdict"
+    input:
+        needs("audit"),
+        stamp=fresh("audit"),
+    output:
+        outputs("audit"),
+    log:
+        log_of("audit"),
+    conda:
+        "../../environment.yml"
+    params:
+        arguments=ARGUMENTS,
+    threads: resource("audit", "threads")
+    resources:
+        mem_mb=resource("audit", "mem_mb"),
+        runtime=resource("audit", "runtime"),
+        gpu=resource("audit", "gpus"),
+    shell:
+        "python -m irepa audit {params.arguments} --log {log:q}"
+
+
 rule report:
     message: "The page"
     input:

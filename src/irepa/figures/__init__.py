@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from irepa.files import whole
-from irepa.grid import experiment_cells
 from irepa.plan import Job
-from irepa.runner import Context
 
 matplotlib.use("Agg")
 
 METHOD_ORDER = ("none", "repa", "conv-only", "norm-only", "irepa")
-SPATIAL_NAMES = {"lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC"}
 WIDTH = 9.0  # inches: readable at the width of a README
 
 
@@ -47,36 +44,6 @@ def save(figure: Figure, *paths: Path) -> None:
         with whole(path) as temporary:
             metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
             figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-
-
-def distance_name(context: Context) -> str:
-    """The name of the Frechet distance that the tier's first judge gives."""
-    return context.settings.catalogue[context.tier.evaluation.extractors[0]].metric_name("FID")
-
-
-def read_table(context: Context) -> pd.DataFrame:
-    path = context.input("table").file("table.csv")
-    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""], "seed": [""]})
-
-
-def distances(context: Context, experiment: str) -> pd.DataFrame:
-    """Every cell of an experiment with its distance: recipe, scale, encoder, method, seed, ``fd``, ``distance``."""
-    name = distance_name(context)
-    table = read_table(context)
-    rows = table[(table["stage"] == "evaluate") & (table["metric"] == name)].set_index("record")
-    chosen = experiment_cells(context.settings, context.tier.experiments[experiment])
-    # A run that has failed has no distance, and is left out.
-    wanted = [f"evaluation/{cell}.json" for cell in chosen]
-    found = rows.loc[[record for record in wanted if record in rows.index]].reset_index()
-    found = found[["recipe", "scale", "encoder", "method", "seed", "value"]].rename(columns={"value": "fd"})
-    return found.assign(distance=name, seed=found["seed"].astype(int))
-
-
-def encoder_metrics(context: Context) -> pd.DataFrame:
-    """Accuracy (probe) and spatial metrics of every encoder, one row each, indexed by its name."""
-    table = read_table(context)
-    wanted = table[table["stage"].isin(["spatial", "probe"]) & table["metric"].isin([*SPATIAL_NAMES, "accuracy"])]
-    return wanted.pivot(index="encoder", columns="metric", values="value")
 
 
 def table_only(settings: Any, experiment: str) -> list[Job]:

@@ -7,23 +7,18 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from irepa.figures import WIDTH, distances, encoder_metrics, style, table_only
-from irepa.grid import split_encoder
+from irepa.decisions.trend import alpha
+from irepa.figures import WIDTH, style, table_only
+from irepa.results import distances, encoder_metrics
 from irepa.runner import Context
 
 needs = table_only
 
 
-def _alpha(encoder: str) -> float:
-    """alpha of the name's CLS mixing; an encoder without is alpha = 0."""
-    return sum(argument or 0.0 for name, argument in split_encoder(encoder)[1] if name == "clsmix")
-
-
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     runs = distances(context, experiment)
     metrics = encoder_metrics(context).loc[runs["encoder"], ["accuracy", "lds"]].reset_index(drop=True)
-    frame = pd.concat([runs, metrics], axis=1).assign(alpha=runs["encoder"].map(_alpha))
-    frame["accuracy"] *= 100
+    frame = pd.concat([runs, metrics], axis=1).assign(alpha=[alpha(name, "clsmix") for name in runs["encoder"]])
     long = frame.melt(["encoder", "alpha", "seed", "distance"], ["accuracy", "lds", "fd"], "quantity", "value")
     return long.sort_values(["quantity", "alpha", "seed"])
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
 
-from irepa.figures import SPATIAL_NAMES, WIDTH, distances, encoder_metrics, style, table_only
+from irepa.figures import WIDTH, style, table_only
+from irepa.results import SPATIAL_NAMES, distances, encoder_metrics
 from irepa.runner import Context
+from irepa.statistics import Estimate, correlation
 
 needs = table_only
 
@@ -25,29 +25,13 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     mean = runs.groupby(["encoder", "distance"], as_index=False).agg(fd=("fd", "mean"), seeds=("seed", "nunique"))
     long = encoder_metrics(context).melt(ignore_index=False, var_name="metric", value_name="value").reset_index()
     frame = mean.merge(long, on="encoder")
-    frame["value"] = frame["value"].where(frame["metric"] != "accuracy", 100 * frame["value"])
     return frame.sort_values(["metric", "encoder"])
 
 
-def correlation(frame: pd.DataFrame, metric: str) -> tuple[float, float, float, int]:
-    """Pearson r of a metric with the distance, its 95% bootstrap interval (BCa, over encoders), and n."""
-    points = frame[frame["metric"] == metric].dropna(subset=["value", "fd"])
-    x, y = points["value"].to_numpy(float), points["fd"].to_numpy(float)
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return np.nan, np.nan, np.nan, len(x)
-    r = float(stats.pearsonr(x, y).statistic)
-
-    def statistic(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        a, b = a - a.mean(axis, keepdims=True), b - b.mean(axis, keepdims=True)
-        scale = np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
-        # A resample of one encoder repeated has no correlation; it counts as 0.
-        r: np.ndarray = np.divide((a * b).sum(axis), scale, out=np.zeros_like(scale), where=scale > 1e-12)
-        return r
-
-    interval = stats.bootstrap(
-        (x, y), statistic, paired=True, vectorized=True, n_resamples=4000, rng=np.random.default_rng(0)
-    ).confidence_interval
-    return r, float(interval.low), float(interval.high), len(x)
+def of_metric(frame: pd.DataFrame, metric: str) -> Estimate:
+    """Pearson r of a metric with the distance over encoders, and its 95% bootstrap interval."""
+    points = frame[frame["metric"] == metric]
+    return correlation(points["value"].to_numpy(float), points["fd"].to_numpy(float))
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -62,8 +46,10 @@ def draw(frame: pd.DataFrame) -> Figure:
                         legend=False)  # fmt: skip
         sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=True,
                     line_kws={"color": "0.6", "linewidth": 1, "zorder": 0})  # fmt: skip
-        r, low, high, _ = correlation(frame, metric)
-        axis.set(xlabel=label, ylabel=f"{distance} (lower is better)", title=f"r = {r:.2f} [{low:.2f}, {high:.2f}]")
+        r = of_metric(frame, metric)
+        axis.set(
+            xlabel=label, ylabel=f"{distance} (lower is better)", title=f"r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"
+        )
     last = axes.flat[-1]
     last.axis("off")
     handles = [Line2D([], [], marker="o", linestyle="", color=colours[name]) for name in encoders]
@@ -74,10 +60,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    parts = []
-    for metric in AXES:
-        r, low, high, n = correlation(frame, metric)
-        parts.append(f"{SPATIAL_NAMES.get(metric, metric)} r = {r:.2f} [{low:.2f}, {high:.2f}]")
-    return f"Pearson r with {frame['distance'].iloc[0]} and 95% bootstrap interval over {n} encoders: " + "; ".join(
-        parts
-    )
+    found = {metric: of_metric(frame, metric) for metric in AXES}
+    parts = [f"{SPATIAL_NAMES.get(m, m)} r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for m, r in found.items()]
+    distance, n = frame["distance"].iloc[0], frame["encoder"].nunique()
+    return f"Pearson r with {distance} and 95% bootstrap interval over {n} encoders: " + "; ".join(parts)

@@ -8,14 +8,15 @@ from matplotlib import pyplot as plt
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from irepa.figures import WIDTH, distances, methods_in, style, table_only
+from irepa.figures import WIDTH, methods_in, style, table_only
+from irepa.results import distances
 from irepa.runner import Context
 
 needs = table_only
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    return distances(context, experiment)
+    return distances(context, experiment).drop(columns="record")
 
 
 def draw(frame: pd.DataFrame) -> Figure:

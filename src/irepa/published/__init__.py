@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import optimize, stats
 
 FOLDER = Path(__file__).parent
 
@@ -79,3 +80,29 @@ class Line:
         error = self.residual * np.sqrt(1 + 1 / self.n + (value - self.mean) ** 2 / self.spread)
         half = float(stats.t.ppf(0.5 + confidence / 2, self.n - 2) * error)
         return centre, centre - half, centre + half
+
+
+PANELS = {"accuracy": "linear_probe_accuracy", "lds": "lds", "cds": "cds", "srss": "srss", "rmsc": "rmsc"}
+
+
+def encoder_points(shifts: NDArray[np.float64] | None = None) -> pd.DataFrame:
+    """The scatter's points joined over its panels: an encoder per row, ``fid`` and what is known of its metrics.
+
+    The plot names no encoder, but each has the same FID in every panel: points are joined so that the sum of
+    |difference of FID| is
+    smallest, one to one, starting from the accuracy panel, which shows all 27. Metrics of hidden points are NaN.
+
+    ``shifts``: added to the FIDs of the points in turn before they are joined, to see what an error of reading would change.
+    """
+    base = scatter(PANELS["accuracy"])
+    shifts = np.zeros(5 * len(base)) if shifts is None else shifts
+    joined = pd.DataFrame({"fid": base["fid"], "accuracy": base["value"]})
+    used = len(base)
+    for name, panel in list(PANELS.items())[1:]:
+        points = scatter(panel)
+        moved = points["fid"].to_numpy() + shifts[used : used + len(points)]
+        used += len(points)
+        here = (base["fid"].to_numpy() + shifts[: len(base)])[:, None]
+        rows, columns = optimize.linear_sum_assignment(np.abs(here - moved))
+        joined[name] = pd.Series(points["value"].to_numpy()[columns], index=rows)
+    return joined.set_axis([f"point-{k + 1:02d}" for k in range(len(joined))])

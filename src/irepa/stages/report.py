@@ -1,16 +1,19 @@
-"""Execute the report notebook and write it as one page that needs nothing else: no network, no other file."""
+"""Execute the report notebook and write it twice: as one page that works offline, and as plain Markdown."""
 
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
+from irepa.audit import VERDICTS
 from irepa.errors import IrepaError
-from irepa.files import Json, whole
+from irepa.files import Json, whole, write_text
 from irepa.plan import Job
 from irepa.runner import Context
 
@@ -40,6 +43,22 @@ def run(context: Context) -> Json:
     for name, record in figures.items():
         if record.failed is None:
             record.file(f"{name}.png")
+    context.input("audit").file("verdicts.json")
+    notebook = executed(context)
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, embed_images=True)
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    where = {"metadata": {"path": str(context.plan.results)}}  # where images are looked for
+    body, _ = exporter.from_notebook_node(nbformat.from_dict(notebook), resources=where)
+    css = (context.plan.root / "reports" / "style.css").read_text(encoding="utf-8")
+    page = PAGE.format(title=context.tier.title, css=css, body=marked(body))
+    with whole(context.output("report.html")) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    write_text(context.output("report.md"), markdown(notebook))
+    return {"figures": sorted(figures), "bytes": len(page.encode())}
+
+
+def executed(context: Context) -> Any:
+    """The notebook with its outputs. Raises IrepaError where a cell fails."""
     notebook = jupytext.read(context.plan.root / "reports" / "report.py")
     environment = {
         "IREPA_RESULTS": str(context.plan.results.resolve()),
@@ -56,11 +75,25 @@ def run(context: Context) -> Json:
     finally:
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, embed_images=True)
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    body, _ = exporter.from_notebook_node(nbformat.from_dict(notebook))
-    css = (context.plan.root / "reports" / "style.css").read_text(encoding="utf-8")
-    page = PAGE.format(title=context.tier.title, css=css, body=body)
-    with whole(context.output("report.html")) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return {"figures": sorted(figures), "bytes": len(page.encode())}
+    return notebook
+
+
+def markdown(notebook: Any) -> str:
+    """Text cells and the Markdown that code cells show, one after another."""
+    parts: list[str] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+        else:
+            shown = [output.get("data", {}).get("text/markdown") for output in cell.outputs]
+            parts += [text for text in shown if text]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def marked(body: str) -> str:
+    """Cells that hold a verdict get a class of that name, for colour; what is to be folded away stands inside its fold."""
+    # nbconvert closes every HTML block where it ends, before the Markdown that follows it.
+    body = re.sub(r"</summary>\s*</details>\s*(<(table|p)>.*?</\2>)", r"</summary>\1</details>", body, flags=re.DOTALL)
+    for verdict in VERDICTS:
+        body = re.sub(rf"<td([^>]*)>{verdict}</td>", rf'<td\1 class="{verdict.replace(" ", "-")}">{verdict}</td>', body)
+    return body

@@ -1,0 +1,174 @@
+"""The audit: every claim of the paper, the evidence for it from each source, and a verdict by a rule fixed in advance.
+
+Within a source, Holm's correction runs over all claims that were put to a test there, so that asking many questions
+does not by itself
+find answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from irepa import plugins
+from irepa.decisions import Finding, Rule
+from irepa.errors import ConfigError
+from irepa.evidence import Evidence, NotTestable
+from irepa.settings import Plugged, Strict, plugin_options, read_yaml, validated
+from irepa.statistics import holm
+
+Verdict = Literal["supported", "contradicted", "inconclusive", "not testable"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+ANY = "any"
+
+
+class Claim(Strict):
+    """One claim. ``decided_at``: tiers whose results may decide it; what others have printed always may."""
+
+    statement: str
+    where: str
+    reported: str
+    experiment: str
+    decision: Plugged
+    decided_at: list[str] | Literal["any"]
+
+
+class Discrepancy(Strict):
+    """One difference between the paper's text and its released code."""
+
+    about: str
+    text: str
+    code: str
+    meaning: str
+    compare: tuple[tuple[str, str], ...] = ()
+    measure: str | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim's verdict from one source, and what it rests on; ``finding`` is None where the source is silent."""
+
+    claim: str
+    source: str
+    verdict: Verdict
+    reason: str
+    finding: Finding | None = None
+    adjusted: float | None = None
+
+
+def read_claims(workflow: Path) -> dict[str, Claim]:
+    """``workflow/claims.yaml``, with the options of every rule. Raises ConfigError."""
+    path = workflow / "claims.yaml"
+    claims = {name: validated(Claim, row, f"{path}: {name}") for name, row in read_yaml(path).items()}
+    for name, claim in claims.items():
+        options_of(claim, f"{path}: {name}")
+    return claims
+
+
+def read_discrepancies(workflow: Path) -> dict[str, Discrepancy]:
+    path = workflow / "discrepancies.yaml"
+    return {name: validated(Discrepancy, row, f"{path}: {name}") for name, row in read_yaml(path).items()}
+
+
+def options_of(claim: Claim, where: str) -> Rule:
+    options = plugin_options("decisions", claim.decision, f"{where}: decision")
+    if not isinstance(options, Rule):
+        raise ConfigError(f"{where}: decision {claim.decision.name} is no rule")
+    return options
+
+
+def rule_of(claim: Claim) -> str:
+    """The rule in a sentence."""
+    module = plugins.load("decisions", claim.decision.name, "decision")
+    return str(module.rule(options_of(claim, "claim")))
+
+
+def judge(claims: dict[str, Claim], evidence: Evidence) -> list[Judged]:
+    """The verdict on each claim from one source."""
+    findings: dict[str, Finding | str] = {}
+    for name, claim in claims.items():
+        module = plugins.load("decisions", claim.decision.name, name)
+        try:
+            findings[name] = module.decide(evidence, claim.experiment, options_of(claim, name))
+        except NotTestable as silent:
+            findings[name] = str(silent)
+    tested = {
+        name: finding.p
+        for name, finding in findings.items()
+        if isinstance(finding, Finding) and finding.sufficient and finding.p is not None
+    }
+    adjusted = holm(tested)
+    return [
+        Judged(name, evidence.name, "not testable", finding)
+        if isinstance(finding, str)
+        else _verdict(name, claims[name], evidence, finding, adjusted.get(name))
+        for name, finding in findings.items()
+    ]
+
+
+def _verdict(name: str, claim: Claim, evidence: Evidence, finding: Finding, adjusted: float | None) -> Judged:
+    options = options_of(claim, name)
+    may_decide = claim.decided_at == ANY or evidence.printed or evidence.name in claim.decided_at
+    if not finding.sufficient:
+        verdict, reason = "inconclusive", finding.lacking
+    elif not may_decide:
+        verdict, reason = "inconclusive", f"the tier {evidence.name} is too small to decide it"
+    elif finding.decided is not None:
+        verdict, reason = ("supported" if finding.decided else "contradicted"), "decided by the rule, without a test"
+    else:
+        assert adjusted is not None
+        verdict, reason = _by_test(finding, options, adjusted)
+    return Judged(name, evidence.name, verdict, reason, finding, adjusted)  # type: ignore[arg-type]
+
+
+def _by_test(finding: Finding, options: Rule, adjusted: float) -> tuple[str, str]:
+    estimate = finding.estimate
+    shown = f"Holm-adjusted p = {adjusted:.2g}"
+    beyond = (
+        min(estimate.low, estimate.high) > options.threshold or max(estimate.low, estimate.high) < options.threshold
+    )
+    if adjusted >= options.alpha or not beyond or math.isnan(estimate.low):
+        return "inconclusive", f"{shown}; the interval is {estimate.low:.3g} to {estimate.high:.3g}"
+    return ("supported" if options.holds(estimate.value) else "contradicted"), shown
+
+
+def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str, Any]]:
+    """Claims with their verdicts by source, as plain data; NaN as null."""
+    by_claim: dict[str, dict[str, Any]] = {
+        name: {
+            "id": name,
+            "statement": claim.statement,
+            "where": claim.where,
+            "reported": claim.reported,
+            "experiment": claim.experiment,
+            "rule": rule_of(claim),
+            "sources": {},
+        }
+        for name, claim in claims.items()
+    }
+    for item in judged:
+        finding = item.finding
+        found: dict[str, Any] = {"verdict": item.verdict, "reason": item.reason}
+        if finding is not None:
+            found |= {
+                "parameter": finding.parameter,
+                "estimate": _number(finding.estimate.value),
+                "low": _number(finding.estimate.low),
+                "high": _number(finding.estimate.high),
+                "n": finding.estimate.n,
+                "p": finding.p,
+                "p_adjusted": item.adjusted,
+                "power": finding.power,
+                "notes": finding.notes,
+                "checks": [{"what": what, "value": value, "n": n} for what, value, n in finding.checks],
+                "records": finding.records,
+            }
+        by_claim[item.claim]["sources"][item.source] = found
+    return list(by_claim.values())
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None

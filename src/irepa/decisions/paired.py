@@ -1,0 +1,72 @@
+"""Is one method better than another for the same encoder, scale, recipe and seed? The mean log ratio of their distances."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from irepa.decisions import Finding, side
+from irepa.decisions._ratios import Ratios, finding, rule_end
+from irepa.evidence import Evidence, NotTestable, records_of
+
+CASE = ["recipe", "scale", "encoder", "setting", "seed"]
+
+
+class Options(Ratios):
+    """``method`` is claimed to be lower than ``than``.
+
+    ``unit``: what the claim ranges over: pairs are averaged within it. ``recipes`` and ``encoders``: those that count, null: all.
+    ``every``: the claim is about each unit.
+    """
+
+    method: str
+    than: str
+    unit: Literal["encoder", "scale", "recipe", "case"] = "case"
+    recipes: list[str] | None = None
+    encoders: list[str] | None = None
+    every: bool = False
+
+
+UNITS = {"encoder": "encoder", "scale": "scale", "recipe": "recipe", "case": "case"}
+
+
+def rule(options: Options) -> str:
+    each = f" It must hold for each {UNITS[options.unit]}." if options.every else ""
+    case = " (a case is an encoder at one scale under one recipe)" if options.unit == "case" else ""
+    return (
+        f"The mean of log(FD of {options.method} / FD of {options.than}), paired by "
+        f"{UNITS[options.unit]}{case}, is {side(options)}. " + rule_end(options, f"{UNITS[options.unit]}s") + each
+    )
+
+
+def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
+    runs = evidence.of(experiment)
+    if options.recipes is not None:
+        runs = runs[runs["recipe"].isin(options.recipes)]
+    first, second = (runs[runs["method"] == name] for name in (options.method, options.than))
+    if options.encoders is not None:
+        first = first[first["encoder"].isin(options.encoders)]
+    # A method without alignment has one run per scale, whatever the encoder.
+    on = [name for name in CASE if name != "encoder"] if "none" in set(second["encoder"]) else CASE
+    pairs = first.merge(second[[*on, "fd", "record"]], on=on, suffixes=("", "_than"))
+    if pairs.empty:
+        raise NotTestable(f"no pair of {options.method} and {options.than} in experiment {experiment}")
+    pairs = pairs.assign(ratio=np.log(pairs["fd"] / pairs["fd_than"]), unit=_unit(pairs, options.unit))
+    records = records_of(pairs, pairs[["record_than"]].rename(columns={"record_than": "record"}))
+    return finding(
+        pairs,
+        options,
+        f"mean log ratio of {evidence.distance}, {options.method} / {options.than}",
+        UNITS[options.unit],
+        records,
+        evidence.printed,
+        options.every,
+    )
+
+
+def _unit(pairs: pd.DataFrame, unit: str) -> pd.Series:
+    if unit == "case":
+        return pairs["encoder"] + ", " + pairs["scale"] + ", " + pairs["recipe"]
+    return pairs[unit]

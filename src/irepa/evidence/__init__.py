@@ -1,0 +1,91 @@
+"""Evidence: runs with their distances and encoders with their metrics, in one shape whatever the source.
+
+One module per source: ``published`` numbers, the authors' ``released`` statistics, and the pipeline's own ``results``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+METRICS = ("accuracy", "lds", "cds", "srss", "rmsc", "lds_text")
+RUNS = ("experiments", "recipe", "scale", "encoder", "method", "setting", "seed", "steps", "final", "fd", "record")
+
+
+class NotTestable(Exception):  # noqa: N818 (nothing is wrong: the source is silent)
+    """The source holds nothing that bears on the claim; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One source.
+
+    Attributes:
+        name: ``published``, ``released`` or a tier.
+        title: what it is, for a reader.
+        distance: name of the Frechet distance in ``fd``.
+        runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by
+        blanks; ``setting``:
+            what else was varied, such as the number of function evaluations; ``final``: whether this is the number
+            of steps at which
+            runs are compared.
+        encoders: indexed by encoder; ``family`` and what is known of ``METRICS``, accuracy in percent; ``records``.
+        scales: of the network, smallest first.
+        notes: what a reader of any of its numbers must know.
+        printed: whether they are single runs printed by others, which nobody here can repeat.
+    """
+
+    name: str
+    title: str
+    distance: str
+    runs: pd.DataFrame
+    encoders: pd.DataFrame
+    scales: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    printed: bool = False
+
+    def of(self, experiment: str) -> pd.DataFrame:
+        """Final runs of one of the paper's experiments. Raises NotTestable where there is none."""
+        found = self.runs[self._serves(experiment) & self.runs["final"].astype(bool)]
+        if found.empty:
+            raise NotTestable(f"no run of experiment {experiment}")
+        return found
+
+    def over_steps(self, experiment: str) -> pd.DataFrame:
+        """Runs of an experiment at every number of steps at which they were measured."""
+        return self.runs[self._serves(experiment)]
+
+    def _serves(self, experiment: str) -> pd.Series:
+        return self.runs["experiments"].map(lambda names: experiment in str(names).split())
+
+    def points(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
+        """An encoder per row: mean ``fd`` over seeds, ``seeds``, ``records``, and the encoder's metrics."""
+        runs = self.of(experiment)
+        runs = runs[(runs["method"] == method) & (runs["scale"] == scale)]
+        grouped = runs.groupby("encoder", sort=True)
+        mean = grouped.agg(fd=("fd", "mean"), seeds=("seed", "nunique"))
+        mean["records"] = grouped["record"].agg(lambda names: " ".join(sorted({str(n) for n in names if n})))
+        known = self.encoders.rename(columns={"records": "encoder_records"})
+        return mean.join(known, how="left")
+
+    def scales_of(self, experiment: str, method: str = "repa") -> list[str]:
+        """Scales at which the experiment has runs with this method, smallest first."""
+        runs = self.of(experiment)
+        present = set(runs.loc[runs["method"] == method, "scale"])
+        return [scale for scale in self.scales if scale in present]
+
+
+def records_of(*frames: pd.DataFrame) -> list[str]:
+    """Every result file that the rows name, once."""
+    found: set[str] = set()
+    for frame in frames:
+        for column in ("record", "records", "encoder_records"):
+            if column in frame:
+                for names in frame[column].dropna():
+                    found |= set(str(names).split())
+    return sorted(found)
+
+
+def empty_runs() -> pd.DataFrame:
+    return pd.DataFrame({name: [] for name in RUNS})

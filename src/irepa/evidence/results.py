@@ -1,0 +1,37 @@
+"""The pipeline's own results at one tier, from its table."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from irepa.evidence import Evidence, empty_runs
+from irepa.grid import split_encoder
+from irepa.results import distance_name, distances, encoder_metrics
+from irepa.runner import Context
+
+
+def read(context: Context) -> Evidence:
+    """Raises CacheError where the tier's table is missing or out of date."""
+    tier = context.tier
+    frames = [
+        distances(context, name).assign(experiments=" ".join(experiment.paper))
+        for name, experiment in tier.experiments.items()
+        if experiment.paper
+    ]
+    cell = ["recipe", "scale", "encoder", "method", "seed"]
+    runs = pd.concat(frames, ignore_index=True) if frames else empty_runs()
+    if len(runs):  # a run of two experiments stands once, and serves both
+        serves = runs.groupby(cell)["experiments"].agg(lambda names: " ".join(sorted(set(" ".join(names).split()))))
+        runs = runs.drop_duplicates(cell).drop(columns=["experiments", "distance"]).join(serves, on=cell)
+        runs = runs.assign(setting="", steps=tier.training.steps, final=True)
+    metrics = encoder_metrics(context)
+    families = [context.settings.catalogue[split_encoder(name)[0]].family for name in metrics.index]
+    records = [f"spatial/{name}.json probe/{name}.json" for name in metrics.index]
+    return Evidence(
+        name=context.settings.params.tier,
+        title=tier.title,
+        distance=distance_name(context),
+        runs=runs,
+        encoders=metrics.assign(family=families, records=records),
+        scales=list(tier.scales),
+    )

@@ -1,0 +1,210 @@
+"""What can be concluded from a few dozen encoders: correlations, paired differences, their intervals and their power.
+
+Intervals are 95% unless said otherwise. Everything random is drawn from a fixed seed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+Array = NDArray[np.float64]
+Statistic = Callable[..., Array]
+RESAMPLES = 4000
+PERMUTATIONS = 9999
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; ``n``: how many units it rests on. NaN where nothing can be said."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def pearson(x: Array, y: Array, axis: int = -1) -> Array:
+    """Pearson correlation along an axis. 0 where x or y is constant: a resample of one unit repeated goes with nothing."""
+    x, y = x - x.mean(axis, keepdims=True), y - y.mean(axis, keepdims=True)
+    scale = np.sqrt((x**2).sum(axis) * (y**2).sum(axis))
+    found: Array = np.divide((x * y).sum(axis), scale, out=np.zeros_like(scale), where=scale > 1e-12)
+    return found
+
+
+def spearman(x: Array, y: Array, axis: int = -1) -> Array:
+    """Spearman rank correlation along an axis, ties at their mean rank."""
+    return pearson(stats.rankdata(x, axis=axis), stats.rankdata(y, axis=axis), axis)
+
+
+def known(*columns: Sequence[float] | Array) -> tuple[Array, ...]:
+    """The columns (n,) as floats, without the rows where one of them is NaN."""
+    values = np.stack([np.asarray(column, float) for column in columns])
+    kept = values[:, np.isfinite(values).all(axis=0)]
+    return tuple(kept)
+
+
+def correlation(x: Array, y: Array, rank: bool = False) -> Estimate:
+    """Pearson's r, or Spearman's rho, with its BCa bootstrap interval over units; NaN for fewer than 3 or a constant."""
+    x, y = known(x, y)
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Estimate(np.nan, np.nan, np.nan, len(x))
+    statistic = spearman if rank else pearson
+    low, high = _bca((x, y), statistic)
+    return Estimate(float(statistic(x, y)), low, high, len(x))
+
+
+def _bca(columns: Sequence[Array], statistic: Statistic) -> tuple[float, float]:
+    """BCa interval of a statistic of paired columns; NaN where resamples hardly differ."""
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # NaN says it
+        interval = stats.bootstrap(
+            tuple(columns), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+        ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def permutation_p(x: Array, y: Array, rank: bool = False) -> float:
+    """Two-sided p of no association: the share of pairings at random whose |r| is at least the one seen."""
+    x, y = known(x, y)
+    statistic = spearman if rank else pearson
+    found = stats.permutation_test(
+        (x,),
+        lambda a, axis: np.abs(statistic(a, np.broadcast_to(y, a.shape), axis)),
+        permutation_type="pairings",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def correlation_p(r: float, null: float, n: int) -> float:
+    """Two-sided p of a true correlation ``null``, by Fisher's z. 1 for fewer than 4 units."""
+    if n < 4 or not math.isfinite(r):
+        return 1.0
+    z = (math.atanh(_inside(r)) - math.atanh(_inside(null))) * math.sqrt(n - 3)
+    return float(2 * stats.norm.sf(abs(z)))
+
+
+def correlation_power(r: float, n: int, alpha: float = 0.05, null: float = 0.0) -> float:
+    """Power of that test among n units where the true correlation is r."""
+    if n < 4:
+        return 0.0
+    shift = abs(math.atanh(_inside(r)) - math.atanh(_inside(null))) * math.sqrt(n - 3)
+    limit = stats.norm.ppf(1 - alpha / 2)
+    return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
+
+
+def units_for_correlation(r: float, null: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """The fewest units that give the test this power; None where r is the null."""
+    return next((n for n in range(4, 1000) if correlation_power(r, n, alpha, null) >= power), None)
+
+
+def _inside(r: float) -> float:
+    return min(max(r, -1 + 1e-9), 1 - 1e-9)
+
+
+def bootstrap_p(columns: Sequence[Array], statistic: Statistic, null: float) -> float:
+    """Two-sided p of a statistic of paired columns being ``null``: twice the smaller share of resamples beyond it."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = stats.bootstrap(
+            tuple(columns), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution  # fmt: skip
+    below, above = np.count_nonzero(drawn <= null), np.count_nonzero(drawn >= null)
+    return float(min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1)))
+
+
+def strength_difference(better: Array, worse: Array, target: Array) -> tuple[Estimate, float]:
+    """|r(better, target)| - |r(worse, target)| over the same units: two dependent correlations, by paired bootstrap.
+
+    Returns the estimate and its two-sided p.
+    """
+    columns = known(better, worse, target)
+
+    def statistic(a: Array, b: Array, y: Array, axis: int = -1) -> Array:
+        return np.abs(pearson(a, y, axis)) - np.abs(pearson(b, y, axis))
+
+    value = float(statistic(columns[0], columns[1], columns[2]))
+    low, high = _bca(columns, statistic)
+    return Estimate(value, low, high, len(columns[0])), bootstrap_p(columns, statistic, 0.0)
+
+
+def weakest_strength(x: Sequence[Array], y: Sequence[Array]) -> tuple[Estimate, Statistic]:
+    """The smallest |r| of several pairs of columns (n,) over the same units, with its interval; and the statistic itself."""
+    half = len(x)
+
+    def statistic(*values: Array, axis: int = -1) -> Array:
+        strengths = [np.abs(pearson(a, b, axis)) for a, b in zip(values[:half], values[half:], strict=True)]
+        found: Array = np.min(strengths, axis=0)
+        return found
+
+    low, high = _bca([*x, *y], statistic)
+    return Estimate(float(statistic(*x, *y)), low, high, len(x[0])), statistic
+
+
+def partial_correlation(x: Array, y: Array, given: Array) -> float:
+    """Correlation of x and y once what ``given`` predicts linearly of each is taken off."""
+    x, y, given = known(x, y, given)
+    if len(x) < 5:
+        return float("nan")
+    design = np.column_stack([np.ones_like(given), given])
+    rest = [column - design @ np.linalg.lstsq(design, column, rcond=None)[0] for column in (x, y)]
+    return float(pearson(rest[0], rest[1]))
+
+
+def leave_out(x: Array, y: Array, groups: Sequence[str]) -> dict[str, float]:
+    """Pearson's r without each group in turn."""
+    x, y, labels = np.asarray(x, float), np.asarray(y, float), np.asarray(groups)
+    found = {str(group): known(x[labels != group], y[labels != group]) for group in dict.fromkeys(groups)}
+    return {group: float(pearson(rest[0], rest[1])) for group, rest in found.items()}
+
+
+def mean_effect(values: Array) -> tuple[Estimate, float]:
+    """Mean of paired differences with its t interval, and the two-sided p of a mean of 0. NaN and 1 for fewer than 2."""
+    (values,) = known(values)
+    if len(values) < 2:
+        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan, len(values)), 1.0
+    if np.ptp(values) == 0:
+        return Estimate(float(values[0]), float(values[0]), float(values[0]), len(values)), float(values[0] == 0)
+    test = stats.ttest_1samp(values, 0.0)
+    interval = test.confidence_interval()
+    return Estimate(float(values.mean()), float(interval.low), float(interval.high), len(values)), float(test.pvalue)
+
+
+def standardised(values: Array) -> float:
+    """Mean over standard deviation of paired differences (Cohen's d_z)."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+    return float(np.mean(values)) / spread if spread > 0 else math.copysign(math.inf, float(np.mean(values)))
+
+
+def signed_rank_p(values: Array) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test, exact for small n. 1 for fewer than 2 or if all are 0."""
+    (values,) = known(values)
+    return float(stats.wilcoxon(values).pvalue) if len(values) > 1 and np.any(values != 0) else 1.0
+
+
+def effect_seen(n: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The mean, in standard deviations, that the two-sided t test of a mean of 0 among n >= 2 units sees with this power."""
+    return float(TTestPower().solve_power(effect_size=None, nobs=n, alpha=alpha, power=power))
+
+
+def holm(p: dict[str, float]) -> dict[str, float]:
+    """Holm's adjusted p of several tests, by name."""
+    if not p:
+        return {}
+    adjusted = multipletests(list(p.values()), method="holm")[1]
+    return {name: float(value) for name, value in zip(p, adjusted, strict=True)}

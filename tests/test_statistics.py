@@ -1,0 +1,119 @@
+"""Statistics against libraries, closed forms, enumeration and simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from irepa import statistics as s
+
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def columns() -> Columns:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=25)
+    return x, 0.8 * x + 0.6 * rng.normal(size=25), 0.3 * x + rng.normal(size=25)
+
+
+@given(st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=3, max_size=20))
+def test_correlations_are_scipys_and_stay_within_one(rows: list[tuple[int, int]]) -> None:
+    x, y = np.array(rows, float).T
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        assert s.pearson(x, y) == 0
+        return
+    assert s.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
+    assert s.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
+    assert abs(s.pearson(x, y)) <= 1 + 1e-12
+
+
+def test_bootstrap_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(60):
+        x = rng.normal(size=30)
+        found = s.correlation(x, 0.6 * x + 0.8 * rng.normal(size=30))
+        covered += found.low <= 0.6 <= found.high
+    assert 51 <= covered <= 60  # 57 expected
+
+
+def test_permutation_p_is_that_of_all_orders() -> None:
+    x, y = np.array([1.0, 2, 3, 4, 5, 7]), np.array([2.0, 1, 4, 3, 7, 5])
+    seen = abs(s.pearson(x, y))
+    every = [abs(s.pearson(x, np.array(order))) >= seen - 1e-12 for order in itertools.permutations(y)]
+    assert s.permutation_p(x, y) == pytest.approx(np.mean(every), abs=1e-9)
+
+
+def test_threshold_test_has_its_level_and_its_power() -> None:
+    """p below 0.05 in 5% of samples from the null r = -0.5, and as often as the power says under r = -0.85."""
+    rng = np.random.default_rng(2)
+
+    def share(r: float) -> float:
+        x = rng.normal(size=(4000, 20))
+        y = r * x + np.sqrt(1 - r**2) * rng.normal(size=x.shape)
+        return float(np.mean([s.correlation_p(float(v), -0.5, 20) < 0.05 for v in s.pearson(x, y)]))
+
+    assert share(-0.5) == pytest.approx(0.05, abs=0.015)
+    assert share(-0.85) == pytest.approx(s.correlation_power(-0.85, 20, null=-0.5), abs=0.03)
+    needed = s.units_for_correlation(-0.85, -0.5)
+    assert needed is not None
+    powers = [s.correlation_power(-0.85, n, null=-0.5) for n in (needed - 1, needed)]
+    assert powers[0] < 0.8 <= powers[1]
+
+
+def test_partial_correlation_is_the_textbook_formula(columns: Columns) -> None:
+    x, y, z = columns
+    rxy, rxz, ryz = (np.corrcoef(a, b)[0, 1] for a, b in ((x, y), (x, z), (y, z)))
+    expected = (rxy - rxz * ryz) / np.sqrt((1 - rxz**2) * (1 - ryz**2))
+    assert s.partial_correlation(x, y, z) == pytest.approx(expected)
+
+
+def test_dependent_correlations_are_compared_over_the_same_units(columns: Columns) -> None:
+    x, y, z = columns
+    difference, p = s.strength_difference(y, z, x)
+    assert difference.value == pytest.approx(abs(np.corrcoef(y, x)[0, 1]) - abs(np.corrcoef(z, x)[0, 1]))
+    assert difference.low > 0
+    assert p < 0.05
+    mirrored, same = s.strength_difference(z, y, x)
+    assert mirrored.value == pytest.approx(-difference.value)
+    assert same == pytest.approx(p, abs=0.01)
+    equal, certain = s.strength_difference(y, -y, x)
+    assert (equal.value, certain) == (pytest.approx(0, abs=1e-12), 1.0)
+
+
+def test_leaving_out_is_computing_again(columns: Columns) -> None:
+    x, y, _ = columns
+    groups = [f"family-{k % 4}" for k in range(len(x))]
+    for name, r in s.leave_out(x, y, groups).items():
+        kept = np.array(groups) != name
+        assert r == pytest.approx(np.corrcoef(x[kept], y[kept])[0, 1])
+
+
+def test_paired_effects_are_students_and_holm_is_holms() -> None:
+    values = np.array([-0.117, -0.278, -0.449, -0.576])
+    mean, p = s.mean_effect(values)
+    t = values.mean() / (values.std(ddof=1) / 2)
+    assert p == pytest.approx(2 * stats.t.sf(abs(t), 3))
+    assert mean.value - mean.low == pytest.approx(stats.t.ppf(0.975, 3) * values.std(ddof=1) / 2)
+    assert s.signed_rank_p(values) == pytest.approx(2 / 2**4)  # all of one sign: the most extreme of 16
+    assert s.standardised(values) == pytest.approx(t / 2)
+    # By hand: 0.01 * 3, max(0.03, 0.02 * 2), max(0.04, 0.4).
+    assert s.holm({"a": 0.02, "b": 0.01, "c": 0.4}) == pytest.approx({"a": 0.04, "b": 0.03, "c": 0.4})
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(s.effect_seen(8), 1, size=(3000, 8))
+    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
+
+
+def test_too_little_to_say_is_said() -> None:
+    few = np.array([1.0, 2.0])
+    assert np.isnan(s.correlation(few, few).value)
+    assert s.correlation_p(0.9, 0.0, 3) == 1.0
+    estimate, p = s.mean_effect(np.array([0.3]))
+    assert (estimate.value, p) == (0.3, 1.0)
+    assert np.isnan(estimate.low)
