@@ -41,7 +41,7 @@ def test_a_network_that_has_data_at_1_gives_the_reversed_flow() -> None:
         torch.nn.init.normal_(parameter, std=0.2)
     x, t, labels = torch.randn(4, 3, 8, 8), torch.rand(4), torch.tensor([0, 1, 2, 0])
     with torch.no_grad():
-        velocity = SiTRecipe(data_at=1).velocity(network, labels)(x, t)
+        velocity = SiTRecipe(data_at=1).velocity(network, labels)(x, t, t)
         torch.testing.assert_close(velocity, -network(x, 1 - t, labels)[0])
         seen, times = SiTRecipe(data_at=1).noised(x, torch.zeros_like(x), 0.25)
     torch.testing.assert_close(seen, 0.75 * x)

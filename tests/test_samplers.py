@@ -17,7 +17,7 @@ from irepa.settings import Guidance
 MEAN, SD = 1.5, 0.5
 
 
-def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
+def gaussian_velocity(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
     """E[eps - x0 | x_t] for x0 ~ N(MEAN, SD^2): the exact velocity."""
     t = t.view(-1, 1, 1, 1)
     variance = (1 - t) ** 2 * SD**2 + t**2
@@ -96,15 +96,15 @@ def test_guidance_of_equal_gaussians_is_a_gaussian_further_out() -> None:
     """Two Gaussians of one variance: guided velocity is exactly that of the mean m_null + scale (m_class - m_null)."""
 
     def of_mean(mean: float) -> Callable[[Tensor, Tensor], Tensor]:
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
+        def velocity(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
             offset = mean - MEAN
-            return gaussian_velocity(x - (1 - t.view(-1, 1, 1, 1)) * offset, t) - offset
+            return gaussian_velocity(x - (1 - t.view(-1, 1, 1, 1)) * offset, t, r) - offset
 
         return velocity
 
     x, t = start(20), torch.full((20,), 0.4, dtype=torch.float64)
     guided_velocity = guided(of_mean(2.0), of_mean(1.0), Guidance(scale=3.0))
-    torch.testing.assert_close(guided_velocity(x, t), of_mean(4.0)(x, t))
+    torch.testing.assert_close(guided_velocity(x, t, t), of_mean(4.0)(x, t, t))
     samples = ode_heun.sample(guided_velocity, start(2000), ode_heun.Options(steps=60), no_noise)
     assert float(samples.mean()) == pytest.approx(4.0, abs=0.05)
     assert float(samples.std()) == pytest.approx(SD, rel=0.05)
@@ -113,13 +113,15 @@ def test_guidance_of_equal_gaussians_is_a_gaussian_further_out() -> None:
 def test_guidance_acts_inside_its_interval_only() -> None:
     calls: list[float] = []
 
-    def unconditional(x: Tensor, t: Tensor) -> Tensor:
+    def unconditional(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
         calls.append(float(t[0]))
         return torch.zeros_like(x)
 
-    velocity = guided(lambda x, t: torch.ones_like(x), unconditional, Guidance(scale=2.0, low=0.25, high=0.75))
+    velocity = guided(lambda x, t, r: torch.ones_like(x), unconditional, Guidance(scale=2.0, low=0.25, high=0.75))
     x = torch.zeros(3, 1, 1, 1, dtype=torch.float64)
-    values = [float(velocity(x, torch.full((3,), t))[0]) for t in (0.0, 0.2, 0.25, 0.5, 0.75, 0.8, 1.0)]
+    values = [
+        float(velocity(x, torch.full((3,), t), torch.full((3,), t))[0]) for t in (0.0, 0.2, 0.25, 0.5, 0.75, 0.8, 1.0)
+    ]
     assert values == [1, 1, 2, 2, 2, 1, 1]
     assert calls == [0.25, 0.5, 0.75]
 
@@ -128,7 +130,8 @@ def test_the_score_is_that_of_the_gaussian() -> None:
     x, t = start(50), 0.3
     variance = (1 - t) ** 2 * SD**2 + t**2
     exact = -(x - (1 - t) * MEAN) / variance
-    velocity = gaussian_velocity(x, torch.full((50,), t, dtype=torch.float64))
+    times = torch.full((50,), t, dtype=torch.float64)
+    velocity = gaussian_velocity(x, times, times)
     torch.testing.assert_close(euler_maruyama.score(velocity, x, t), exact)
 
 
@@ -136,7 +139,7 @@ def test_two_modes_are_both_reached_in_their_share() -> None:
     """Data at -1 (30%) and 2 (70%), each with sd 0.1: a velocity that is far from linear in x."""
     weights, centres, sd = (0.3, 0.7), (-1.0, 2.0), 0.1
 
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
+    def velocity(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
         t = t.view(-1, 1, 1, 1)
         variance = (1 - t) ** 2 * sd**2 + t**2
         logits = torch.stack(

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from irepa import plugins
+from irepa.autoencoders import AutoencoderFacts
 from irepa.describe import EncoderFacts, describe_encoder, judge_flops, network_facts, projector_facts
 from irepa.errors import ConfigError
 from irepa.grid import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
 from irepa.plan import Job, Plan
-from irepa.settings import Expected, plugin_options
+from irepa.settings import Autoencoder, Expected, plugin_options
 from irepa.statistics import correlation_power
 from irepa.tokens import cache_bytes, storage_grid
 
@@ -47,12 +48,20 @@ class Budget:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.settings, self.tier = plan, plan.settings, plan.settings.tier
         self.sizes = self._sizes()
-        chosen = self.tier.autoencoder
-        module = plugins.load("autoencoders", chosen.name, "autoencoder")
-        options = plugin_options("autoencoders", chosen, "autoencoder")
-        self.autoencoder = module.describe(options, self.tier.dataset.image_size)
+        self.autoencoder = self._describe(self.tier.autoencoder)
         self.pixels = 3 * self.tier.dataset.image_size**2
         self.tokens = math.prod(self.tier.grid)
+
+    def _describe(self, chosen: Autoencoder) -> AutoencoderFacts:
+        module = plugins.load("autoencoders", chosen.name, "autoencoder")
+        found: AutoencoderFacts = module.describe(
+            plugin_options("autoencoders", chosen, "autoencoder"), self.tier.dataset.image_size
+        )
+        return found
+
+    @functools.cache  # noqa: B019
+    def autoencoder_of(self, recipe: str) -> AutoencoderFacts:
+        return self._describe(self.settings.autoencoder(recipe))
 
     def _sizes(self) -> Expected:
         if self.plan.is_current(Job("data")):
@@ -76,7 +85,7 @@ class Budget:
 
     @functools.cache  # noqa: B019
     def network(self, recipe: str, scale: str) -> tuple[int, int]:
-        return network_facts(self.tier, recipe, scale, self.autoencoder.shape, self.sizes.classes)
+        return network_facts(self.tier, recipe, scale, self.autoencoder_of(recipe).shape, self.sizes.classes)
 
     def _cache_bytes(self, name: str, images: int) -> int:
         facts = self.encoder(name)
@@ -137,7 +146,7 @@ class Budget:
             extra = projector_facts(method, scale, self.encoder(base).dim, self.tier.grid)
             parameters, forward = parameters + extra[0], forward + extra[1]
             online = self.encoder(base).flops if self.online(base) else 0.0
-        encode = 0 if self.tier.autoencoder.precompute else self.autoencoder.encode_flops
+        encode = 0 if self.settings.reads_latents(cell.recipe) else self.autoencoder_of(cell.recipe).encode_flops
         return Cost(seen * ((1 + BACKWARD) * forward + online + encode), parameters * FLOAT)
 
     def _sample(self, key: str) -> Cost:
@@ -146,7 +155,10 @@ class Budget:
         sampler = plugins.load("samplers", recipe.sampler.name, key)
         steps = sampler.evaluations(plugin_options("samplers", recipe.sampler, key))
         share = 0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
-        per_image = steps * (1 + share) * self.network(cell.recipe, cell.scale)[1] + self.autoencoder.decode_flops
+        per_image = (
+            steps * (1 + share) * self.network(cell.recipe, cell.scale)[1]
+            + self.autoencoder_of(cell.recipe).decode_flops
+        )
         size = images * self.pixels * PIXEL
         kept = self.tier.sampling.keep
         return Cost(images * per_image, disk=size if kept else 0.0, scratch=0.0 if kept else size)

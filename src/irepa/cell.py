@@ -27,9 +27,9 @@ class Parts:
     autoencoder: Autoencoder
 
 
-def build_autoencoder(settings: Settings, device: torch.device) -> Any:
-    """The tier's autoencoder. Raises ConfigError, and WeightsError where its weights cannot be had."""
-    chosen = settings.tier.autoencoder
+def build_autoencoder(settings: Settings, device: torch.device, recipe: str | None = None) -> Any:
+    """The recipe's autoencoder, or the tier's. Raises ConfigError, and WeightsError where its weights cannot be had."""
+    chosen = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
     options = plugin_options("autoencoders", chosen, "autoencoder")
     module = plugins.load("autoencoders", chosen.name, "autoencoder")
     return module.build(options, settings.tier.dataset.image_size, device)
@@ -38,7 +38,7 @@ def build_autoencoder(settings: Settings, device: torch.device) -> Any:
 def build_parts(settings: Settings, cell: Cell, classes: int, device: torch.device) -> Parts:
     """Network (initialised from the cell's seed), recipe and autoencoder. Raises ConfigError."""
     tier = settings.tier
-    autoencoder: Autoencoder = build_autoencoder(settings, device)
+    autoencoder: Autoencoder = build_autoencoder(settings, device, cell.recipe)
     chosen = tier.recipes[cell.recipe]
     where = f"recipes.{cell.recipe}"
     recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))

@@ -126,10 +126,26 @@ def _check_names(settings: Settings, where: str) -> None:
     _known(f"{where}: resources", tier.resources, STAGES)
     for name, recipe in tier.recipes.items():
         _known(f"{where}: recipes.{name}.architecture", [recipe.architecture], plugins.names("models"))
+        if recipe.autoencoder is not None and recipe.autoencoder.precompute:
+            raise ConfigError(f"{where}: recipes.{name}.autoencoder.precompute = true: only the tier's own can be")
+        if recipe.trained_as is not None:
+            _known(f"{where}: recipes.{name}.trained_as", [recipe.trained_as], set(tier.recipes) - {name})
+            if tier.recipes[recipe.trained_as].trained_as is not None:
+                raise ConfigError(f"{where}: recipes.{name}.trained_as = {recipe.trained_as} is not trained itself")
+            other = tier.recipes[recipe.trained_as]
+            if (recipe.name, recipe.architecture, recipe.autoencoder) != (
+                other.name,
+                other.architecture,
+                other.autoencoder,
+            ):
+                raise ConfigError(
+                    f"{where}: recipes.{name}.trained_as = {recipe.trained_as}: name, architecture and "
+                    f"autoencoder must be the same"
+                )
     for name, experiment in tier.experiments.items():
         for kind, known in (("methods", settings.methods), ("scales", tier.scales), ("recipes", tier.recipes)):
             chosen = getattr(experiment, kind)
-            _known(f"{where}: experiments.{name}.{kind}", [] if chosen == ALL else chosen, known)
+            _known(f"{where}: experiments.{name}.{kind}", [] if chosen in (ALL, None) else chosen, known)
     for name, figure in tier.figures.items():
         _known(f"{where}: figures.{name}.kind", [figure.kind], plugins.names("figures"))
         _known(f"{where}: figures.{name}.experiment", [figure.experiment], tier.experiments)
@@ -151,6 +167,8 @@ def _check_plugins(settings: Settings, where: str) -> None:
         raise ConfigError(f"{where}: autoencoder.precompute = true: {tier.autoencoder.name} has no moments to compute")
     for name, recipe in tier.recipes.items():
         plugin_options("recipes", recipe, f"{where}: recipes.{name}")
+        if recipe.autoencoder is not None:
+            plugin_options("autoencoders", recipe.autoencoder, f"{where}: recipes.{name}.autoencoder")
         plugin_options("samplers", recipe.sampler, f"{where}: recipes.{name}.sampler")
     _encoders(settings)
     plugin_options("data", tier.dataset, f"{where}: dataset")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from irepa import plugins
 from irepa.errors import ConfigError
@@ -36,6 +36,13 @@ class Cell:
         return cls(recipe, scale, encoder, method, int(seed.removeprefix("seed")))
 
 
+def trained_cell(settings: Settings, key: str) -> str:
+    """The cell whose network a cell draws from: another one where its recipe is ``trained_as`` another."""
+    cell = Cell.parse(key)
+    other = settings.tier.recipes[cell.recipe].trained_as
+    return key if other is None else str(replace(cell, recipe=other))
+
+
 def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]:
     """``effnet-lite0-s16+clsmix0.3`` -> (``effnet-lite0-s16``, ((``clsmix``, 0.3),)).
 
@@ -63,7 +70,7 @@ def experiment_cells(settings: Settings, experiment: Experiment) -> list[Cell]:
     first = settings.params.seed
     found: dict[Cell, None] = {}
     for recipe, scale, encoder, method, seed in itertools.product(
-        _chosen(experiment.recipes, list(tier.recipes)),
+        _chosen(experiment.recipes or list(tier.recipes)[:1], list(tier.recipes)),
         _chosen(experiment.scales, list(tier.scales)),
         _chosen(experiment.encoders, tier.encoders),
         _chosen(experiment.methods, tier.methods),

@@ -22,7 +22,7 @@ from typing import Any
 from irepa import plugins
 from irepa.errors import CacheError
 from irepa.files import Record, sha256
-from irepa.grid import NO_ENCODER, Cell, cells, split_encoder, targets
+from irepa.grid import NO_ENCODER, Cell, cells, split_encoder, targets, trained_cell
 from irepa.settings import Settings
 
 # Modules that carry settings and files about but compute no number; what they hand over is in the fingerprint anyway.
@@ -107,15 +107,17 @@ def _of_cell(settings: Settings, key: str) -> list[Job]:
 def _train_needs(settings: Settings, key: str) -> list[Job]:
     if key in settings.tier.checkpoints:
         return []
-    return [*_of_cell(settings, key), *([Job("latents")] if settings.tier.autoencoder.precompute else [])]
+    return [*_of_cell(settings, key), *([Job("latents")] if settings.reads_latents(Cell.parse(key).recipe) else [])]
 
 
 def _train_settings(settings: Settings, key: str) -> Slice:
     cell, tier = Cell.parse(key), settings.tier
     network = {
-        "recipe": {k: v for k, v in _dump(tier.recipes[cell.recipe]).items() if k not in ("sampler", "guidance")},
+        "recipe": {
+            k: v for k, v in _dump(tier.recipes[cell.recipe]).items() if k not in ("sampler", "guidance", "trained_as")
+        },
         "scale": _dump(tier.scales[cell.scale]),
-        "autoencoder": _dump(tier.autoencoder),
+        "autoencoder": _dump(settings.autoencoder(cell.recipe)),
         "grid": list(tier.grid),
     }
     if key in tier.checkpoints:
@@ -129,7 +131,7 @@ def _train_plugins(settings: Settings, key: str) -> list[str]:
     chosen = [
         plugins.module_name("recipes", recipe.name),
         plugins.module_name("models", recipe.architecture),
-        plugins.module_name("autoencoders", tier.autoencoder.name),
+        plugins.module_name("autoencoders", settings.autoencoder(cell.recipe).name),
     ]
     return chosen + ([] if cell.encoder == NO_ENCODER else _encoder_plugins(settings, cell.encoder))
 
@@ -163,7 +165,8 @@ def _figure_needs(settings: Settings, key: str) -> list[Job]:
 
 def _results(settings: Settings) -> list[Job]:
     encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
-    return encoders + [Job(stage, str(cell)) for cell in cells(settings) for stage in ("train", "evaluate")]
+    runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
+    return encoders + list(runs) + [Job("evaluate", str(cell)) for cell in cells(settings)]
 
 
 STAGES: dict[str, Stage] = {
@@ -231,7 +234,7 @@ STAGES: dict[str, Stage] = {
     "sample": Stage(
         may_fail=True,
         outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
-        needs=lambda s, key: [Job("train", key)],
+        needs=lambda s, key: [Job("train", trained_cell(s, key))],
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
@@ -252,7 +255,7 @@ STAGES: dict[str, Stage] = {
     "inspect": Stage(
         may_fail=True,
         outputs=("inspect/{key}.json", "inspect/{key}.csv"),
-        needs=lambda s, key: [Job("train", key), *_of_cell(s, key)],
+        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_of_cell(s, key)],
         settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
         plugins=_train_plugins,
     ),

@@ -70,8 +70,12 @@ class Recipe(Plugged):
     """How a model is trained and sampled: the implementation in ``irepa/recipes``, the network, and the sampler."""
 
     architecture: str = "sit"
+    autoencoder: Autoencoder | None = Field(None, description="Instead of the tier's.")
     sampler: Plugged
     guidance: Guidance | None = None
+    trained_as: str | None = Field(
+        None, description="Draw from the networks that this recipe has trained, with another sampler or guidance."
+    )
 
 
 class EncoderEntry(BaseModel):
@@ -129,6 +133,9 @@ class Scale(Strict):
     patch: Positive
     align_depth: Positive
     projector_hidden: Positive = 2048
+    bottleneck: Annotated[Positive | None, Field(description="JiT: width between its two patch projections.")] = None
+    context: Annotated[int, Field(ge=0, description="JiT: class tokens among the patch tokens.")] = 0
+    context_start: Annotated[int, Field(ge=0, description="JiT: blocks before the class tokens come in.")] = 0
 
 
 class Features(Strict):
@@ -231,7 +238,7 @@ class Experiment(Strict):
     encoders: list[str] | Literal["all"] = "all"
     methods: list[str] | Literal["all"] = "all"
     scales: list[str] | Literal["all"] = "all"
-    recipes: list[str] | Literal["all"] = "all"
+    recipes: Annotated[list[str] | Literal["all"] | None, Field(description="null: the tier's first.")] = None
     seeds: Positive | None = Field(None, description="Replicates; null: the tier's number.")
     one_per_family: bool = Field(
         False, description="One encoder of each family would still answer it, with less power."
@@ -324,6 +331,14 @@ class Settings(Strict):
     tier: Tier
     catalogue: dict[str, EncoderEntry]
     methods: dict[str, Method]
+
+    def autoencoder(self, recipe: str) -> Autoencoder:
+        """The recipe's own autoencoder, or the tier's."""
+        return self.tier.recipes[recipe].autoencoder or self.tier.autoencoder
+
+    def reads_latents(self, recipe: str) -> bool:
+        """Whether the recipe learns from moments of the training images that were computed beforehand."""
+        return self.tier.recipes[recipe].autoencoder is None and self.tier.autoencoder.precompute
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

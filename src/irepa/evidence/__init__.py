@@ -57,7 +57,7 @@ class Evidence:
         return self.runs[self._serves(experiment)]
 
     def _serves(self, experiment: str) -> pd.Series:
-        return self.runs["experiments"].map(lambda names: experiment in str(names).split())
+        return self.runs["experiments"].map(lambda names: experiment in str(names).split()).astype(bool)
 
     def points(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
         """An encoder per row: mean ``fd`` over seeds, ``seeds``, ``records``, and the encoder's metrics."""

@@ -225,8 +225,11 @@ class SiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the velocity, shaped as ``x`` (batch, channels, H, W), and the hidden tokens after block
         ``align_depth``, (batch, tokens, width). ``t``: (batch,) in [0, 1]; ``labels``: (batch,) in 0..classes."""
+        return self.transform(x, self.t_embedder(t) + self.y_embedder(labels))
+
+    def transform(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, given what the blocks are conditioned on, (batch, width)."""
         tokens = self.x_embedder(x) + self.pos_embed
-        condition = self.t_embedder(t) + self.y_embedder(labels)
         hidden = tokens
         for index, block in enumerate(self.blocks, start=1):
             tokens = block(tokens, condition)
@@ -268,15 +271,21 @@ def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(kept)
 
 
-def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> SiT:
-    """A SiT of this scale for latents of ``shape``. Raises ConfigError where its tokens do not lie on the grid."""
-    channels, height, width = shape
+def check_grid(scale: Scale, shape: tuple[int, int, int], grid: tuple[int, int]) -> None:
+    """Raises ConfigError where patches of what the network sees, (channels, H, W), do not lie on the grid."""
+    _, height, width = shape
     if (height // scale.patch, width // scale.patch) != tuple(grid):
         raise ConfigError(
             f"scale with patch {scale.patch} gives {height // scale.patch}x{width // scale.patch} tokens on "
             f"{height}x{width} latents, the tier's grid is {grid[0]}x{grid[1]}"
         )
-    return SiT(
+
+
+def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int], kind: type[SiT] = SiT) -> SiT:
+    """A SiT of this scale for latents of ``shape``. Raises ConfigError where its tokens do not lie on the grid."""
+    check_grid(scale, shape, grid)
+    channels, height, width = shape
+    return kind(
         (height, width),
         channels,
         classes,

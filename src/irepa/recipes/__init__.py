@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from irepa.random import StepRandom
 
 Align = Callable[[Tensor], Tensor]
-Velocity = Callable[[Tensor, Tensor], Tensor]
+Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # v(x, t, r)
 
 
 class Recipe(Protocol):
@@ -25,4 +25,5 @@ class Recipe(Protocol):
         """Data and noise (batch, C, H, W) at noise level t: what the network sees, and the times (batch,) it is given."""
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
-        """v(x, t) of the probability flow from noise (t = 1) to data (t = 0), t: (batch,)."""
+        """v(x, t, r) of the probability flow from noise (t = 1) to data (t = 0), times (batch,): its mean between t and r for a
+        recipe that learns one, else its value at t."""

@@ -37,21 +37,22 @@ class SiTRecipe:
     def loss(self, network: nn.Module, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
         t = rng.uniform()
         noise = rng.normal(*x.shape[1:])
-        predicted, hidden = self.predict(network, _interpolate(x, noise, t), t, labels)
+        predicted, hidden = self.predict(network, interpolate(x, noise, t), t, labels)
         return {"denoise": (predicted.float() - (noise - x)).square().mean(), "align": align(hidden)}
 
     def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
         times = torch.full((len(x),), t, device=x.device)
-        return _interpolate(x, noise, times), times if self.data_at == 0 else 1 - times
+        return interpolate(x, noise, times), times if self.data_at == 0 else 1 - times
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
-        def v(x: Tensor, t: Tensor) -> Tensor:
+        def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
             return self.predict(network, x.float(), t.float(), labels)[0].to(x.dtype)
 
         return v
 
 
-def _interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """(1 - t) x + t noise, for x and noise (batch, C, H, W) and t (batch,)."""
     t = t.view(-1, 1, 1, 1)
     return (1 - t) * x + t * noise
 

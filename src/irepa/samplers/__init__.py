@@ -1,4 +1,4 @@
-"""From noise at t = 1 to data at t = 0, given a velocity v(x, t) of the linear interpolant. One module per sampler.
+"""From noise at t = 1 to data at t = 0, given a velocity v(x, t, r) of the linear interpolant. One module per sampler.
 
 Each has ``Options`` and ``sample(velocity, x, options, noise)``; ``noise(step)`` gives fresh standard normal noise shaped as x.
 The state is float64: with hundreds of steps, float32 rounding would add up.
@@ -21,11 +21,11 @@ def times(steps: int, end: float = 0.0) -> list[float]:
 def guided(velocity: Velocity, unconditional: Velocity, guidance: Guidance) -> Velocity:
     """Classifier-free guidance (Ho and Salimans, 2022) inside an interval of times (Kynkaanniemi et al., 2024)."""
 
-    def v(x: Tensor, t: Tensor) -> Tensor:
-        with_class = velocity(x, t)
+    def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        with_class = velocity(x, t, r)
         if not guidance.low <= float(t[0]) <= guidance.high:
             return with_class
-        without = unconditional(x, t)
+        without = unconditional(x, t, r)
         return without + guidance.scale * (with_class - without)
 
     return v

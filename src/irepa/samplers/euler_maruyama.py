@@ -37,7 +37,7 @@ def sample(velocity: Velocity, x: Tensor, options: Options, noise: Callable[[int
     grid = [*times(options.steps - 1, options.last), 0.0]
     for step, (now, after) in enumerate(itertools.pairwise(grid), start=1):
         diffusion = 2 * now
-        v = velocity(x, at(now, x))
+        v = velocity(x, at(now, x), at(now, x))
         drift = v - 0.5 * diffusion * score(v, x, now)
         x = x + (after - now) * drift
         if after > 0:

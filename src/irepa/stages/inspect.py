@@ -13,7 +13,7 @@ from irepa.cell import build_parts, load_trained
 from irepa.compute import setup
 from irepa.encode import token_source
 from irepa.files import Json, whole
-from irepa.grid import NO_ENCODER, Cell
+from irepa.grid import NO_ENCODER, Cell, trained_cell
 from irepa.random import image_noise
 from irepa.runner import Context
 from irepa.tokens import spread
@@ -28,7 +28,7 @@ def anchor_similarity(tokens: Tensor, anchor: int) -> Tensor:
 def run(context: Context) -> Json:
     cell, tier = Cell.parse(context.key), context.tier
     device = setup(context.resources.threads)
-    data, trained = context.input("data"), context.input("train", context.key)
+    data, trained = context.input("data"), context.input("train", trained_cell(context.settings, context.key))
     parts = build_parts(context.settings, cell, trained.metrics["classes"], device)
     alignment = load_trained(parts, trained, context.settings, cell, device)
     settings = tier.inspection

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from irepa.cell import build_parts, load_trained
 from irepa.compute import setup
 from irepa.files import Json, write_array, write_array_in_shards
-from irepa.grid import Cell
+from irepa.grid import Cell, trained_cell
 from irepa.progress import track
 from irepa.runner import Context
 from irepa.sampling import Sampler, labels_of
@@ -18,7 +18,7 @@ def run(context: Context) -> Json:
     cell, tier = Cell.parse(context.key), context.tier
     device = setup(context.resources.threads)
     # The number of classes is the size of the label embedding: asked of the run, which was given it by the data.
-    trained = context.input("train", context.key)
+    trained = context.input("train", trained_cell(context.settings, context.key))
     classes = trained.metrics["classes"]
     parts = build_parts(context.settings, cell, classes, device)
     load_trained(parts, trained, context.settings, cell, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from irepa.files import Json, Record, whole
-from irepa.grid import Cell, cells, targets
+from irepa.grid import Cell, cells, targets, trained_cell
 from irepa.plan import Job
 from irepa.runner import Context
 
@@ -52,8 +52,10 @@ def run(context: Context) -> Json:
             add(Job(stage, name), {"encoder": name})
     for cell, serves in cells(context.settings).items():
         columns: dict[str, object] = {"experiments": " ".join(serves), **_columns(cell)}
-        for stage in ("train", "evaluate"):
-            add(Job(stage, str(cell)), columns)
+        # A recipe that draws from another's networks has no training of its own.
+        if trained_cell(context.settings, str(cell)) == str(cell):
+            add(Job("train", str(cell)), columns)
+        add(Job("evaluate", str(cell)), columns)
     table = pd.DataFrame(rows, columns=COLUMNS)
     with whole(context.output("table.csv")) as temporary:
         table.to_csv(temporary, index=False, float_format="%.7g")

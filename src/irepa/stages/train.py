@@ -58,13 +58,14 @@ def learn(context: Context, device: torch.device) -> Json:
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
     parts = build_parts(context.settings, cell, classes, device)
-    if tier.autoencoder.precompute:
+    reads_latents = context.settings.reads_latents(cell.recipe)
+    if reads_latents:
         moments = context.input("latents").array("train.moments.npy")
     else:
         images = data.array("train.images.npy")
 
     def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
-        if tier.autoencoder.precompute:
+        if reads_latents:
             chosen = torch.from_numpy(moments[indices]).to(device)
             latent = cast(LatentAutoencoder, parts.autoencoder)
             return latent.sample(chosen, draws.normal(*latent.shape))

@@ -1,0 +1,63 @@
+"""REPA and iREPA under other training recipes (E6), beside the published pairs of Tables 2a and 2b."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+
+from irepa import published
+from irepa.figures import METHOD_ORDER, WIDTH, methods_in, style, table_only
+from irepa.results import distances
+from irepa.runner import Context
+
+needs = table_only
+
+OURS, THEIRS = "here", "published"
+
+
+def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """Rows of (``source``, ``recipe``, ``method``, ``fd``, ``distance``, ``encoder``, ``seed``)."""
+    ours = distances(context, experiment).drop(columns=["record", "scale"]).assign(source=OURS)
+    table = published.tables()
+    rows = table[(table["metric"] == "fid") & table["source"].isin(["table-2a", "table-2b"])]
+    setting = rows["nfe"].map(lambda n: "" if n != n else f"\n{n:g} NFE, CFG ") + rows.apply(
+        lambda row: "" if row["nfe"] != row["nfe"] else f"{row['cfg_scale']:g}", axis=1
+    )
+    theirs = pd.DataFrame(
+        {"recipe": rows["recipe"] + setting, "encoder": rows["encoder"], "method": rows["method"], "seed": 0, "fd": rows["value"],
+         "distance": "FID", "source": THEIRS}
+    )  # fmt: skip
+    return pd.concat([ours, theirs], ignore_index=True) if len(ours) else ours
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    style()
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4), width_ratios=[1, 1.3])
+    order = methods_in(frame)
+    colours = dict(zip(METHOD_ORDER, sns.color_palette(n_colors=len(METHOD_ORDER)), strict=True))
+    for axis, source in zip(axes, (OURS, THEIRS), strict=True):
+        rows = frame[frame["source"] == source]
+        sns.barplot(rows, x="recipe", y="fd", hue="method", hue_order=order, palette=colours, ax=axis, errorbar="sd",
+                    legend=source == OURS)  # fmt: skip
+        for bars in axis.containers:
+            if isinstance(bars, BarContainer):
+                axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+        axis.set(xlabel="", ylabel=f"{rows['distance'].iloc[0]} (lower is better)")
+        axis.set_title("here" if source == OURS else "published, ImageNet 256x256, mean over encoders")
+        axis.set_ylim(0, rows["fd"].max() * 1.15)
+        axis.tick_params(axis="x", labelsize=8)
+    axes[0].legend(title="", fontsize=8, loc="lower right")
+    return figure
+
+
+def caption(frame: pd.DataFrame) -> str:
+    parts = []
+    for (source, recipe), rows in frame.groupby(["source", "recipe"], sort=False):
+        mean = rows.groupby("method")["fd"].mean()
+        if {"repa", "irepa"} <= set(mean.index):
+            name = str(recipe).replace("\n", " ")
+            parts.append(f"{name} ({source}) {mean['irepa'] / mean['repa'] - 1:+.1%}")
+    return "Distance of iREPA against REPA: " + "; ".join(parts) + "."

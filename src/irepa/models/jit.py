@@ -1,0 +1,165 @@
+"""JiT: a plain transformer on pixel patches (Li and He, 2025). JiT-B/16 is depth 12, width 768, heads 12, bottleneck
+128, context 32 from
+block 4; L is 24, 1024, 16, 128, 32, 8; H is 32, 1280, 16, 256, 32, 10.
+
+Against SiT: patches pass a bottleneck, norms are RMS, queries and keys are normalised and rotated, the feed-forward
+is SwiGLU, and copies of the
+class embedding join the tokens as context from some block on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irepa.models.sit import LabelEmbedder, TimestepEmbedder, check_grid, modulate, sincos_positions
+from irepa.settings import Scale
+
+THETA = 10_000.0
+
+
+def rotary_table(grid: tuple[int, int], dim: int, context: int = 0) -> Tensor:
+    """Angles (context + H*W, dim / 2): half of the channel pairs turn with the row, half with the column; context
+    tokens do not turn.
+
+    Raises ValueError where ``dim``, the width of a head, is no multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"the width of a head must be a multiple of 4 for 2-D rotary positions, not {dim}")
+    frequency = THETA ** (-torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    angles = torch.cat([rows.reshape(-1, 1) * frequency, columns.reshape(-1, 1) * frequency], dim=1)
+    return torch.cat([torch.zeros(context, dim // 2), angles])
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn pairs of channels: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+class Attention(nn.Module):
+    """Self-attention with RMS-normalised, rotated queries and keys; (batch, tokens, width) -> same shape."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm, self.k_norm = nn.RMSNorm(width // heads, eps=1e-6), nn.RMSNorm(width // heads, eps=1e-6)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, angles: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rotate(self.q_norm(q), angles), rotate(self.k_norm(k), angles)
+        mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v).transpose(1, 2).flatten(2)
+        out: Tensor = self.proj(mixed)
+        return out
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer with two thirds of ``hidden`` units."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(width, 2 * (hidden * 2 // 3))
+        self.w3 = nn.Linear(hidden * 2 // 3, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        out: Tensor = self.w3(F.silu(gate) * value)
+        return out
+
+
+class JiTBlock(nn.Module):
+    """One block; its gates start at 0."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.mlp = SwiGLU(width, 4 * width)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, condition: Tensor, angles: Tensor) -> Tensor:
+        six: tuple[Tensor, ...] = self.adaLN_modulation(condition).chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = six
+        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1), angles)
+        mixed: Tensor = self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2.unsqueeze(1) * mixed
+
+
+class JiT(nn.Module):
+    """Image (batch, C, H, W), t (batch,), labels (batch,) -> prediction of that shape, and hidden patch tokens
+    (batch, T, width)."""
+
+    angles: Tensor
+    angles_with_context: Tensor
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, grid: tuple[int, int], scale: Scale) -> None:
+        super().__init__()
+        channels, width = shape[0], scale.width
+        self.channels, self.classes, self.patch, self.grid = channels, classes, scale.patch, grid
+        self.align_depth, self.context_start, self.context = scale.align_depth, scale.context_start, scale.context
+        self.proj1 = nn.Conv2d(channels, scale.bottleneck or width, scale.patch, scale.patch, bias=False)
+        self.proj2 = nn.Conv2d(scale.bottleneck or width, width, 1)
+        self.t_embedder, self.y_embedder = TimestepEmbedder(width), LabelEmbedder(classes, width)
+        self.register_parameter("pos_embed", nn.Parameter(sincos_positions(width, grid), requires_grad=False))
+        self.context_positions = nn.Parameter(0.02 * torch.randn(1, scale.context, width))
+        self.blocks = nn.ModuleList([JiTBlock(width, scale.heads) for _ in range(scale.depth)])
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = nn.Linear(width, scale.patch**2 * channels)
+        head = width // scale.heads
+        self.register_buffer("angles", rotary_table(grid, head), persistent=False)
+        self.register_buffer("angles_with_context", rotary_table(grid, head, scale.context), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As SiT: Xavier linear layers, N(0, 0.02) embeddings, zero gates and zero output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for convolution in (self.proj1, self.proj2):
+            nn.init.xavier_uniform_(convolution.weight.view(convolution.out_channels, -1))
+        assert self.proj2.bias is not None
+        nn.init.zeros_(self.proj2.bias)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        zero: list[Any] = [self.adaLN_modulation[1], self.linear]
+        blocks: list[Any] = list(self.blocks)
+        zero += [block.adaLN_modulation[1] for block in blocks]
+        for layer in zero:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        of_class = self.y_embedder(labels)
+        condition = self.t_embedder(t) + of_class
+        tokens = self.proj2(self.proj1(x)).flatten(2).transpose(1, 2) + self.pos_embed
+        hidden, ahead = tokens, 0
+        for index, block in enumerate(self.blocks):
+            if index == self.context_start and self.context:
+                ahead = self.context
+                tokens = torch.cat([of_class[:, None] + self.context_positions, tokens], dim=1)
+            tokens = block(tokens, condition, self.angles_with_context if ahead else self.angles)
+            if index + 1 == self.align_depth:
+                hidden = tokens[:, ahead:]
+        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+        patches = self.linear(modulate(self.norm(tokens[:, ahead:]), shift, scale))
+        image = F.fold(
+            patches.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1).flatten(1, 2),
+            (self.grid[0] * self.patch, self.grid[1] * self.patch),
+            kernel_size=self.patch,
+            stride=self.patch,
+        )
+        return image, hidden
+
+
+def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> JiT:
+    """Raises ConfigError where its tokens do not lie on the grid."""
+    check_grid(scale, shape, grid)
+    return JiT(shape, classes, grid, scale)

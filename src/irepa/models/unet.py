@@ -1,0 +1,68 @@
+"""A convolutional U-Net from diffusers, aligned at its bottleneck: does alignment help outside transformers?
+
+Levels halve the resolution until the bottleneck lies on the tier's token grid; its features are the hidden tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from irepa.errors import ConfigError
+from irepa.settings import Scale
+
+TIMES = 1000.0  # diffusers embeds times of 0..1000
+
+
+class UNet(nn.Module):
+    """Image (batch, C, H, W), t (batch,) in [0, 1], labels (batch,) -> velocity of that shape, and bottleneck tokens
+    (batch, T, width).
+
+    Args:
+        width: channels at the bottleneck; they double from level to level until there. ``depth``: layers per level.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int, levels: int, *, depth: int, width: int, heads: int
+    ) -> None:
+        super().__init__()
+        channels = [max(16, width // 2 ** (levels - level)) for level in range(levels + 1)]
+        self.classes = classes
+        self.model: Any = UNet2DModel(
+            sample_size=shape[1:],
+            in_channels=shape[0],
+            out_channels=shape[0],
+            down_block_types=("DownBlock2D",) * (levels + 1),
+            up_block_types=("UpBlock2D",) * (levels + 1),
+            block_out_channels=tuple(channels),
+            layers_per_block=depth,
+            attention_head_dim=width // heads,
+            norm_num_groups=math.gcd(16, *channels),
+            num_class_embeds=classes + 1,
+        )
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        bottom: list[Tensor] = []
+        handle = self.model.mid_block.register_forward_hook(lambda module, inputs, output: bottom.append(output))
+        try:
+            velocity: Tensor = self.model(x, t * TIMES, class_labels=labels).sample
+        finally:
+            handle.remove()
+        return velocity, bottom[0].flatten(2).transpose(1, 2)
+
+
+def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> UNet:
+    """Raises ConfigError where halving the image does not lead to the grid."""
+    levels = [round(math.log2(size / side)) for size, side in zip(shape[1:], grid, strict=True)]
+    if (
+        levels[0] != levels[1]
+        or levels[0] < 1
+        or any(s != g << levels[0] for s, g in zip(shape[1:], grid, strict=True))
+    ):
+        raise ConfigError(
+            f"unet: {shape[1]}x{shape[2]} does not come to the tier's grid of {grid[0]}x{grid[1]} by halving at least once"
+        )
+    return UNet(shape, classes, levels[0], depth=scale.depth, width=scale.width, heads=scale.heads)

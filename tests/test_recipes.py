@@ -1,0 +1,291 @@
+"""Recipes beyond SiT against finite differences, closed forms and what they must be able to learn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from irepa.alignment import Alignment
+from irepa.errors import ConfigError
+from irepa.models import jit, mean_sit, unet
+from irepa.models import sit as sit_model
+from irepa.random import StepRandom
+from irepa.recipes import jit as jit_recipe
+from irepa.recipes import meanflow
+from irepa.recipes import sit as sit_recipe
+from irepa.samplers import ode_euler, ode_heun
+from irepa.settings import Scale
+
+SHAPE, CLASSES, GRID = (3, 16, 16), 4, (4, 4)
+SCALE = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1, bottleneck=16, context=3, context_start=1)
+
+
+def draws(batch: int, step: int = 0) -> StepRandom:
+    return StepRandom(0, step, batch, slice(0, batch), torch.device("cpu"))
+
+
+def no_noise(step: int) -> Tensor:
+    raise AssertionError("an ODE takes no noise")
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """Nothing at zero, as after some training: a fresh network's output is 0 whatever goes in."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in network.parameters():
+            if parameter.requires_grad and not parameter.any():
+                nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+# MeanFlow: the target.
+
+
+def test_meanflow_derivative_is_that_of_finite_differences_in_float64() -> None:
+    """du/dt along (v, 0, 1) of a whole network; t's sinusoids are computed in float32 by design, so in float64 here."""
+    network = awake(mean_sit.build(SCALE, SHAPE, CLASSES, GRID)).double()
+    for embedder in (network.t_embedder, network.span_embedder):
+        embedder.forward = lambda t, e=embedder: e.mlp(sinusoids(t))  # type: ignore[assignment, method-assign, misc]
+    generator = torch.Generator().manual_seed(0)
+    z, v = (torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64) for _ in range(2))
+    r, t = torch.tensor([0.1, 0.4], dtype=torch.float64), torch.tensor([0.7, 0.4], dtype=torch.float64)
+    labels = torch.tensor([0, 3])
+    _, change, _ = meanflow.derivative(network, z, r, t, labels, v)
+    h = 1e-5
+
+    def u(s: float) -> Tensor:
+        moved: Tensor = network(z + s * v, t + s, labels, t + s - r)[0]
+        return moved
+
+    with torch.no_grad():
+        difference = (u(h) - u(-h)) / (2 * h)
+    assert float(change.abs().max()) > 0.1
+    torch.testing.assert_close(change, difference, atol=1e-7, rtol=1e-6)
+
+
+def sinusoids(t: Tensor) -> Tensor:
+    half = sit_model.TimestepEmbedder.frequencies // 2
+    angle = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half, dtype=t.dtype) / half)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+@dataclass
+class Gaussian:
+    """Data N(mean, sd^2), per pixel independent: along a path (x - (1 - t) mean) / s(t) is constant, s^2 = (1 - t)^2
+    sd^2 + t^2."""
+
+    mean: float = 1.5
+    sd: float = 0.5
+
+    def s(self, t: Tensor) -> Tensor:
+        return ((1 - t) ** 2 * self.sd**2 + t**2).sqrt()
+
+    def velocity(self, z: Tensor, t: Tensor) -> Tensor:
+        slope = (t - (1 - t) * self.sd**2) / self.s(t) ** 2
+        return slope * (z - (1 - t) * self.mean) - self.mean
+
+    def mean_velocity(self, z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+        """(z_t - z_r) / (t - r) in closed form; the velocity itself for t = r."""
+        there = (1 - r) * self.mean + self.s(r) / self.s(t) * (z - (1 - t) * self.mean)
+        span = torch.where(t > r, t - r, torch.ones_like(t))
+        return torch.where(t > r, (z - there) / span, self.velocity(z, t))
+
+
+class Exact(nn.Module):
+    """A network that knows the mean velocity; one weight, so that there is something to take a gradient of."""
+
+    def __init__(self, flow: Gaussian) -> None:
+        super().__init__()
+        self.flow, self.classes, self.offset = flow, CLASSES, nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor, span: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        t = t.view(-1, 1, 1, 1)
+        r = t if span is None else t - span.view(-1, 1, 1, 1)
+        return self.flow.mean_velocity(x, r, t) + self.offset, x.flatten(2).mT
+
+
+def test_the_exact_mean_velocity_is_the_fixed_point_of_meanflows_target() -> None:
+    """u = v - (t - r) du/dt, with v the marginal velocity of a Gaussian flow, whose mean velocity is known."""
+    flow = Gaussian()
+    network = Exact(flow)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(64, 1, 2, 2, generator=generator, dtype=torch.float64)
+    r, t = torch.rand(2, 64, generator=generator, dtype=torch.float64).sort(dim=0).values
+    v = flow.velocity(z, t.view(-1, 1, 1, 1))
+    u, change, _ = meanflow.derivative(network, z, r, t, torch.zeros(64, dtype=torch.int64), v)
+    torch.testing.assert_close(u, v - (t - r).view(-1, 1, 1, 1) * change, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_one_step_of_a_mean_velocity_gives_the_right_gaussian(steps: int) -> None:
+    flow = Gaussian()
+    recipe = meanflow.build(meanflow.Options())
+    noise = torch.randn(4000, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    velocity = recipe.velocity(Exact(flow), torch.zeros(4000, dtype=torch.int64))
+    x = ode_euler.sample(velocity, noise, ode_euler.Options(steps=steps), no_noise)
+    torch.testing.assert_close(x, flow.mean + flow.sd * noise, atol=1e-5, rtol=1e-5)
+    flat = x.detach().flatten(1).numpy()
+    np.testing.assert_allclose(flat.mean(0), flow.mean, atol=0.03)
+    np.testing.assert_allclose(np.cov(flat.T), flow.sd**2 * np.eye(4), atol=0.02)
+
+
+def test_meanflow_times_and_weights_are_the_papers() -> None:
+    recipe = meanflow.build(meanflow.Options())
+    r, t = recipe.times(draws(40_000))
+    assert bool((r <= t).all())
+    assert float((r < t).float().mean()) == pytest.approx(0.25, abs=0.01)
+    logit = torch.logit(t[r == t].double())
+    # The larger of two normals N(-0.4, 1): mean -0.4 + 1 / sqrt(pi).
+    assert float(logit.mean()) == pytest.approx(-0.4 + 1 / math.sqrt(math.pi), abs=0.02)
+    network = Exact(Gaussian())
+    x = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    loss = recipe.loss(network, x, torch.zeros(8, dtype=torch.int64), lambda h: h.new_zeros(()), draws(8))["denoise"]
+    assert 0 < loss.item() < 1  # error / (error + c), an image at a time
+    loss.backward()
+    assert network.offset.grad is not None
+
+
+def test_meanflows_guidance_mixes_velocities_and_spares_dropped_labels() -> None:
+    network = awake(mean_sit.build(SCALE, SHAPE, CLASSES, GRID))
+    recipe = meanflow.build(meanflow.Options(omega=1.5, kappa=0.25))
+    z, v, t = torch.randn(3, *SHAPE), torch.randn(3, *SHAPE), torch.tensor([0.2, 0.5, 0.9])
+    labels = torch.tensor([0, 1, CLASSES])
+    found = recipe.guided(network, z, v, t, labels)
+    with torch.no_grad():
+        of_class, of_none = network(z, t, labels)[0], network(z, t, torch.full_like(labels, CLASSES))[0]
+    torch.testing.assert_close(found[:2], (1.5 * v + 0.25 * of_class - 0.75 * of_none)[:2])
+    assert torch.equal(found[2], v[2])
+
+
+# JiT.
+
+
+def test_jit_velocity_follows_from_the_clean_image() -> None:
+    """For t <= 0.95 v = x - eps, whichever of z, x, eps it is computed from; beyond, 1 - t counts as 0.05."""
+    recipe = jit_recipe.build(jit_recipe.Options())
+    x, noise = torch.randn(2, 6, *SHAPE, dtype=torch.float64)
+    t = torch.tensor([0.0, 0.2, 0.5, 0.8, 0.95, 0.99], dtype=torch.float64)
+    z = t.view(-1, 1, 1, 1) * x + (1 - t.view(-1, 1, 1, 1)) * noise
+    v = recipe.velocity_of(x, z, t)
+    torch.testing.assert_close(v[:5], (x - noise)[:5])
+    torch.testing.assert_close(v[5], (x[5] - z[5]) / 0.05)
+    noised, times = recipe.noised(x, noise, 0.3)
+    torch.testing.assert_close(noised, 0.7 * x + 0.3 * noise)
+    assert times.tolist() == pytest.approx([0.7] * 6)
+
+
+class Oracle(nn.Module):
+    """E[x | z] of Gaussian data, at JiT's time (1 is data)."""
+
+    def forward(self, z: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        flow, t = Gaussian(), t.view(-1, 1, 1, 1)
+        gain = t * flow.sd**2 / (t**2 * flow.sd**2 + (1 - t) ** 2)
+        return flow.mean + gain * (z - t * flow.mean), z.flatten(2).mT
+
+
+def test_jit_with_the_exact_prediction_samples_the_data() -> None:
+    noise = torch.randn(3000, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    recipe = jit_recipe.build(jit_recipe.Options(floor=1e-3))
+    velocity = recipe.velocity(Oracle(), torch.zeros(3000, dtype=torch.int64))
+    t = torch.full((3000,), 0.6, dtype=torch.float64)
+    exact = Gaussian().velocity(noise, t.view(-1, 1, 1, 1))
+    torch.testing.assert_close(velocity(noise, t, t), exact, atol=1e-5, rtol=1e-5)
+    options = ode_heun.Options(steps=50, last_euler=True)
+    assert ode_heun.evaluations(options) == 99
+    x = ode_heun.sample(velocity, noise, options, no_noise)
+    assert float(x.mean()) == pytest.approx(1.5, abs=0.03)
+    assert float(x.std()) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "heads", "bottleneck", "start", "millions"),
+    [(12, 768, 12, 128, 4, 131), (24, 1024, 16, 128, 8, 459), (32, 1280, 16, 256, 10, 953)],
+)
+def test_jit_has_the_published_sizes(
+    depth: int, width: int, heads: int, bottleneck: int, start: int, millions: int
+) -> None:
+    scale = Scale(depth=depth, width=width, heads=heads, patch=16, align_depth=4, bottleneck=bottleneck, context=32,
+                  context_start=start)  # fmt: skip
+    with torch.device("meta"):
+        network = jit.build(scale, (3, 256, 256), 1000, (16, 16))
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert count / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_rotary_attention_depends_on_relative_positions_only() -> None:
+    angles = jit.rotary_table((4, 4), 8, context=2)
+    q, k = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 18, 8)
+    scores = (jit.rotate(q, angles) @ jit.rotate(k, angles).mT)[0, 0]
+    assert torch.allclose(scores[:2, :2], scores[0, 0])  # context tokens have no position
+    patches = scores[2:, 2:].view(4, 4, 4, 4)
+    torch.testing.assert_close(patches[0, 0, 1, 2], patches[2, 1, 3, 3])
+    assert not torch.allclose(patches[0, 0, 1, 2], patches[0, 0, 2, 1])
+
+
+def test_patches_come_back_to_their_place() -> None:
+    """JiT's output layer: patch k of the tokens is patch k of the image, channels and pixels in one order."""
+    network = jit.build(SCALE, SHAPE, CLASSES, GRID)
+    with torch.no_grad():
+        network.linear.bias.copy_(torch.arange(48.0))
+        image, _ = network(torch.zeros(1, *SHAPE), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+    first = image[0, :, :4, :4]
+    assert torch.equal(first, image[0, :, 4:8, 12:16])
+    assert torch.equal(first, torch.arange(48.0).view(4, 4, 3).permute(2, 0, 1))
+
+
+# U-Net.
+
+
+def test_a_unets_bottleneck_lies_on_the_grid() -> None:
+    network = unet.build(SCALE, SHAPE, CLASSES, GRID)
+    velocity, hidden = network(torch.randn(2, *SHAPE), torch.rand(2), torch.tensor([0, CLASSES]))
+    assert velocity.shape == (2, *SHAPE)
+    assert hidden.shape == (2, 16, SCALE.width)
+    with pytest.raises(ConfigError, match="does not come to the tier's grid of 5x5 by halving"):
+        unet.build(SCALE, SHAPE, CLASSES, (5, 5))
+
+
+# What every recipe must be able to do.
+
+RECIPES = {
+    "sit": (sit_recipe.build(sit_recipe.Options()), sit_model.build),
+    "meanflow": (meanflow.build(meanflow.Options()), mean_sit.build),
+    "jit": (jit_recipe.build(jit_recipe.Options()), jit.build),
+    "unet": (sit_recipe.build(sit_recipe.Options()), unet.build),
+}
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_sixteen_images_are_learned_by_heart_with_their_alignment(name: str) -> None:
+    """16 images of one colour each: samples of their labels come out near them, and hidden tokens near their targets."""
+    recipe, build = RECIPES[name]
+    torch.manual_seed(0)
+    shape, classes = (3, 8, 8), 16
+    scale = Scale(depth=2, width=64, heads=4, patch=2, align_depth=1)
+    network = build(scale, shape, classes, (4, 4))
+    alignment = Alignment(64, 8, "mlp", hidden=64)
+    images = (torch.rand(16, 3, 1, 1) * 2 - 1).expand(16, *shape).contiguous()
+    tokens, labels = torch.randn(16, 1, 8).expand(16, 16, 8), torch.arange(16)
+    optimizer = torch.optim.Adam([*network.parameters(), *alignment.parameters()], lr=5e-3)
+    for step in range(150):
+        rows = torch.arange(16).repeat(2)
+        terms = recipe.loss(network, images[rows], labels[rows], lambda h: alignment(h, tokens[rows]), draws(32, step))  # noqa: B023
+        optimizer.zero_grad()
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    network.eval()
+    noise = torch.randn(16, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        velocity = recipe.velocity(network, labels)
+        found = ode_euler.sample(velocity, noise, ode_euler.Options(steps=8), no_noise)
+    error = float((found - images).square().mean().sqrt())
+    spread = float(images.std())
+    print(f"{name}: rms error {error:.3f} of a spread of {spread:.3f}; alignment {float(terms['align']):.3f} of -0.5")
+    assert error < 0.35 * spread
+    assert float(terms["align"]) < -0.45
