@@ -55,11 +55,17 @@ def test_every_tier_is_valid(tier: str) -> None:
             {"overrides": {"recipes.sit.sampler.name": "ddim"}},
             r"sampler: unknown value 'ddim'; allowed are euler-maruyama",
         ),
-        ({"overrides": {"recipes.sit.architecture": "dit"}}, r"architecture: unknown value 'dit'; allowed are jit, mean-sit, sit, unet"),
+        (
+            {"overrides": {"recipes.sit.architecture": "dit"}},
+            r"architecture: unknown value 'dit'; allowed are jit, mean-sit, sit, unet",
+        ),
         ({"overrides": {"evaluation.extractors": ["vgg"]}}, r"evaluation\.extractors: unknown value 'vgg'"),
         ({"overrides": {"experiments.cls-mixing.scales": ["XL"]}}, r"cls-mixing\.scales: unknown value 'XL'; allowed"),
         ({"overrides": {"figures.samples.experiment": "x"}}, r"figures\.samples\.experiment: unknown value 'x'"),
-        ({"overrides": {"resources": {"training": {}}}}, r"resources: unknown value 'training'; allowed are audit, data,"),
+        (
+            {"overrides": {"resources": {"training": {}}}},
+            r"resources: unknown value 'training'; allowed are audit, autoencoder, data,",
+        ),
     ],
 )
 def test_bad_values_are_refused_by_name(settings: Load, params: dict[str, object], message: str) -> None:

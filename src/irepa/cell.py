@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from irepa.autoencoders import Autoencoder
 from irepa.files import Record
 from irepa.grid import Cell
 from irepa.models import Architecture
-from irepa.recipes import Recipe
+from irepa.recipes import JointRecipe, Recipe
 from irepa.settings import Settings, plugin_options
 from irepa.training import PROJECTOR, build_alignment
 
@@ -26,19 +27,35 @@ class Parts:
     recipe: Recipe
     autoencoder: Autoencoder
 
+    @property
+    def codec(self) -> Autoencoder:
+        """The autoencoder as the network knows it: the one inside where it was trained along."""
+        if isinstance(self.recipe, JointRecipe):
+            return self.recipe.codec(self.network, self.autoencoder)
+        return self.autoencoder
 
-def build_autoencoder(settings: Settings, device: torch.device, recipe: str | None = None) -> Any:
-    """The recipe's autoencoder, or the tier's. Raises ConfigError, and WeightsError where its weights cannot be had."""
+
+def build_autoencoder(
+    settings: Settings, device: torch.device, recipe: str | None = None, trained: Path | None = None
+) -> Any:
+    """The recipe's autoencoder, or the tier's; ``trained``: folder of the weights, where the pipeline has trained it.
+
+    Raises ConfigError, and WeightsError where its weights cannot be had.
+    """
     chosen = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
     options = plugin_options("autoencoders", chosen, "autoencoder")
+    if trained is not None:
+        options = options.model_copy(update={"weights": str(trained)})
     module = plugins.load("autoencoders", chosen.name, "autoencoder")
     return module.build(options, settings.tier.dataset.image_size, device)
 
 
-def build_parts(settings: Settings, cell: Cell, classes: int, device: torch.device) -> Parts:
+def build_parts(
+    settings: Settings, cell: Cell, classes: int, device: torch.device, trained: Path | None = None
+) -> Parts:
     """Network (initialised from the cell's seed), recipe and autoencoder. Raises ConfigError."""
     tier = settings.tier
-    autoencoder: Autoencoder = build_autoencoder(settings, device, cell.recipe)
+    autoencoder: Autoencoder = build_autoencoder(settings, device, cell.recipe, trained)
     chosen = tier.recipes[cell.recipe]
     where = f"recipes.{cell.recipe}"
     recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
@@ -46,7 +63,12 @@ def build_parts(settings: Settings, cell: Cell, classes: int, device: torch.devi
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
         network = architecture(tier.scales[cell.scale], autoencoder.shape, classes, tier.grid)
-    return Parts(network, recipe, autoencoder)
+    return Parts(join(recipe, network, autoencoder), recipe, autoencoder)
+
+
+def join(recipe: Recipe, network: nn.Module, autoencoder: Autoencoder) -> nn.Module:
+    """What is trained: the network, with the autoencoder where the recipe trains it along."""
+    return recipe.join(network, autoencoder) if isinstance(recipe, JointRecipe) else network
 
 
 def load_trained(

@@ -31,6 +31,7 @@ LogOption = Annotated[Path | None, typer.Option("--log", help="Also write messag
 HELP = {
     "data": "Decode the dataset into arrays, with foreground masks.",
     "latents": "Compute the autoencoder's moments of the training images.",
+    "autoencoder": "Train one of the tier's autoencoders. KEY is its name.",
     "features": "Compute one encoder's tokens. KEY is an encoder's name.",
     "spatial": "Compute LDS, CDS, SRSS and RMSC. KEY is an encoder's name, wrapped or not.",
     "probe": "Fit a linear probe. KEY is an encoder's name, wrapped or not.",
@@ -340,6 +341,21 @@ def show_budget(found: dict[str, Any], gpu: str, peak: float, utilisation: float
         "The subset keeps the cheapest scale and, where one encoder per family still answers the question, the cheapest of each.",
         highlight=False,
     )
+
+
+@app.command()
+def export_autoencoder(
+    key: Annotated[str, typer.Argument(help="A finished run of a recipe that trains the autoencoder along (REPA-E).")],
+    folder: Annotated[Path, typer.Argument(help="Where to save it, in the hub's format.")],
+    params: ParamsOption = Path("params.yaml"),
+    root: RootOption = Path("."),
+    tier: TierOption = None,
+) -> None:
+    """Save the autoencoder that a run has tuned: `autoencoder.weights: FOLDER` gives it to a plain latent recipe."""
+    from irepa.export import export
+
+    export(make_plan(params, root, tier, check_options=False), key, folder)
+    print(folder)
 
 
 @app.command()

@@ -124,19 +124,22 @@ def _check_names(settings: Settings, where: str) -> None:
     _known(f"{where}: methods", tier.methods, settings.methods)
     _known(f"{where}: evaluation.extractors", tier.evaluation.extractors, settings.catalogue)
     _known(f"{where}: resources", tier.resources, STAGES)
+    for name, other in tier.autoencoders.items():
+        if other.precompute:
+            raise ConfigError(f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be")
     for name, recipe in tier.recipes.items():
         _known(f"{where}: recipes.{name}.architecture", [recipe.architecture], plugins.names("models"))
-        if recipe.autoencoder is not None and recipe.autoencoder.precompute:
-            raise ConfigError(f"{where}: recipes.{name}.autoencoder.precompute = true: only the tier's own can be")
+        if recipe.autoencoder is not None:
+            _known(f"{where}: recipes.{name}.autoencoder", [recipe.autoencoder], tier.autoencoders)
         if recipe.trained_as is not None:
             _known(f"{where}: recipes.{name}.trained_as", [recipe.trained_as], set(tier.recipes) - {name})
             if tier.recipes[recipe.trained_as].trained_as is not None:
                 raise ConfigError(f"{where}: recipes.{name}.trained_as = {recipe.trained_as} is not trained itself")
-            other = tier.recipes[recipe.trained_as]
+            source = tier.recipes[recipe.trained_as]
             if (recipe.name, recipe.architecture, recipe.autoencoder) != (
-                other.name,
-                other.architecture,
-                other.autoencoder,
+                source.name,
+                source.architecture,
+                source.autoencoder,
             ):
                 raise ConfigError(
                     f"{where}: recipes.{name}.trained_as = {recipe.trained_as}: name, architecture and "
@@ -162,13 +165,13 @@ def _check_plugins(settings: Settings, where: str) -> None:
     """Every implementation accepts its options and finds what it needs on this machine."""
     tier = settings.tier
     plugin_options("autoencoders", tier.autoencoder, f"{where}: autoencoder")
+    for name, other in tier.autoencoders.items():
+        plugin_options("autoencoders", other, f"{where}: autoencoders.{name}")
     module = plugins.load("autoencoders", tier.autoencoder.name, where)
     if tier.autoencoder.precompute and not module.PRECOMPUTABLE:
         raise ConfigError(f"{where}: autoencoder.precompute = true: {tier.autoencoder.name} has no moments to compute")
     for name, recipe in tier.recipes.items():
         plugin_options("recipes", recipe, f"{where}: recipes.{name}")
-        if recipe.autoencoder is not None:
-            plugin_options("autoencoders", recipe.autoencoder, f"{where}: recipes.{name}.autoencoder")
         plugin_options("samplers", recipe.sampler, f"{where}: recipes.{name}.sampler")
     _encoders(settings)
     plugin_options("data", tier.dataset, f"{where}: dataset")

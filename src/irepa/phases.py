@@ -15,7 +15,7 @@ from irepa.config import load_settings, tier_names
 from irepa.plan import STAGES, Plan, sources
 
 PHASES: dict[str, tuple[str, ...]] = {
-    "data": ("data", "latents"),
+    "data": ("data", "latents", "autoencoder"),
     "features": ("features", "reference"),
     "metrics": ("spatial", "probe"),
     "train": ("train", "inspect"),
@@ -30,6 +30,7 @@ PHASES: dict[str, tuple[str, ...]] = {
 CHOSEN: dict[str, tuple[str, ...]] = {
     "data": ("data",),
     "latents": ("autoencoders",),
+    "autoencoder": ("autoencoders",),
     "features": ("encoders",),
     "reference": ("encoders",),
     "spatial": ("transforms",),

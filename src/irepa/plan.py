@@ -104,10 +104,18 @@ def _of_cell(settings: Settings, key: str) -> list[Job]:
     return [Job("data")] if encoder == NO_ENCODER else _of_encoder(settings, encoder)
 
 
+def _autoencoder_of(settings: Settings, key: str) -> list[Job]:
+    """The job that trains the cell's autoencoder, if one does."""
+    name = settings.trains_autoencoder(Cell.parse(key).recipe)
+    return [] if name is None else [Job("autoencoder", name)]
+
+
 def _train_needs(settings: Settings, key: str) -> list[Job]:
     if key in settings.tier.checkpoints:
         return []
-    return [*_of_cell(settings, key), *([Job("latents")] if settings.reads_latents(Cell.parse(key).recipe) else [])]
+    recipe = Cell.parse(key).recipe
+    latents = [Job("latents")] if settings.reads_latents(recipe) else []
+    return [*_of_cell(settings, key), *latents, *_autoencoder_of(settings, key)]
 
 
 def _train_settings(settings: Settings, key: str) -> Slice:
@@ -186,6 +194,17 @@ STAGES: dict[str, Stage] = {
         settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoder), "image_size": s.tier.dataset.image_size},
         plugins=lambda s, key: [plugins.module_name("autoencoders", s.tier.autoencoder.name)],
     ),
+    "autoencoder": Stage(
+        may_fail=True,
+        outputs=(
+            "autoencoder/{key}/autoencoder.json",
+            "autoencoder/{key}/config.json",
+            "autoencoder/{key}/diffusion_pytorch_model.safetensors",
+        ),
+        needs=lambda s, key: [Job("data")],
+        settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoders[key]), "seed": s.params.seed},
+        plugins=lambda s, key: [plugins.module_name("autoencoders", s.tier.autoencoders[key].name)],
+    ),
     "features": Stage(
         outputs=(
             "features/{key}/features.json",
@@ -234,7 +253,7 @@ STAGES: dict[str, Stage] = {
     "sample": Stage(
         may_fail=True,
         outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
-        needs=lambda s, key: [Job("train", trained_cell(s, key))],
+        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_autoencoder_of(s, key)],
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
@@ -255,7 +274,7 @@ STAGES: dict[str, Stage] = {
     "inspect": Stage(
         may_fail=True,
         outputs=("inspect/{key}.json", "inspect/{key}.csv"),
-        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_of_cell(s, key)],
+        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_of_cell(s, key), *_autoencoder_of(s, key)],
         settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
         plugins=_train_plugins,
     ),

@@ -37,7 +37,7 @@ class Sampler:
     @torch.inference_mode()
     def draw(self, indices: range) -> NDArray[np.uint8]:
         """Images (n, H, W, 3) of these indices."""
-        shape = self.parts.autoencoder.shape
+        shape = self.parts.codec.shape
 
         def noise(step: int) -> torch.Tensor:
             drawn = np.stack([image_noise(self.seed, index, step, shape) for index in indices])
@@ -48,5 +48,5 @@ class Sampler:
         if self.guidance is not None:
             null = self.parts.recipe.velocity(self.parts.network, torch.full_like(labels, self.classes))
             velocity = guided(velocity, null, self.guidance)
-        images = self.parts.autoencoder.decode(self.module.sample(velocity, noise(0), self.options, noise))
+        images = self.parts.codec.decode(self.module.sample(velocity, noise(0), self.options, noise))
         return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -70,7 +70,7 @@ class Recipe(Plugged):
     """How a model is trained and sampled: the implementation in ``irepa/recipes``, the network, and the sampler."""
 
     architecture: str = "sit"
-    autoencoder: Autoencoder | None = Field(None, description="Instead of the tier's.")
+    autoencoder: str | None = Field(None, description="One of the tier's `autoencoders`; null: its `autoencoder`.")
     sampler: Plugged
     guidance: Guidance | None = None
     trained_as: str | None = Field(
@@ -266,6 +266,7 @@ class Tier(Strict):
     dataset: Dataset
     expected: Expected | None = None
     autoencoder: Autoencoder
+    autoencoders: dict[str, Autoencoder] = Field({}, description="Further ones, for recipes that name them.")
     grid: Grid
     encoders: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
@@ -334,7 +335,13 @@ class Settings(Strict):
 
     def autoencoder(self, recipe: str) -> Autoencoder:
         """The recipe's own autoencoder, or the tier's."""
-        return self.tier.recipes[recipe].autoencoder or self.tier.autoencoder
+        name = self.tier.recipes[recipe].autoencoder
+        return self.tier.autoencoder if name is None else self.tier.autoencoders[name]
+
+    def trains_autoencoder(self, recipe: str) -> str | None:
+        """The recipe's autoencoder if the pipeline trains it itself, as a stage of that key; else None."""
+        name = self.tier.recipes[recipe].autoencoder
+        return name if name is not None and self.tier.autoencoders[name].options().get("weights") == "trained" else None
 
     def reads_latents(self, recipe: str) -> bool:
         """Whether the recipe learns from moments of the training images that were computed beforehand."""

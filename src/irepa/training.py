@@ -172,6 +172,8 @@ def train(
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             torch._foreach_lerp_(average, current, 1 - settings.ema)
+            for kept, buffer in zip(averaged.buffers(), network.buffers(), strict=True):
+                kept.copy_(buffer)
             done = step + 1
             if done % settings.log_every == 0 or done == settings.steps:
                 curve.append({"step": done, **losses, "grad_norm": float(norm)})

@@ -40,3 +40,25 @@ rule latents:
         gpu=resource("latents", "gpus"),
     shell:
         "python -m irepa latents {params.arguments} --log {log:q}"
+
+
+rule autoencoder:
+    message: "An autoencoder, trained on the training images: {wildcards.key}"
+    input:
+        needs("autoencoder"),
+        stamp=fresh("autoencoder"),
+    output:
+        outputs("autoencoder"),
+    log:
+        log_of("autoencoder"),
+    conda:
+        "../../environment.yml"
+    params:
+        arguments=ARGUMENTS,
+    threads: resource("autoencoder", "threads")
+    resources:
+        mem_mb=resource("autoencoder", "mem_mb"),
+        runtime=resource("autoencoder", "runtime"),
+        gpu=resource("autoencoder", "gpus"),
+    shell:
+        "python -m irepa autoencoder {wildcards.key:q} {params.arguments} --log {log:q}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from irepa.autoencoders import AutoencoderFacts
+from irepa.autoencoders import AutoencoderFacts, to_images, to_unit
 from irepa.errors import ConfigError, WeightsError, first_line
 from irepa.hub import download_command
 from irepa.settings import Positive, Strict
@@ -18,8 +18,22 @@ from irepa.settings import Positive, Strict
 PRECOMPUTABLE = True
 
 
+TRAINED = "trained"  # weights: the pipeline trains it itself, as a stage
+
+
+class VaeTraining(Strict):
+    """How the ``autoencoder`` stage trains one: AdamW on mean |x' - x| + ``kl`` * KL, per pixel and per latent."""
+
+    steps: Positive
+    batch: Positive = 64
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    kl: Annotated[float, Field(ge=0)] = 1e-3
+
+
 class Options(Strict):
-    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, or a folder in the hub's format.
+    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, a folder in the hub's format, or
+    ``trained``: by the
+    pipeline, as ``training`` says.
 
     ``architecture``: diffusers' configuration, checked against what is loaded and used for planning; null takes any.
     """
@@ -29,6 +43,22 @@ class Options(Strict):
     weights: str = "hub"
     architecture: dict[str, Any] | None = None
     batch: Positive = Field(32, description="Images encoded or decoded at a time.")
+    training: VaeTraining | None = None
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> Options:
+        if self.weights == TRAINED and (self.training is None or self.architecture is None):
+            raise ValueError("weights: trained needs `training` and `architecture`")
+        return self
+
+
+def posterior_sample(model: Any, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels (batch, 3, H, W) in [-1, 1] -> a draw of the posterior (batch, *shape), its decoding, and its KL to
+    N(0, 1) per latent."""
+    posterior = model.encode(pixels).latent_dist
+    z = posterior.mean + posterior.std * noise
+    kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+    return z, model.decode(z).sample, kl
 
 
 class Kl:
@@ -40,6 +70,8 @@ class Kl:
     def __init__(self, options: Options, image_size: int, device: torch.device) -> None:
         from diffusers import AutoencoderKL
 
+        if options.weights == TRAINED:
+            raise WeightsError(f"autoencoder {options.model} is trained by the pipeline: its stage has to run first")
         at_hub = options.weights == "hub"
         source = options.model if at_hub else str(Path(options.weights))
         try:
@@ -67,7 +99,7 @@ class Kl:
     def moments(self, images: Tensor) -> Tensor:
         parts = []
         for some in images.split(self.batch):
-            posterior = self.model.encode(some.to(self.device).float() / 127.5 - 1).latent_dist
+            posterior = self.model.encode(to_unit(some.to(self.device))).latent_dist
             parts.append(torch.cat([posterior.mean, posterior.std], dim=1))
         return torch.cat(parts)
 
@@ -83,7 +115,7 @@ class Kl:
     def decode(self, latents: Tensor) -> Tensor:
         z = latents.float() / self.scale + self.shift
         pixels = torch.cat([self.model.decode(some).sample for some in z.split(self.batch)])
-        return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return to_images(pixels)
 
 
 def describe(options: Options, image_size: int) -> AutoencoderFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from irepa.autoencoders import AutoencoderFacts
+from irepa.autoencoders import AutoencoderFacts, to_images, to_unit
 from irepa.settings import Strict
 
 PRECOMPUTABLE = False
@@ -20,10 +20,10 @@ class Identity:
         self.shape = (3, image_size, image_size)
 
     def encode(self, images: Tensor) -> Tensor:
-        return images.float() / 127.5 - 1
+        return to_unit(images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return ((latents.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return to_images(latents)
 
 
 def describe(options: Options, image_size: int) -> AutoencoderFacts:

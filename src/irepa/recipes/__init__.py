@@ -7,10 +7,11 @@ a function of the hidden tokens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from irepa.autoencoders import Autoencoder
 from irepa.random import StepRandom
 
 Align = Callable[[Tensor], Tensor]
@@ -27,3 +28,14 @@ class Recipe(Protocol):
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
         """v(x, t, r) of the probability flow from noise (t = 1) to data (t = 0), times (batch,): its mean between t and r for a
         recipe that learns one, else its value at t."""
+
+
+@runtime_checkable
+class JointRecipe(Protocol):
+    """A recipe that trains the autoencoder along with the network: it learns from pixels in [-1, 1]."""
+
+    def join(self, network: nn.Module, autoencoder: Autoencoder) -> nn.Module:
+        """Both as one module, which is what is trained, averaged and saved."""
+
+    def codec(self, network: nn.Module, autoencoder: Autoencoder) -> Autoencoder:
+        """From images to the latents of a joined network, and back."""

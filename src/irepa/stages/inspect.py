@@ -16,6 +16,7 @@ from irepa.files import Json, whole
 from irepa.grid import NO_ENCODER, Cell, trained_cell
 from irepa.random import image_noise
 from irepa.runner import Context
+from irepa.stages.autoencoder import trained_autoencoder
 from irepa.tokens import spread
 
 
@@ -29,7 +30,7 @@ def run(context: Context) -> Json:
     cell, tier = Cell.parse(context.key), context.tier
     device = setup(context.resources.threads)
     data, trained = context.input("data"), context.input("train", trained_cell(context.settings, context.key))
-    parts = build_parts(context.settings, cell, trained.metrics["classes"], device)
+    parts = build_parts(context.settings, cell, trained.metrics["classes"], device, trained_autoencoder(context, cell))
     alignment = load_trained(parts, trained, context.settings, cell, device)
     settings = tier.inspection
     _height, width = tier.grid
@@ -39,7 +40,7 @@ def run(context: Context) -> Json:
     subset = spread(len(data.array("test.images.npy")), tier.spatial.images)
     images = torch.from_numpy(data.array("test.images.npy")[subset[chosen]]).permute(0, 3, 1, 2).to(device)
     labels = torch.from_numpy(data.array("test.labels.npy")[subset[chosen]]).to(device)
-    x = parts.autoencoder.encode(images).to(device)
+    x = parts.codec.encode(images).to(device)
     noise = np.stack([image_noise(cell.seed, int(image), 0, tuple(x.shape[1:])) for image in chosen])
     noised, times = parts.recipe.noised(x, torch.from_numpy(noise).to(x), settings.time)
     hidden = parts.network(noised, times, labels)[1]

@@ -12,6 +12,7 @@ from irepa.grid import Cell, trained_cell
 from irepa.progress import track
 from irepa.runner import Context
 from irepa.sampling import Sampler, labels_of
+from irepa.stages.autoencoder import trained_autoencoder
 
 
 def run(context: Context) -> Json:
@@ -20,7 +21,7 @@ def run(context: Context) -> Json:
     # The number of classes is the size of the label embedding: asked of the run, which was given it by the data.
     trained = context.input("train", trained_cell(context.settings, context.key))
     classes = trained.metrics["classes"]
-    parts = build_parts(context.settings, cell, classes, device)
+    parts = build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
     load_trained(parts, trained, context.settings, cell, device)
     sampler = Sampler(context.settings, cell, parts, classes, device)
     count, batch = tier.sampling.samples, tier.sampling.batch

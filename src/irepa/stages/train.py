@@ -20,7 +20,7 @@ from torch import Tensor
 
 from irepa import errors
 from irepa.alignment import Alignment
-from irepa.autoencoders import LatentAutoencoder
+from irepa.autoencoders import LatentAutoencoder, to_unit
 from irepa.cell import build_parts
 from irepa.checkpoints import Checkpoints
 from irepa.compute import setup
@@ -32,8 +32,10 @@ from irepa.grid import NO_ENCODER, Cell
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.plan import Job, Plan
 from irepa.random import StepRandom
+from irepa.recipes import JointRecipe
 from irepa.runner import Context
 from irepa.sampling import Sampler
+from irepa.stages.autoencoder import trained_autoencoder
 from irepa.tokens import TokenSource
 from irepa.training import TrainingData, build_alignment, termination, train
 
@@ -57,7 +59,7 @@ def learn(context: Context, device: torch.device) -> Json:
         method = context.settings.methods[cell.method]
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
-    parts = build_parts(context.settings, cell, classes, device)
+    parts = build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
     reads_latents = context.settings.reads_latents(cell.recipe)
     if reads_latents:
         moments = context.input("latents").array("train.moments.npy")
@@ -66,10 +68,10 @@ def learn(context: Context, device: torch.device) -> Json:
 
     def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
         if reads_latents:
-            chosen = torch.from_numpy(moments[indices]).to(device)
             latent = cast(LatentAutoencoder, parts.autoencoder)
-            return latent.sample(chosen, draws.normal(*latent.shape))
-        return parts.autoencoder.encode(torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device))
+            return latent.sample(torch.from_numpy(moments[indices]).to(device), draws.normal(*latent.shape))
+        chosen = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
+        return to_unit(chosen) if isinstance(parts.recipe, JointRecipe) else parts.autoencoder.encode(chosen)
 
     def preview(averaged: torch.nn.Module) -> Tensor:
         sampler = Sampler(context.settings, cell, replace(parts, network=averaged), classes, device)

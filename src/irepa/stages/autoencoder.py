@@ -1,0 +1,84 @@
+"""Train one autoencoder on the training images and save it in the hub's format, for recipes that name it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import l1_loss
+
+from irepa.autoencoders import to_unit
+from irepa.autoencoders.autoencoder_kl import Options, posterior_sample
+from irepa.compute import setup
+from irepa.errors import DivergedError
+from irepa.files import Json, whole
+from irepa.grid import Cell
+from irepa.plan import Job
+from irepa.progress import track
+from irepa.random import StepRandom, batch_indices
+from irepa.runner import Context
+from irepa.settings import plugin_options
+
+SCALED_ON = 512  # images whose latents set the scale
+
+
+def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
+    """Folder of the cell's autoencoder where the pipeline has trained it, verified; else None."""
+    name = context.settings.trains_autoencoder(cell.recipe)
+    if name is None:
+        return None
+    record = context.plan.record(Job("autoencoder", name))
+    record.file("config.json")
+    return record.file("diffusion_pytorch_model.safetensors").parent
+
+
+def run(context: Context) -> Json:
+    from diffusers import AutoencoderKL
+
+    device = setup(context.resources.threads)
+    chosen = context.tier.autoencoders[context.key]
+    options: Options = plugin_options("autoencoders", chosen, f"autoencoders.{context.key}")
+    settings, seed = options.training, context.settings.params.seed
+    assert settings is not None
+    assert options.architecture is not None
+    images = context.input("data").array("train.images.npy")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: Any = AutoencoderKL(**options.architecture)
+    model.to(device).train()
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    side = context.tier.dataset.image_size // factor
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.0)
+    loss, kl = torch.tensor(math.nan), torch.tensor(math.nan)
+    for step in track(range(settings.steps), "autoencoder", settings.steps):
+        indices = batch_indices(seed, step, settings.batch, len(images))
+        draws = StepRandom(seed, step, settings.batch, slice(0, settings.batch), device)
+        pixels = pixels_of(images, indices).to(device)
+        noise = draws.normal(model.config.latent_channels, side, side)
+        _, decoded, kl = posterior_sample(model, pixels, noise)
+        loss = l1_loss(decoded, pixels)
+        optimizer.zero_grad()
+        (loss + settings.kl * kl).backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if not bool(torch.isfinite(norm)):
+            raise DivergedError(f"the autoencoder's gradient is {float(norm)} at step {step + 1}: lower training.lr")
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        latents = model.encode(pixels_of(images, np.arange(min(SCALED_ON, len(images)))).to(device)).latent_dist.mean
+    model.register_to_config(scaling_factor=1 / float(latents.std()), shift_factor=float(latents.mean()))
+    target = context.output("diffusion_pytorch_model.safetensors")
+    with whole(target.parent / "saved") as temporary:
+        model.save_pretrained(temporary)
+        for name in ("config.json", target.name):
+            (temporary / name).replace(target.parent / name)
+    (target.parent / "saved").rmdir()
+    return {"l1": float(loss.detach()), "kl": float(kl.detach()), "scaling_factor": model.config.scaling_factor}
+
+
+def pixels_of(images: Any, indices: Any) -> torch.Tensor:
+    """(n, 3, H, W) in [-1, 1]."""
+    return to_unit(torch.from_numpy(np.ascontiguousarray(images[indices])).permute(0, 3, 1, 2))
