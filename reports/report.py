@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
+from irepa import published
 from irepa.config import load_settings
 from irepa.files import read_json
 from irepa.plan import Plan
@@ -204,6 +205,52 @@ for claim in audit["claims"]:
             + "."
         )
     show(provenance(behind.get("records", [])))
+
+# %% [markdown]
+# ## Training recipes, beside Tables 2a and 2b
+
+# %%
+served = {name for name, experiment in tier.experiments.items() if "E6" in experiment.paper}
+ours = table[
+    (table["metric"] == frechet) & table["experiments"].map(lambda names: bool(served & set(str(names).split())))
+]
+ours = ours.assign(source="here", distance=frechet)
+theirs = published.tables()
+theirs = theirs[(theirs["metric"] == "fid") & theirs["source"].isin(["table-2a", "table-2b"])]
+theirs = theirs.assign(
+    distance="FID",
+    scale=theirs["model"],
+    recipe=theirs["recipe"]
+    + [
+        f", {n:g} NFE, CFG {cfg:g}" if n == n else ""
+        for n, cfg in zip(theirs["nfe"], theirs["cfg_scale"], strict=False)
+    ],
+)
+aligned = ours[ours["method"] != "none"]
+alone = ours[ours["method"] == "none"].groupby(["recipe", "scale"])["value"].mean()
+rows = []
+for source, frame in (("here", aligned), ("published", theirs)):
+    mean = (
+        frame.groupby(["recipe", "scale", "encoder", "method", "distance"], sort=False)["value"]
+        .mean()
+        .unstack("method")
+    )
+    for (recipe, scale, encoder, distance), row in mean.iterrows():
+        if {"repa", "irepa"} <= set(row.dropna().index):
+            rows.append(
+                {
+                    "source": source,
+                    "recipe": recipe,
+                    "scale": scale,
+                    "encoder": encoder,
+                    "distance": distance,
+                    "none": alone.get((recipe, scale), float("nan")) if source == "here" else float("nan"),
+                    "REPA": row["repa"],
+                    "iREPA": row["irepa"],
+                    "change": f"{row['irepa'] / row['repa'] - 1:+.1%}",
+                }
+            )
+show(grid(pd.DataFrame(rows), 1) if rows else "No pair of REPA and iREPA has been run.")
 
 # %% [markdown]
 # ## Where text and released code differ

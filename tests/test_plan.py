@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from irepa import plan as planning
-from irepa.errors import CacheError
+from irepa.config import load_settings
+from irepa.errors import CacheError, ConfigError
 from irepa.plan import STAGES, Job, Plan, source_hash
 from irepa.settings import Settings
 from tests.conftest import REPOSITORY, copy_project
@@ -126,3 +127,33 @@ def test_a_missing_or_stale_input_is_named_with_the_command(settings: Load, tmp_
     assert not plan.is_current(Job("data"))
     with pytest.raises(CacheError, match=r"data\.json was made from other settings or code: run `irepa data` again"):
         plan.record(Job("data"))
+
+
+def test_a_recipe_may_draw_from_the_networks_of_another(settings: Load) -> None:
+    one = {"name": "sit", "trained_as": "sit", "sampler": {"name": "ode-euler", "steps": 1}}
+    changed = {"recipes.sit-1": one, "experiments.methods.recipes": ["sit", "sit-1"]}
+    plan = Plan(settings(overrides=changed), REPOSITORY)
+    jobs = plan.jobs()
+    cell = "{}/nano-32/effnet-lite0-s16/irepa/seed0"
+    assert Job("evaluate", cell.format("sit-1")) in jobs
+    assert Job("train", cell.format("sit-1")) not in jobs
+    assert plan.needs(Job("sample", cell.format("sit-1"))) == [Job("train", cell.format("sit"))]
+    other = Plan(settings(), REPOSITORY)
+    trained = Job("train", cell.format("sit"))
+    assert plan.fingerprint(trained) == other.fingerprint(trained)
+    with pytest.raises(ConfigError, match="name, architecture and autoencoder must be the same"):
+        settings(overrides=changed | {"recipes.sit-1": one | {"architecture": "unet"}})
+    with pytest.raises(ConfigError, match="trained_as: unknown value 'sitt'"):
+        settings(overrides=changed | {"recipes.sit-1": one | {"trained_as": "sitt"}})
+
+
+def test_the_papers_recipes_are_declared_at_its_scale() -> None:
+    plan = Plan(load_settings({"tier": "imagenet256"}, REPOSITORY / "workflow", check_options=False), REPOSITORY)
+    found = {(cell.split("/")[0], cell.split("/")[1]) for cell in plan.keys("train")}
+    assert {
+        ("repa-e", "sit-xl-2"),
+        ("meanflow-4", "sit-b-2"),
+        ("meanflow-cfg-4", "sit-b-2"),
+        ("jit", "jit-b-16"),
+    } <= found
+    assert not any(recipe.endswith("-1") for recipe, _ in found)

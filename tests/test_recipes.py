@@ -364,7 +364,7 @@ def test_repa_e_learns_by_heart_and_its_codec_undoes_the_norm() -> None:
         latents = codec.encode(pixels)
         back = codec.decode(latents)
     print(f"terms after 300 steps: { {name: round(term.item(), 3) for name, term in terms.items()} }")
-    assert float((back.float() - pixels.float()).abs().mean()) < 0.1 * 127.5
+    assert float((back.float() - pixels.float()).abs().mean()) < 0.15 * 127.5
     assert float(latents.mean()) == pytest.approx(0, abs=0.3)
     assert float(latents.std()) == pytest.approx(1, abs=0.4)
     assert terms["align"].item() < -0.4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from irepa.autoencoders import to_unit
 from irepa.autoencoders.autoencoder_kl import Options, posterior_sample
 from irepa.compute import setup
 from irepa.errors import DivergedError
-from irepa.files import Json, whole
+from irepa.files import Json
 from irepa.grid import Cell
 from irepa.plan import Job
 from irepa.progress import track
@@ -71,11 +72,10 @@ def run(context: Context) -> Json:
         latents = model.encode(pixels_of(images, np.arange(min(SCALED_ON, len(images)))).to(device)).latent_dist.mean
     model.register_to_config(scaling_factor=1 / float(latents.std()), shift_factor=float(latents.mean()))
     target = context.output("diffusion_pytorch_model.safetensors")
-    with whole(target.parent / "saved") as temporary:
-        model.save_pretrained(temporary)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:  # moved when complete
+        model.save_pretrained(folder)
         for name in ("config.json", target.name):
-            (temporary / name).replace(target.parent / name)
-    (target.parent / "saved").rmdir()
+            (Path(folder) / name).replace(target.parent / name)
     return {"l1": float(loss.detach()), "kl": float(kl.detach()), "scaling_factor": model.config.scaling_factor}
 
 
