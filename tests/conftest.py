@@ -11,9 +11,12 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 from irepa.config import load_settings
 from irepa.settings import Settings
+
+torch.set_num_threads(1)  # what tests compute is too small to share: several threads take longer
 
 # The first example pays for imports and warm-up; a deadline per example would measure the machine.
 hypothesis.settings.register_profile("irepa", deadline=None, derandomize=True, max_examples=40)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,15 +29,6 @@ from irepa.settings import Scale
 
 SHAPE, CLASSES, GRID = (3, 16, 16), 4, (4, 4)
 SCALE = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1, bottleneck=16, context=3, context_start=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draws(batch: int, step: int = 0) -> StepRandom:

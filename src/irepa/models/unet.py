@@ -29,7 +29,7 @@ class UNet(nn.Module):
         self, shape: tuple[int, int, int], classes: int, levels: int, *, depth: int, width: int, heads: int
     ) -> None:
         super().__init__()
-        channels = [max(16, width // 2 ** (levels - level)) for level in range(levels + 1)]
+        channels = [max(8, width // 2 ** (levels - level)) for level in range(levels + 1)]
         self.classes = classes
         self.model: Any = UNet2DModel(
             sample_size=shape[1:],
@@ -40,7 +40,7 @@ class UNet(nn.Module):
             block_out_channels=tuple(channels),
             layers_per_block=depth,
             attention_head_dim=width // heads,
-            norm_num_groups=math.gcd(16, *channels),
+            norm_num_groups=math.gcd(8, *channels),
             num_class_embeds=classes + 1,
         )
 
