@@ -19,8 +19,17 @@ OURS, THEIRS = "here", "published"
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """Rows of (``source``, ``recipe``, ``method``, ``fd``, ``distance``, ``encoder``, ``seed``)."""
-    ours = distances(context, experiment).drop(columns=["record", "scale"]).assign(source=OURS)
+    """Rows of (``source``, ``recipe``, ``method``, ``fd``, ``distance``, ``encoder``, ``seed``): the experiment and
+    every other for E6."""
+    names = [
+        experiment,
+        *(name for name, e in context.tier.experiments.items() if "E6" in e.paper and name != experiment),
+    ]
+    ours = pd.concat([distances(context, name) for name in names], ignore_index=True).drop_duplicates("record")
+    smallest = ours.groupby("recipe")["scale"].transform(
+        "first"
+    )  # of a recipe run at several scales, the experiment's own
+    ours = ours[ours["scale"] == smallest].drop(columns=["record", "scale"]).assign(source=OURS)
     table = published.tables()
     rows = table[(table["metric"] == "fid") & table["source"].isin(["table-2a", "table-2b"])]
     setting = rows["nfe"].map(lambda n: "" if n != n else f"\n{n:g} NFE, CFG ") + rows.apply(
@@ -35,13 +44,13 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> Figure:
     style()
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4), width_ratios=[1, 1.3])
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4), width_ratios=[1.1, 1.3])
     order = methods_in(frame)
     colours = dict(zip(METHOD_ORDER, sns.color_palette(n_colors=len(METHOD_ORDER)), strict=True))
     for axis, source in zip(axes, (OURS, THEIRS), strict=True):
         rows = frame[frame["source"] == source]
-        sns.barplot(rows, x="recipe", y="fd", hue="method", hue_order=order, palette=colours, ax=axis, errorbar="sd",
-                    legend=source == OURS)  # fmt: skip
+        sns.barplot(rows, x="recipe", y="fd", hue="method", hue_order=order, palette=colours, ax=axis,
+                    errorbar="sd" if source == OURS else None, legend=source == OURS)  # fmt: skip
         for bars in axis.containers:
             if isinstance(bars, BarContainer):
                 axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
