@@ -197,9 +197,9 @@ STAGES: dict[str, Stage] = {
     "autoencoder": Stage(
         may_fail=True,
         outputs=(
-            "autoencoder/{key}/autoencoder.json",
-            "autoencoder/{key}/config.json",
-            "autoencoder/{key}/diffusion_pytorch_model.safetensors",
+            "data/autoencoder/{key}/autoencoder.json",
+            "data/autoencoder/{key}/config.json",
+            "data/autoencoder/{key}/diffusion_pytorch_model.safetensors",
         ),
         needs=lambda s, key: [Job("data")],
         settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoders[key]), "seed": s.params.seed},
