@@ -53,12 +53,12 @@ def draw(frame: pd.DataFrame) -> Figure:
                     errorbar="sd" if source == OURS else None, legend=source == OURS)  # fmt: skip
         for bars in axis.containers:
             if isinstance(bars, BarContainer):
-                axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+                axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=3, rotation=90 if source == OURS else 0)
         axis.set(xlabel="", ylabel=f"{rows['distance'].iloc[0]} (lower is better)")
         axis.set_title("here" if source == OURS else "published, ImageNet 256x256, mean over encoders")
-        axis.set_ylim(0, rows["fd"].max() * 1.15)
+        axis.set_ylim(0, rows["fd"].max() * 1.3)
         axis.tick_params(axis="x", labelsize=8)
-    axes[0].legend(title="", fontsize=8, loc="lower right")
+    axes[0].legend(title="", fontsize=8, loc="upper center", ncols=len(order))
     return figure
 
 
