@@ -215,17 +215,9 @@ ours = table[
     (table["metric"] == frechet) & table["experiments"].map(lambda names: bool(served & set(str(names).split())))
 ]
 ours = ours.assign(source="here", distance=frechet)
-theirs = published.tables()
-theirs = theirs[(theirs["metric"] == "fid") & theirs["source"].isin(["table-2a", "table-2b"])]
-theirs = theirs.assign(
-    distance="FID",
-    scale=theirs["model"],
-    recipe=theirs["recipe"]
-    + [
-        f", {n:g} NFE, CFG {cfg:g}" if n == n else ""
-        for n, cfg in zip(theirs["nfe"], theirs["cfg_scale"], strict=False)
-    ],
-)
+theirs = published.recipes()
+named = (theirs["recipe"] + ", " + theirs["setting"]).str.removesuffix(", ")
+theirs = theirs.assign(distance="FID", scale=theirs["model"], recipe=named)
 aligned = ours[ours["method"] != "none"]
 alone = ours[ours["method"] == "none"].groupby(["recipe", "scale"])["value"].mean()
 rows = []

@@ -16,7 +16,9 @@ from irepa.autoencoders import Autoencoder
 from irepa.files import Record
 from irepa.grid import Cell
 from irepa.models import Architecture
+from irepa.plan import Job
 from irepa.recipes import JointRecipe, Recipe
+from irepa.runner import Context
 from irepa.settings import Settings, plugin_options
 from irepa.training import PROJECTOR, build_alignment
 
@@ -48,6 +50,16 @@ def build_autoencoder(
         options = options.model_copy(update={"weights": str(trained)})
     module = plugins.load("autoencoders", chosen.name, "autoencoder")
     return module.build(options, settings.tier.dataset.image_size, device)
+
+
+def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
+    """Folder of the cell's autoencoder where the pipeline has trained it, verified; else None."""
+    name = context.settings.trains_autoencoder(cell.recipe)
+    if name is None:
+        return None
+    record = context.plan.record(Job("autoencoder", name))
+    record.file("config.json")
+    return record.file("diffusion_pytorch_model.safetensors").parent
 
 
 def build_parts(

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from irepa.cell import build_parts, load_trained
+from irepa.cell import build_parts, load_trained, trained_autoencoder
 from irepa.errors import ConfigError
 from irepa.grid import Cell
 from irepa.plan import Job, Plan
 from irepa.recipes.repa_e import Joint
 from irepa.runner import Context
-from irepa.stages.autoencoder import trained_autoencoder
 
 
 def save_tuned(network: Joint, folder: Path) -> None:

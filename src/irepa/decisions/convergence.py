@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from irepa.decisions import Finding, side
-from irepa.decisions._ratios import Ratios, finding, rule_end
+from irepa.decisions._ratios import CASE, Ratios, finding, rule_end
 from irepa.evidence import Evidence, NotTestable, records_of
-
-CASE = ["recipe", "scale", "encoder", "setting", "seed"]
 
 
 class Options(Ratios):

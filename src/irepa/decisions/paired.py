@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from irepa.decisions import Finding, side
-from irepa.decisions._ratios import Ratios, finding, rule_end
+from irepa.decisions._ratios import CASE, Ratios, finding, rule_end
 from irepa.evidence import Evidence, NotTestable, records_of
-
-CASE = ["recipe", "scale", "encoder", "setting", "seed"]
 
 
 class Options(Ratios):
@@ -29,15 +27,12 @@ class Options(Ratios):
     every: bool = False
 
 
-UNITS = {"encoder": "encoder", "scale": "scale", "recipe": "recipe", "case": "case"}
-
-
 def rule(options: Options) -> str:
-    each = f" It must hold for each {UNITS[options.unit]}." if options.every else ""
+    each = f" It must hold for each {options.unit}." if options.every else ""
     case = " (a case is an encoder at one scale under one recipe)" if options.unit == "case" else ""
     return (
         f"The mean of log(FD of {options.method} / FD of {options.than}), paired by "
-        f"{UNITS[options.unit]}{case}, is {side(options)}. " + rule_end(options, f"{UNITS[options.unit]}s") + each
+        f"{options.unit}{case}, is {side(options)}. " + rule_end(options, f"{options.unit}s") + each
     )
 
 
@@ -59,7 +54,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         pairs,
         options,
         f"mean log ratio of {evidence.distance}, {options.method} / {options.than}",
-        UNITS[options.unit],
+        options.unit,
         records,
         evidence.printed,
         options.every,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-METRICS = ("accuracy", "lds", "cds", "srss", "rmsc", "lds_text")
 RUNS = ("experiments", "recipe", "scale", "encoder", "method", "setting", "seed", "steps", "final", "fd", "record")
 
 
@@ -30,7 +29,7 @@ class Evidence:
             what else was varied, such as the number of function evaluations; ``final``: whether this is the number
             of steps at which
             runs are compared.
-        encoders: indexed by encoder; ``family`` and what is known of ``METRICS``, accuracy in percent; ``records``.
+        encoders: indexed by encoder; ``family`` and what is known of accuracy (percent) and the spatial metrics; ``records``.
         scales: of the network, smallest first.
         notes: what a reader of any of its numbers must know.
         printed: whether they are single runs printed by others, which nobody here can repeat.

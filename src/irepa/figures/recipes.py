@@ -30,13 +30,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         "first"
     )  # of a recipe run at several scales, the experiment's own
     ours = ours[ours["scale"] == smallest].drop(columns=["record", "scale"]).assign(source=OURS)
-    table = published.tables()
-    rows = table[(table["metric"] == "fid") & table["source"].isin(["table-2a", "table-2b"])]
-    setting = rows["nfe"].map(lambda n: "" if n != n else f"\n{n:g} NFE, CFG ") + rows.apply(
-        lambda row: "" if row["nfe"] != row["nfe"] else f"{row['cfg_scale']:g}", axis=1
-    )
+    rows = published.recipes()
+    named = (rows["recipe"] + "\n" + rows["setting"]).str.rstrip()
     theirs = pd.DataFrame(
-        {"recipe": rows["recipe"] + setting, "encoder": rows["encoder"], "method": rows["method"], "seed": 0, "fd": rows["value"],
+        {"recipe": named, "encoder": rows["encoder"], "method": rows["method"], "seed": 0, "fd": rows["value"],
          "distance": "FID", "source": THEIRS}
     )  # fmt: skip
     return pd.concat([ours, theirs], ignore_index=True) if len(ours) else ours

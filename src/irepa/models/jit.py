@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irepa.models.sit import LabelEmbedder, TimestepEmbedder, check_grid, modulate, sincos_positions
+from irepa.models.sit import LabelEmbedder, TimestepEmbedder, check_grid, initialise_linear, modulate, sincos_positions
 from irepa.settings import Scale
 
 THETA = 10_000.0
@@ -120,10 +120,7 @@ class JiT(nn.Module):
 
     def reset_parameters(self) -> None:
         """As SiT: Xavier linear layers, N(0, 0.02) embeddings, zero gates and zero output."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        initialise_linear(self)
         for convolution in (self.proj1, self.proj2):
             nn.init.xavier_uniform_(convolution.weight.view(convolution.out_channels, -1))
         assert self.proj2.bias is not None

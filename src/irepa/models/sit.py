@@ -147,6 +147,14 @@ class FinalLayer(nn.Module):
         return out
 
 
+def initialise_linear(network: nn.Module) -> None:
+    """Xavier weights and zero biases in every linear layer, as DiT starts."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
 class SiT(nn.Module):
     """Velocity network u(x, t, y).
 
@@ -196,10 +204,7 @@ class SiT(nn.Module):
 
     def reset_parameters(self) -> None:
         """DiT's initialisation: Xavier linear layers, N(0, 0.02) embeddings, zero gates and zero output."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        initialise_linear(self)
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.width, -1))
         assert self.x_embedder.proj.bias is not None
         nn.init.zeros_(self.x_embedder.proj.bias)

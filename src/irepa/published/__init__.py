@@ -29,6 +29,15 @@ def correlations() -> pd.DataFrame:
     return pd.read_csv(FOLDER / "correlations.csv")
 
 
+def recipes() -> pd.DataFrame:
+    """FIDs of Tables 2a and 2b; ``setting``: evaluations and guidance where a table varies them, else empty."""
+    table = tables()
+    rows = table[(table["metric"] == "fid") & table["source"].isin(["table-2a", "table-2b"])]
+    varied = rows["nfe"].notna()
+    setting = rows["nfe"].map("{:g} NFE, CFG ".format) + rows["cfg_scale"].map("{:g}".format)
+    return rows.assign(setting=setting.where(varied, ""))
+
+
 def scatter(metric: str) -> pd.DataFrame:
     """Points (value, fid) of one metric. Raises KeyError for a metric that the plot does not have."""
     points = pd.read_csv(FOLDER / "figure-correlation-sit-xl-2.csv")

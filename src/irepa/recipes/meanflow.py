@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from irepa.random import StepRandom
 from irepa.recipes import Align, Velocity
-from irepa.recipes.sit import interpolate
+from irepa.recipes.sit import SiTRecipe, interpolate
 from irepa.settings import Fraction, Strict
 
 
@@ -39,8 +39,9 @@ class Options(Strict):
     kappa: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class MeanFlow:
+class MeanFlow(SiTRecipe):
     def __init__(self, options: Options) -> None:
+        super().__init__(data_at=0)
         self.options = options
 
     def times(self, rng: StepRandom) -> tuple[Tensor, Tensor]:
@@ -71,10 +72,6 @@ class MeanFlow:
         of_class = network(z, t, labels)[0].float() if kappa else torch.zeros_like(v)
         mixed = omega * v + kappa * of_class + (1 - omega - kappa) * network(z, t, null)[0].float()
         return torch.where((labels == null).view(-1, 1, 1, 1), v, mixed)
-
-    def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        times = torch.full((len(x),), t, device=x.device)
-        return interpolate(x, noise, times), times
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
         def u(x: Tensor, t: Tensor, r: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from torch.nn.functional import l1_loss
 from irepa.autoencoders import Autoencoder, to_images, to_unit
 from irepa.autoencoders.autoencoder_kl import posterior_sample
 from irepa.random import StepRandom
-from irepa.recipes import Align, Velocity
-from irepa.recipes.sit import interpolate
+from irepa.recipes import Align
+from irepa.recipes.sit import SiTRecipe, interpolate
 from irepa.settings import Strict
 
 Weight = Annotated[float, Field(ge=0)]
@@ -73,8 +73,9 @@ class Codec:
         return to_images(vae.decode(self.joint.raw(latents.float())).sample)
 
 
-class RepaE:
+class RepaE(SiTRecipe):
     def __init__(self, options: Options) -> None:
+        super().__init__(data_at=0)
         self.options = options
         self.shape: tuple[int, int, int] = (0, 0, 0)
 
@@ -104,17 +105,6 @@ class RepaE:
             "reconstruction": self.options.reconstruction * l1_loss(decoded.float(), x),
             "kl": self.options.kl * kl,
         }
-
-    def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        times = torch.full((len(x),), t, device=x.device)
-        return interpolate(x, noise, times), times
-
-    def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
-        def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
-            predicted: Tensor = network(x.float(), t.float(), labels)[0]
-            return predicted.to(x.dtype)
-
-        return v
 
 
 def handed_on(loss: Tensor, leaf: Tensor, source: Tensor) -> Tensor:

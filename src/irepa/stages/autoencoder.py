@@ -16,24 +16,12 @@ from irepa.autoencoders.autoencoder_kl import Options, posterior_sample
 from irepa.compute import setup
 from irepa.errors import DivergedError
 from irepa.files import Json
-from irepa.grid import Cell
-from irepa.plan import Job
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
 from irepa.runner import Context
 from irepa.settings import plugin_options
 
 SCALED_ON = 512  # images whose latents set the scale
-
-
-def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
-    """Folder of the cell's autoencoder where the pipeline has trained it, verified; else None."""
-    name = context.settings.trains_autoencoder(cell.recipe)
-    if name is None:
-        return None
-    record = context.plan.record(Job("autoencoder", name))
-    record.file("config.json")
-    return record.file("diffusion_pytorch_model.safetensors").parent
 
 
 def run(context: Context) -> Json:

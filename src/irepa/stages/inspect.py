@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irepa.cell import build_parts, load_trained
+from irepa.cell import build_parts, load_trained, trained_autoencoder
 from irepa.compute import setup
 from irepa.encode import token_source
 from irepa.files import Json, whole
 from irepa.grid import NO_ENCODER, Cell, trained_cell
 from irepa.random import image_noise
 from irepa.runner import Context
-from irepa.stages.autoencoder import trained_autoencoder
 from irepa.tokens import spread
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from irepa.cell import build_parts, load_trained
+from irepa.cell import build_parts, load_trained, trained_autoencoder
 from irepa.compute import setup
 from irepa.files import Json, write_array, write_array_in_shards
 from irepa.grid import Cell, trained_cell
 from irepa.progress import track
 from irepa.runner import Context
 from irepa.sampling import Sampler, labels_of
-from irepa.stages.autoencoder import trained_autoencoder
 
 
 def run(context: Context) -> Json:

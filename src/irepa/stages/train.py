@@ -21,7 +21,7 @@ from torch import Tensor
 from irepa import errors
 from irepa.alignment import Alignment
 from irepa.autoencoders import LatentAutoencoder, to_unit
-from irepa.cell import build_parts
+from irepa.cell import build_parts, trained_autoencoder
 from irepa.checkpoints import Checkpoints
 from irepa.compute import setup
 from irepa.config import load_settings
@@ -35,7 +35,6 @@ from irepa.random import StepRandom
 from irepa.recipes import JointRecipe
 from irepa.runner import Context
 from irepa.sampling import Sampler
-from irepa.stages.autoencoder import trained_autoencoder
 from irepa.tokens import TokenSource
 from irepa.training import TrainingData, build_alignment, termination, train
 
