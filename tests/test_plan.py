@@ -155,5 +155,6 @@ def test_the_papers_recipes_are_declared_at_its_scale() -> None:
         ("meanflow-4", "sit-b-2"),
         ("meanflow-cfg-4", "sit-b-2"),
         ("jit", "jit-b-16"),
+        ("unet", "unet-b"),
     } <= found
     assert not any(recipe.endswith("-1") for recipe, _ in found)

@@ -13,10 +13,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torchvision.models import vgg16
 
 from irepa.alignment import Alignment
 from irepa.autoencoders import autoencoder_kl
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, WeightsError
 from irepa.export import save_tuned
 from irepa.models import jit, mean_sit, unet
 from irepa.models import sit as sit_model
@@ -24,10 +25,12 @@ from irepa.random import StepRandom
 from irepa.recipes import jit as jit_recipe
 from irepa.recipes import meanflow, repa_e
 from irepa.recipes import sit as sit_recipe
+from irepa.recipes._vae_losses import Lpips, PatchGan, adversarial_terms
 from irepa.samplers import ode_euler, ode_heun
 from irepa.settings import Scale
 
 SHAPE, CLASSES, GRID = (3, 16, 16), 4, (4, 4)
+LATENT = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1)
 SCALE = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1, bottleneck=16, context=3, context_start=1)
 
 
@@ -375,6 +378,97 @@ def test_the_tuned_autoencoder_serves_the_plain_latent_recipe(tmp_path: Path) ->
         torch.testing.assert_close(
             plain.encode(pixels), repa_e.Codec(network, (4, 8, 8)).encode(pixels), atol=0.1, rtol=0.1
         )
+
+
+class Shifted(nn.Module):
+    """Stands for an autoencoder in a test of gradients: one weight, added to the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels + self.by
+
+
+def test_each_side_of_the_adversarial_loss_moves_its_own_weights_only() -> None:
+    """And by the gradients of the two separate losses that alternating optimizers would see."""
+    torch.manual_seed(0)
+    discriminator, vae = PatchGan(channels=32, levels=2), Shifted()
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    fooling, telling = adversarial_terms(discriminator, pixels, vae(pixels))
+    weights = list(discriminator.parameters())
+    assert torch.autograd.grad(fooling, weights, retain_graph=True, allow_unused=True) == (None,) * len(weights)
+    (of_vae,) = torch.autograd.grad(fooling, vae.by, retain_graph=True)
+    assert torch.autograd.grad(telling, vae.by, retain_graph=True, allow_unused=True) == (None,)
+    of_discriminator = torch.autograd.grad(telling, weights)
+    assert float(of_vae.abs()) > 0
+    assert torch.allclose(of_vae, torch.autograd.grad(-discriminator(vae(pixels)).mean(), vae.by)[0])
+    hinge = (1 - discriminator(pixels)).clamp(min=0).mean() + (1 + discriminator(vae(pixels))).clamp(min=0).mean()
+    for found, expected in zip(of_discriminator, torch.autograd.grad(hinge / 2, weights), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_discriminator_learns_to_tell_noise_from_a_gradient() -> None:
+    torch.manual_seed(0)
+    discriminator = PatchGan(channels=32, levels=2)
+    smooth = torch.linspace(-1, 1, 32).expand(8, 3, 32, 32)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
+    for _ in range(20):
+        _, telling = adversarial_terms(discriminator, smooth, torch.rand(8, 3, 32, 32) * 2 - 1)
+        optimizer.zero_grad()
+        telling.backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert float(discriminator(smooth).mean()) > 0.5
+        assert float(discriminator(torch.rand(8, 3, 32, 32) * 2 - 1).mean()) < -0.5
+
+
+def perceptual_weights(folder: Path) -> None:
+    """LPIPS' two files under their own names: of VGG-16 the layers it reads at random, its classifier one number repeated."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        layout = vgg16().state_dict()
+    state = {
+        name: torch.randn(t.shape) / math.sqrt(max(1, t[0].numel()))
+        if "features" in name
+        else torch.zeros(1).expand(t.shape)
+        for name, t in layout.items()
+    }
+    folder.mkdir(parents=True)
+    torch.save(state, folder / "vgg16-397923af.pth")
+    widths = [64, 128, 256, 512, 512]
+    lins = {f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1) for i, width in enumerate(widths)}
+    torch.save(lins, folder / "weights-vgg16-lpips.pth")
+
+
+def test_repa_e_with_lpips_and_the_adversarial_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LPIPS is read from torch's hub folder, is 0 for equal images, sends the VAE a gradient, and is in no checkpoint."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    perceptual_weights(tmp_path / "hub" / "checkpoints")
+    recipe, network, alignment = joint(repa_e.Options(lpips=1.0, adversarial=0.1))
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
+    tokens = torch.randn(2, 16, 6, generator=torch.Generator().manual_seed(3))
+    recipe.shape, network.denoiser = (4, 16, 16), awake(sit_model.build(LATENT, (4, 16, 16), CLASSES, (4, 4)))
+    terms = recipe.loss(network, pixels, torch.tensor([0, 1]), lambda h: alignment(h, tokens), draws(2))
+    assert set(terms) >= {"lpips", "adversarial", "discriminator"}
+    assert float(recipe.lpips(pixels.device)(pixels, pixels)) == 0
+    assert terms["lpips"].item() > 0
+    terms["lpips"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in network.vae.parameters())
+    assert not [name for name in network.state_dict() if "lpips" in name or "slice" in name]
+    assert any(name.startswith("discriminator.") for name in network.state_dict())
+
+
+def test_lpips_without_its_weights_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    with pytest.raises(WeightsError, match=r"weights-vgg16-lpips.pth and vgg16-397923af.pth into \$TORCH_HOME"):
+        Lpips(torch.device("cpu"))
+
+
+def unreachable(url: str, *_: object, **__: object) -> None:
+    raise OSError(f"no route to {url}")
 
 
 # What every recipe must be able to do.

@@ -1,8 +1,8 @@
 """REPA-E: the autoencoder is trained along with the network (paper section 5; Leng et al., 2025).
 
-Latents pass a batch norm without parameters. The diffusion loss does not reach the autoencoder; the alignment loss
-does, with a weight of its
-own, besides the autoencoder's reconstruction and KL.
+Latents pass a batch norm without parameters. The diffusion loss does not reach the autoencoder; the alignment loss does,
+with a weight of its own, besides the autoencoder's reconstruction, KL, LPIPS and adversarial losses. One optimizer and
+one gradient norm serve all of it, the discriminator too, where the original has a second optimizer for that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from irepa.autoencoders import Autoencoder, to_images, to_unit
 from irepa.autoencoders.autoencoder_kl import posterior_sample
 from irepa.random import StepRandom
 from irepa.recipes import Align
+from irepa.recipes._vae_losses import Lpips, PatchGan, adversarial_terms
 from irepa.recipes.sit import SiTRecipe, interpolate
 from irepa.settings import Strict
 
@@ -27,20 +28,26 @@ Weight = Annotated[float, Field(ge=0)]
 class Options(Strict):
     """Weights. ``vae_align``: of the alignment loss at the autoencoder, as a multiple of the method's own (1.5 against 0.5).
 
-    ``reconstruction``: of mean |x' - x|; ``kl``: of the KL per latent.
+    ``reconstruction``: of mean |x' - x|; ``kl``: of the KL per latent; ``lpips`` and ``adversarial``: of those losses, 0
+    for without.
     """
 
     vae_align: Weight = 3.0
     reconstruction: Weight = 1.0
     kl: Weight = 1e-3
+    lpips: Weight = 0.0
+    adversarial: Weight = 0.0
 
 
 class Joint(nn.Module):
-    """Denoiser, autoencoder and the norm between them; called as the denoiser, on normalised latents."""
+    """Denoiser, autoencoder and the norm between them; called as the denoiser, on normalised latents.
 
-    def __init__(self, denoiser: nn.Module, vae: nn.Module, channels: int) -> None:
+    ``discriminator``: of the adversarial loss, or None.
+    """
+
+    def __init__(self, denoiser: nn.Module, vae: nn.Module, channels: int, discriminator: nn.Module | None) -> None:
         super().__init__()
-        self.denoiser, self.vae = denoiser, vae.requires_grad_(True)
+        self.denoiser, self.vae, self.discriminator = denoiser, vae.requires_grad_(True), discriminator
         self.norm = nn.BatchNorm2d(channels, affine=False, momentum=0.1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,11 +85,19 @@ class RepaE(SiTRecipe):
         super().__init__(data_at=0)
         self.options = options
         self.shape: tuple[int, int, int] = (0, 0, 0)
+        self._lpips: Lpips | None = None
+
+    def lpips(self, device: torch.device) -> Lpips:
+        """Loaded when the first step asks for it: only training needs it."""
+        if self._lpips is None:
+            self._lpips = Lpips(device)
+        return self._lpips
 
     def join(self, network: nn.Module, autoencoder: Autoencoder) -> nn.Module:
         self.shape = autoencoder.shape
         inside: Any = autoencoder
-        return Joint(network, inside.model, autoencoder.shape[0])
+        discriminator = PatchGan() if self.options.adversarial else None
+        return Joint(network, inside.model, autoencoder.shape[0], discriminator)
 
     def codec(self, network: nn.Module, autoencoder: Autoencoder) -> Autoencoder:
         assert isinstance(network, Joint)
@@ -98,13 +113,19 @@ class RepaE(SiTRecipe):
         t, noise = rng.uniform(), rng.normal(*self.shape)
         predicted, hidden = network.denoiser(interpolate(z, noise, t), t, labels)
         aligned = align(hidden)
-        return {
+        terms = {
             "denoise": (predicted.float() - (noise - z.detach())).square().mean(),
             "align": aligned,
             "vae_align": self.options.vae_align * handed_on(aligned, z, latents),
             "reconstruction": self.options.reconstruction * l1_loss(decoded.float(), x),
             "kl": self.options.kl * kl,
         }
+        if self.options.lpips:
+            terms["lpips"] = self.options.lpips * self.lpips(x.device)(decoded.float(), x)
+        if network.discriminator is not None:
+            fooling, telling = adversarial_terms(network.discriminator, x, decoded)
+            terms |= {"adversarial": self.options.adversarial * fooling, "discriminator": telling}
+        return terms
 
 
 def handed_on(loss: Tensor, leaf: Tensor, source: Tensor) -> Tensor:
