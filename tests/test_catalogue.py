@@ -61,7 +61,7 @@ def test_the_papers_27_are_declared() -> None:
 def test_every_declared_architecture_gives_its_tokens_on_the_grid(name: str) -> None:
     """With random weights and no storage: the whole network, giants included."""
     entry = CATALOGUE[name]
-    facts = describe_encoder(name, entry, GRID, 256, 256)
+    facts = describe_encoder(name, CATALOGUE, GRID, 256, 256)
     if entry.library == "timm" and facts.grid != GRID:  # a network of another stride, resampled later
         assert facts.grid == tuple(256 // entry.options()["stride"] for _ in range(2))
     else:
@@ -83,7 +83,7 @@ def test_every_declared_architecture_gives_its_tokens_on_the_grid(name: str) -> 
     "name", ["dino-b", "dinov2-b", "dinov3-b", "pe-spatial-b", "c-radio-v3-b", "clip-l", "webssl-1b"]
 )
 def test_at_512_pixels_the_grid_is_32x32(name: str) -> None:
-    assert describe_encoder(name, CATALOGUE[name], (32, 32), 512, 512).grid == (32, 32)
+    assert describe_encoder(name, CATALOGUE, (32, 32), 512, 512).grid == (32, 32)
 
 
 def pixels_for(config: Any, size: int) -> Tensor:
@@ -101,7 +101,7 @@ def pixels_for(config: Any, size: int) -> Tensor:
      "vit_base_patch16_siglip_256.webli", "eva02_tiny_patch14_224.mim_in22k"],
 )  # fmt: skip
 def test_tokens_are_timms_forward_intermediates(model: str) -> None:
-    options = timm_vit.Options(model=model, weights="random", depth=2)
+    options = timm_vit.Options(model=model, weights="random", architecture={"depth": 2})
     encoder = timm_vit.build(options, GRID, CPU)
     x = pixels_for(encoder.model.pretrained_cfg, encoder.input_size[0])
     with torch.inference_mode():
@@ -121,7 +121,7 @@ def test_a_file_of_weights_gives_the_same_tokens_and_its_positions_are_resampled
     model = "vit_tiny_patch16_224.augreg_in21k"
     library = timm.create_model(model, depth=2).eval()
     save_file(library.state_dict(), tmp_path / "model.safetensors")
-    options = timm_vit.Options(model=model, weights=str(tmp_path / "model.safetensors"), depth=2)
+    options = timm_vit.Options(model=model, weights=str(tmp_path / "model.safetensors"), architecture={"depth": 2})
     encoder = timm_vit.build(options, (14, 14), CPU)  # the grid it was trained on
     with torch.inference_mode():
         expected = library.forward_features(pixels_for(library.pretrained_cfg, 224))[:, 1:]
@@ -151,7 +151,10 @@ def test_moco_v3_files_with_their_misnamed_keys_load(tmp_path: Path) -> None:
     assert sum("13.norm13" in key or "14.mlp.fc14" in key for key in state) == 8
     torch.save({"epoch": 300, "state_dict": state}, tmp_path / "vit.pth.tar")
     options = timm_vit.Options(
-        model="vit_tiny_patch16_224", weights=str(tmp_path / "vit.pth.tar"), checkpoint="moco-v3", depth=15
+        model="vit_tiny_patch16_224",
+        weights=str(tmp_path / "vit.pth.tar"),
+        checkpoint="moco-v3",
+        architecture={"depth": 15},
     )
     loaded = timm_vit.build(options, (14, 14), CPU).model.state_dict()
     for key, tensor in source.state_dict().items():

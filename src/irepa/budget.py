@@ -73,9 +73,8 @@ class Budget:
 
     @functools.cache  # noqa: B019 (a budget lives as long as its command)
     def encoder(self, name: str) -> EncoderFacts:
-        entry = self.settings.catalogue[name]
         return describe_encoder(
-            name, entry, self.tier.grid, self.tier.dataset.image_size, self.tier.features.input_size
+            name, self.settings.catalogue, self.tier.grid, self.tier.dataset.image_size, self.tier.features.input_size
         )
 
     @functools.cache  # noqa: B019
@@ -111,6 +110,12 @@ class Budget:
     def _latents(self, key: str) -> Cost:
         images = self.sizes.train_images
         return Cost(images * self.autoencoder.encode_flops, images * 2 * math.prod(self.autoencoder.shape) * FLOAT)
+
+    def _pretrain(self, key: str) -> Cost:
+        chosen = self.tier.pretraining[key]
+        images = chosen.training.steps * chosen.training.batch
+        facts = self.encoder(chosen.encoder)
+        return Cost(3.0 * images * facts.flops, facts.parameters * FLOAT)
 
     def _metric_images(self) -> int:
         return min(self.tier.spatial.images, self.sizes.test_images)

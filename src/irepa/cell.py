@@ -86,11 +86,16 @@ def join(recipe: Recipe, network: nn.Module, autoencoder: Autoencoder) -> nn.Mod
 def load_trained(
     parts: Parts, record: Record, settings: Settings, cell: Cell, device: torch.device
 ) -> Alignment | None:
-    """Load a finished run's EMA weights into ``parts.network``; returns the alignment with the trained projector.
+    """Load a run's EMA weights, its last or those its recipe is ``at``, into ``parts.network``.
+
+    Returns the alignment with the trained projector.
 
     Raises CacheError where the weights are missing or damaged.
     """
-    weights = load_file(record.file("model.safetensors"))
+    at = settings.tier.recipes[cell.recipe].at
+    weights = load_file(record.file("model.safetensors" if at is None else "snapshots.safetensors"))
+    if at is not None:
+        weights = {name.removeprefix(f"{at}/"): w for name, w in weights.items() if name.startswith(f"{at}/")}
     projector = {name.removeprefix(PROJECTOR): w for name, w in weights.items() if name.startswith(PROJECTOR)}
     parts.network.load_state_dict({name: w for name, w in weights.items() if not name.startswith(PROJECTOR)})
     parts.network.to(device).eval()

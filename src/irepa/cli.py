@@ -32,6 +32,7 @@ HELP = {
     "data": "Decode the dataset into arrays, with foreground masks.",
     "latents": "Compute the autoencoder's moments of the training images.",
     "autoencoder": "Train one of the tier's autoencoders. KEY is its name.",
+    "pretrain": "Train one of the tier's own encoders. KEY is its name.",
     "features": "Compute one encoder's tokens. KEY is an encoder's name.",
     "spatial": "Compute LDS, CDS, SRSS and RMSC. KEY is an encoder's name, wrapped or not.",
     "probe": "Fit a linear probe. KEY is an encoder's name, wrapped or not.",
@@ -217,7 +218,7 @@ def encoders(params: ParamsOption = Path("params.yaml"), root: RootOption = Path
         if entry.evaluation_only:
             continue
         size = settings.tier.features.input_size
-        facts = describe_encoder(name, entry, settings.tier.grid, settings.tier.dataset.image_size, size)
+        facts = describe_encoder(name, settings.catalogue, settings.tier.grid, settings.tier.dataset.image_size, size)
         shown = [None if v is None else " ".join(f"{x:.3f}" for x in v) for v in (facts.mean, facts.std)]
         pixels = None if facts.input_size is None else "x".join(map(str, facts.input_size))
         table.add_row(

@@ -111,6 +111,10 @@ def _table(model: type[_Model], path: Path) -> dict[str, _Model]:
     return {name: validated(model, row or {}, f"{path}: {name}") for name, row in read_yaml(path).items()}
 
 
+def _present(value: str | None) -> list[str]:
+    return [] if value is None else [value]
+
+
 def _known(where: str, values: Iterable[str], allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     for value in values:
@@ -127,6 +131,8 @@ def _check_names(settings: Settings, where: str) -> None:
     for name, other in tier.autoencoders.items():
         if other.precompute:
             raise ConfigError(f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be")
+    for name, chosen in tier.pretraining.items():
+        _known(f"{where}: pretraining.{name}.encoder", [chosen.encoder], settings.catalogue)
     for name, recipe in tier.recipes.items():
         _known(f"{where}: recipes.{name}.architecture", [recipe.architecture], plugins.names("models"))
         if recipe.autoencoder is not None:
@@ -135,6 +141,10 @@ def _check_names(settings: Settings, where: str) -> None:
             _known(f"{where}: recipes.{name}.trained_as", [recipe.trained_as], set(tier.recipes) - {name})
             if tier.recipes[recipe.trained_as].trained_as is not None:
                 raise ConfigError(f"{where}: recipes.{name}.trained_as = {recipe.trained_as} is not trained itself")
+            if recipe.at is not None and recipe.at >= tier.training.steps:
+                raise ConfigError(
+                    f"{where}: recipes.{name}.at = {recipe.at} must be smaller than training.steps = {tier.training.steps}"
+                )
             source = tier.recipes[recipe.trained_as]
             if (recipe.name, recipe.architecture, recipe.autoencoder) != (
                 source.name,
@@ -155,6 +165,12 @@ def _check_names(settings: Settings, where: str) -> None:
     for target in targets(settings):
         base, _ = split_encoder(target)
         _known(f"{where}: encoders", [base], settings.catalogue)
+        _known(
+            f"{where}: encoders: {base}: weights trained:",
+            _present(settings.catalogue[base].trained_by),
+            tier.pretraining,
+        )
+        _known(f"encoders.yaml: {base}: base", _present(settings.catalogue[base].base), settings.catalogue)
         if settings.catalogue[base].evaluation_only:
             raise ConfigError(f"{where}: encoders: {base} is kept for evaluation and may not be an alignment target")
     if not cells(settings):
@@ -173,6 +189,8 @@ def _check_plugins(settings: Settings, where: str) -> None:
     for name, recipe in tier.recipes.items():
         plugin_options("recipes", recipe, f"{where}: recipes.{name}")
         plugin_options("samplers", recipe.sampler, f"{where}: recipes.{name}.sampler")
+    for name, chosen in tier.pretraining.items():
+        plugin_options("objectives", chosen, f"{where}: pretraining.{name}")
     _encoders(settings)
     plugin_options("data", tier.dataset, f"{where}: dataset")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,9 +55,16 @@ def _without_weights(name: str, entry: EncoderEntry, input_size: int | None) -> 
 
 
 def describe_encoder(
-    name: str, entry: EncoderEntry, grid: Grid, image_size: int, input_size: int | None
+    name: str, catalogue: Mapping[str, EncoderEntry], grid: Grid, image_size: int, input_size: int | None
 ) -> EncoderFacts:
-    """Build an encoder without weights and show it one image. Raises ConfigError and WeightsError."""
+    """Build an encoder without weights and show it one image; one with a ``base`` has that one's facts.
+
+    Raises ConfigError and WeightsError.
+    """
+    entry = catalogue[name]
+    if entry.base is not None:
+        base = describe_encoder(entry.base, catalogue, grid, image_size, input_size)
+        return replace(base, name=name, library=entry.library, grid=grid, global_dim=base.dim)
     options, device = _without_weights(name, entry, input_size)
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     try:

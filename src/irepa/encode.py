@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -13,21 +13,45 @@ from torch import Tensor
 
 from irepa import plugins
 from irepa.encoders import Encoder, Tokens
+from irepa.errors import ConfigError
 from irepa.files import Record
 from irepa.grid import split_encoder
 from irepa.runner import Context
-from irepa.settings import Features, Settings, encoder_options
+from irepa.settings import Features, encoder_options
 from irepa.tokens import Grid, TokenCache, TokenSource, Transforms, resample, storage_grid, transformed
 
 
-def build_encoder(settings: Settings, name: str, device: torch.device) -> Encoder:
-    """The encoder of a row of ``workflow/encoders.yaml``, for the tier's grid. Raises ConfigError and WeightsError."""
+def build_encoder(context: Context, name: str, device: torch.device) -> Encoder:
+    """The encoder of a row of ``workflow/encoders.yaml``, for the tier's grid, with the weights that the pipeline has trained
+    where the row asks for them. Raises ConfigError, WeightsError and CacheError."""
+    settings = context.settings
     entry = settings.catalogue[name]
     options = encoder_options(entry, settings.tier.features.input_size, f"encoders.yaml: {name}")
+    if entry.trained_by is not None:
+        weights = context.input("pretrain", entry.trained_by).file("model.safetensors")
+        options = options.model_copy(update={"weights": str(weights)})
     library = plugins.load("encoders", entry.library, name)
     library.check(name, options)
     encoder: Encoder = library.build(options, settings.tier.grid, device)
     return encoder
+
+
+def fit_encoder(context: Context, name: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The change of tokens (batch, T, dim), on the tier's grid, that a row with a ``base`` stands for, fitted to that one's.
+
+    Raises ConfigError where the base's tokens are not stored.
+    """
+    settings = context.settings
+    entry = settings.catalogue[name]
+    assert entry.base is not None
+    options = encoder_options(entry, settings.tier.features.input_size, f"encoders.yaml: {name}")
+    if context.input("features", entry.base).metrics["online"]:
+        raise ConfigError(f"encoder {name}: {entry.base} is too large to be stored (features.disk_limit_gib)")
+    source = token_source(context, entry.base, "train", device)
+    fitted: Callable[[Tensor], Tensor] = plugins.load("encoders", entry.library, name).fit(
+        options, source, settings.tier.grid, device
+    )
+    return fitted
 
 
 @torch.inference_mode()
@@ -84,7 +108,7 @@ def token_source(context: Context, name: str, split: str, device: torch.device) 
     if split == "train" and record.metrics["online"]:
         settings = context.settings
         images = context.input("data").array("train.images.npy")
-        encoder = build_encoder(settings, base, device)
+        encoder = build_encoder(context, base, device)
         dim = record.metrics["dim"]
         return OnlineTokens(encoder, images, settings.tier.features, settings.tier.grid, transforms, dim, device)
     return TokenCache.open(record, split, context.tier.grid, transforms)

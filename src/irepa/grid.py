@@ -43,6 +43,20 @@ def trained_cell(settings: Settings, key: str) -> str:
     return key if other is None else str(replace(cell, recipe=other))
 
 
+def snapshots(settings: Settings, key: str) -> list[int]:
+    """The training steps, before its last, after which a cell's EMA weights are drawn from: by recipes ``trained_as`` its own."""
+    cell, recipes = Cell.parse(key), settings.tier.recipes
+    wanted: set[int] = set()
+    for name, recipe in recipes.items():
+        if recipe.at is not None and recipe.trained_as == cell.recipe:
+            other = replace(cell, recipe=name)
+            if any(
+                other in experiment_cells(settings, experiment) for experiment in settings.tier.experiments.values()
+            ):
+                wanted.add(recipe.at)
+    return sorted(wanted)
+
+
 def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]:
     """``effnet-lite0-s16+clsmix0.3`` -> (``effnet-lite0-s16``, ((``clsmix``, 0.3),)).
 

@@ -16,7 +16,7 @@ from irepa.plan import STAGES, Plan, sources
 
 PHASES: dict[str, tuple[str, ...]] = {
     "data": ("data", "latents", "autoencoder"),
-    "features": ("features", "reference"),
+    "features": ("pretrain", "features", "reference"),
     "metrics": ("spatial", "probe"),
     "train": ("train", "inspect"),
     "evaluate": ("sample", "evaluate"),
@@ -31,6 +31,7 @@ CHOSEN: dict[str, tuple[str, ...]] = {
     "data": ("data",),
     "latents": ("autoencoders",),
     "autoencoder": ("autoencoders",),
+    "pretrain": ("objectives", "encoders"),
     "features": ("encoders",),
     "reference": ("encoders",),
     "spatial": ("transforms",),

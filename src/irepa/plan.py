@@ -22,7 +22,7 @@ from typing import Any
 from irepa import plugins
 from irepa.errors import CacheError
 from irepa.files import Record, sha256
-from irepa.grid import NO_ENCODER, Cell, cells, split_encoder, targets, trained_cell
+from irepa.grid import NO_ENCODER, Cell, cells, snapshots, split_encoder, targets, trained_cell
 from irepa.settings import Settings
 
 # Modules that carry settings and files about but compute no number; what they hand over is in the fingerprint anyway.
@@ -95,6 +95,28 @@ def _outside(path: Path) -> Slice:
     return {"path": str(path), "bytes": sum(sizes.values()) if sizes else None, "files": len(sizes)}
 
 
+def _features_needs(settings: Settings, key: str) -> list[Job]:
+    entry = settings.catalogue[key]
+    base = [] if entry.base is None else [Job("features", entry.base)]
+    return [Job("data"), *base, *([] if entry.trained_by is None else [Job("pretrain", entry.trained_by)])]
+
+
+def _pretrain_settings(settings: Settings, key: str) -> Slice:
+    chosen = settings.tier.pretraining[key]
+    how = _dump(chosen) | {"training": chosen.training.that_matter()}
+    return {
+        "pretraining": how,
+        "encoder": _dump(settings.catalogue[chosen.encoder]),
+        "grid": list(settings.tier.grid),
+        "seed": settings.params.seed,
+    }
+
+
+def _pretrain_plugins(settings: Settings, key: str) -> list[str]:
+    chosen = settings.tier.pretraining[key]
+    return [plugins.module_name("objectives", chosen.name), *_encoder_plugins(settings, chosen.encoder)]
+
+
 def _of_encoder(settings: Settings, name: str) -> list[Job]:
     return [Job("data"), Job("features", split_encoder(name)[0])]
 
@@ -122,7 +144,9 @@ def _train_settings(settings: Settings, key: str) -> Slice:
     cell, tier = Cell.parse(key), settings.tier
     network = {
         "recipe": {
-            k: v for k, v in _dump(tier.recipes[cell.recipe]).items() if k not in ("sampler", "guidance", "trained_as")
+            k: v
+            for k, v in _dump(tier.recipes[cell.recipe]).items()
+            if k not in ("sampler", "guidance", "trained_as", "at")
         },
         "scale": _dump(tier.scales[cell.scale]),
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
@@ -130,7 +154,9 @@ def _train_settings(settings: Settings, key: str) -> Slice:
     }
     if key in tier.checkpoints:
         return network | {"checkpoint": _outside(tier.checkpoints[key])}
-    return network | {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
+    kept = snapshots(settings, key)
+    how = {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
+    return network | how | ({"snapshots": kept} if kept else {})
 
 
 def _train_plugins(settings: Settings, key: str) -> list[str]:
@@ -205,12 +231,18 @@ STAGES: dict[str, Stage] = {
         settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoders[key]), "seed": s.params.seed},
         plugins=lambda s, key: [plugins.module_name("autoencoders", s.tier.autoencoders[key].name)],
     ),
+    "pretrain": Stage(
+        outputs=("pretrained/{key}/pretrain.json", "pretrained/{key}/model.safetensors", "pretrained/{key}/loss.jsonl"),
+        needs=lambda s, key: [Job("data")],
+        settings=_pretrain_settings,
+        plugins=_pretrain_plugins,
+    ),
     "features": Stage(
         outputs=(
             "features/{key}/features.json",
             *(f"features/{{key}}/{split}.{what}.npy" for split in ("train", "test") for what in ("tokens", "global")),
         ),
-        needs=lambda s, key: [Job("data")],
+        needs=_features_needs,
         settings=lambda s, key: {
             "encoder": _dump(s.catalogue[key]),
             "grid": list(s.tier.grid),
@@ -245,7 +277,12 @@ STAGES: dict[str, Stage] = {
     ),
     "train": Stage(
         may_fail=True,
-        outputs=("runs/{key}/train.json", "runs/{key}/model.safetensors", "runs/{key}/loss.jsonl"),
+        outputs=(
+            "runs/{key}/train.json",
+            "runs/{key}/model.safetensors",
+            "runs/{key}/snapshots.safetensors",
+            "runs/{key}/loss.jsonl",
+        ),
         needs=_train_needs,
         settings=_train_settings,
         plugins=_train_plugins,
@@ -257,6 +294,7 @@ STAGES: dict[str, Stage] = {
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
+            "at": s.tier.recipes[Cell.parse(key).recipe].at,
             "samples": s.tier.sampling.samples,
             "preview": s.tier.sampling.preview,
         },

@@ -50,6 +50,11 @@ def image_noise(seed: int, image: int, step: int, shape: tuple[int, ...]) -> NDA
     return _generator(seed, 3, image, step).standard_normal(shape)
 
 
+def image_permutation(image: int, count: int) -> NDArray[np.int64]:
+    """A permutation of ``count`` places that belongs to one image, (count,); the same in every run."""
+    return _generator(5, image).permutation(count)
+
+
 def image_label(seed: int, image: int, classes: int) -> int:
     """Class of one generated image, uniform over the classes."""
     return int(_generator(seed, 4, image).integers(classes))

@@ -21,6 +21,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Grid = tuple[Positive, Positive]
 ALL = "all"
+TRAINED = "trained:"  # weights of an encoder that the pipeline trains itself
 # The paper's experiments (section 5), and D: the differences between its text and its released code (section 8).
 PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D"]
 
@@ -76,6 +77,13 @@ class Recipe(Plugged):
     trained_as: str | None = Field(
         None, description="Draw from the networks that this recipe has trained, with another sampler or guidance."
     )
+    at: Positive | None = Field(None, description="With trained_as: from its EMA weights after so many training steps.")
+
+    @model_validator(mode="after")
+    def _early_weights_are_of_another(self) -> Recipe:
+        if self.at is not None and self.trained_as is None:
+            raise ValueError("`at` needs `trained_as`: the recipe whose training passes that step")
+        return self
 
 
 class EncoderEntry(BaseModel):
@@ -87,6 +95,7 @@ class EncoderEntry(BaseModel):
     family: str = Field(description="Members of one family are left out together in the audit.")
     evaluation_only: bool = Field(False, description="True: may judge samples, may never be an alignment target.")
     judge: str | None = Field(None, description="Name in the metrics of a judge: EffLite2 gives FD-EffLite2.")
+    base: str | None = Field(None, description="Another row: this one is fitted to its tokens, and changes them.")
 
     @model_validator(mode="after")
     def _judges_are_named(self) -> EncoderEntry:
@@ -99,6 +108,12 @@ class EncoderEntry(BaseModel):
         if self.library == "torch-fidelity":
             return metric
         return f"{'FD' if metric == 'FID' else metric}-{self.judge}"
+
+    @property
+    def trained_by(self) -> str | None:
+        """The tier's pre-training that gives the weights: ``weights: trained:NAME``."""
+        weights = str(self.options().get("weights", ""))
+        return weights.removeprefix(TRAINED) if weights.startswith(TRAINED) else None
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
@@ -199,6 +214,13 @@ class Training(Strict):
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in aside}
 
 
+class Pretraining(Plugged):
+    """How the pipeline trains one of its encoders on the training images: the objective in ``irepa/objectives``."""
+
+    encoder: str = Field(description="The row of workflow/encoders.yaml whose network is trained, and is kept whole.")
+    training: Training
+
+
 class Sampling(Strict):
     samples: Positive
     batch: Positive = 256
@@ -267,6 +289,7 @@ class Tier(Strict):
     expected: Expected | None = None
     autoencoder: Autoencoder
     autoencoders: dict[str, Autoencoder] = Field({}, description="Further ones, for recipes that name them.")
+    pretraining: dict[str, Pretraining] = Field({}, description="Encoders that the pipeline trains itself.")
     grid: Grid
     encoders: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]

@@ -11,7 +11,7 @@ import copy
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from irepa.alignment import Alignment
 from irepa.checkpoints import Checkpoints
 from irepa.errors import DivergedError, PreemptedError
+from irepa.files import whole
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
-from irepa.recipes import Recipe
+from irepa.recipes import Loss
 from irepa.settings import Method, Scale, Training
 
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
@@ -79,7 +81,7 @@ def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor
 class Objective(nn.Module):
     """Network, projector and recipe as one module: what is trained, and what processes exchange gradients of."""
 
-    def __init__(self, network: nn.Module, alignment: Alignment | None, recipe: Recipe) -> None:
+    def __init__(self, network: nn.Module, alignment: Alignment | None, recipe: Loss) -> None:
         super().__init__()
         self.network, self.alignment, self.recipe = network, alignment, recipe
 
@@ -126,17 +128,19 @@ def make_accelerator(settings: Training, device: torch.device, log_folder: Path)
 def train(
     network: nn.Module,
     alignment: Alignment | None,
-    recipe: Recipe,
+    recipe: Loss,
     data: TrainingData,
     settings: Training,
     seed: int,
     device: torch.device,
     checkpoints: Checkpoints,
     preview: Callable[[nn.Module], Tensor] | None = None,
+    snapshots: Mapping[int, Path] | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Train, from the last checkpoint if there is one; returns (EMA weights with the projector's, loss curve).
 
     ``preview``: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
+    ``snapshots``: files to which the same weights are written after so many steps.
 
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite, and
     PreemptedError after SIGTERM, once a checkpoint is written.
@@ -179,6 +183,9 @@ def train(
                 curve.append({"step": done, **losses, "grad_norm": float(norm)})
                 if settings.tensorboard:
                     accelerator.log({key: value for key, value in curve[-1].items() if key != "step"}, step=done)
+            if snapshots and done in snapshots and accelerator.is_main_process:
+                with whole(snapshots[done]) as temporary:
+                    save_file(kept_weights(averaged, alignment), temporary)
             stop = _any(asked.is_set(), accelerator)
             due = settings.checkpoint_every is not None and done % settings.checkpoint_every == 0
             if (due or stop) and done < settings.steps:
@@ -193,11 +200,16 @@ def train(
                     )
     if settings.tensorboard:
         accelerator.end_training()
+    return kept_weights(averaged, alignment), curve
+
+
+def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, Tensor]:
+    """EMA weights with the projector's, on the CPU."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in averaged.state_dict().items()}
     if alignment is not None:
         projector = alignment.projector.state_dict()
         weights |= {PROJECTOR + name: tensor.detach().cpu().contiguous() for name, tensor in projector.items()}
-    return weights, curve
+    return weights
 
 
 def _accumulate(

@@ -1,3 +1,25 @@
+rule pretrain:
+    message: "An encoder, trained on the training images: {wildcards.key}"
+    input:
+        needs("pretrain"),
+        stamp=fresh("pretrain"),
+    output:
+        outputs("pretrain"),
+    log:
+        log_of("pretrain"),
+    conda:
+        "../../environment.yml"
+    params:
+        arguments=ARGUMENTS,
+    threads: resource("pretrain", "threads")
+    resources:
+        mem_mb=resource("pretrain", "mem_mb"),
+        runtime=resource("pretrain", "runtime"),
+        gpu=resource("pretrain", "gpus"),
+    shell:
+        "python -m irepa pretrain {wildcards.key:q} {params.arguments} --log {log:q}"
+
+
 rule features:
     message: "Tokens of one encoder: {wildcards.key}"
     input:

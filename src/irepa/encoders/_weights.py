@@ -1,5 +1,7 @@
 """Where weights come from: ``hub`` (the library downloads them), ``random``, ``package:NAME`` (an installed Python package),
-an ``https://`` address, or the path of a file. Every refusal says how to get them.
+``trained:NAME`` (the pipeline's own ``pretrain`` stage), an ``https://`` address, or the path of a file.
+
+Every refusal says how to get them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from irepa.errors import WeightsError, first_line
+from irepa.settings import TRAINED
 
 HUB, RANDOM, PACKAGE, URL = "hub", "random", "package:", "https://"
 
 
 def is_path(weights: str) -> bool:
-    return weights not in (HUB, RANDOM) and not weights.startswith((PACKAGE, URL))
+    return weights not in (HUB, RANDOM) and not weights.startswith((PACKAGE, URL, TRAINED))
 
 
 def check_weights(name: str, weights: str, fetch: str) -> None:

@@ -11,13 +11,14 @@ import re
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from irepa.encoders import Tokens, standardise
 from irepa.encoders._weights import HUB, RANDOM, check_weights, fingerprint, initial, read_state, unavailable
 from irepa.errors import WeightsError
 from irepa.hub import download_command
-from irepa.settings import Positive, Strict
+from irepa.settings import TRAINED, Positive, Strict
 
 
 class Options(Strict):
@@ -26,7 +27,7 @@ class Options(Strict):
     ``url``: where a checkpoint lies that the hub does not have; ``weights: hub`` then means this address.
 
     ``mean``, ``std``: for checkpoints whose architecture carries another model's normalisation in timm.
-    ``depth``: fewer blocks than the model has, for tests of giant models with random weights.
+    ``architecture``: what timm's constructor is given besides, such as depth and embed_dim of a smaller network.
     """
 
     model: str
@@ -37,7 +38,7 @@ class Options(Strict):
     layer: Positive | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    depth: Positive | None = None
+    architecture: dict[str, float] = Field({})
     seed: int = 0
 
 
@@ -73,11 +74,13 @@ def create(options: Options, grid: tuple[int, int], device: torch.device | str =
     """The frozen network, for inputs that give this grid. Raises WeightsError where its weights cannot be had."""
     import timm
 
-    reduced = {} if options.depth is None else {"depth": options.depth}
+    if options.weights.startswith(TRAINED):
+        raise WeightsError(f"{options.model}, {options.weights}: the pipeline trains it, in a tier that says how")
+    changed: dict[str, Any] = {key: int(v) if v.is_integer() else v for key, v in options.architecture.items()}
     with torch.device("meta"):
-        bare: Any = timm.create_model(options.model, depth=1)
+        bare: Any = timm.create_model(options.model, **changed | {"depth": 1})
     patch = bare.patch_embed.patch_size
-    sized: dict[str, Any] = {"img_size": (grid[0] * patch[0], grid[1] * patch[1]), "num_classes": 0, **reduced}
+    sized: dict[str, Any] = {"img_size": (grid[0] * patch[0], grid[1] * patch[1]), "num_classes": 0, **changed}
     overlay: dict[str, Any] = {}
     if options.weights not in (HUB, RANDOM) and options.checkpoint == "timm":
         overlay["file"] = options.weights

@@ -7,7 +7,7 @@ a function of the hidden tokens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -18,10 +18,12 @@ Align = Callable[[Tensor], Tensor]
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # v(x, t, r)
 
 
-class Recipe(Protocol):
-    def loss(self, network: nn.Module, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
+class Loss(Protocol):
+    def loss(self, network: Any, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
         """Terms of the loss, to be added up: x (batch, C, H, W) data, labels (batch,) with dropped ones already null."""
 
+
+class Recipe(Loss, Protocol):
     def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """Data and noise (batch, C, H, W) at noise level t: what the network sees, and the times (batch,) it is given."""
 

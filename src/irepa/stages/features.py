@@ -6,7 +6,7 @@ Training tokens that would take more disk than ``features.disk_limit_gib`` are n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from irepa.compute import setup
-from irepa.encode import build_encoder, encode
+from irepa.encode import build_encoder, encode, fit_encoder, token_source
 from irepa.encoders import Tokens
 from irepa.files import Json, write_array, write_array_in_parts
 from irepa.progress import track
@@ -26,15 +26,14 @@ from irepa.tokens import cache_bytes, check_finite, spread
 def run(context: Context) -> Json:
     settings = context.tier.features
     device = setup(context.resources.threads)
-    encoder = build_encoder(context.settings, context.key, device)
     data = context.input("data")
+    tokens_of, identify = source(context, device)
     dtype = np.dtype(settings.dtype)
     metrics: Json = {}
     for split in ("test", "train"):
-        images = data.array(f"{split}.images.npy")
-        indices = spread(len(images), context.tier.spatial.images if split == "test" else len(images))
-        encoded = encode(encoder, images, indices, settings, context.tier.grid, device)
-        batches = track(encoded, f"{split} tokens", -(-len(indices) // settings.batch))
+        total = len(data.array(f"{split}.labels.npy"))
+        indices = spread(total, context.tier.spatial.images if split == "test" else total)
+        batches = track(tokens_of(split, indices), f"{split} tokens", -(-len(indices) // settings.batch))
         first = next(batches)
         shape = first.patch.shape[1:]
         online = (
@@ -52,8 +51,33 @@ def run(context: Context) -> Json:
             "global_token": first.global_token is not None,
             "online": online,
         }
-    identify = getattr(encoder, "weights_sha256", None)
-    return metrics | {"weights_sha256": None if identify is None else identify()}
+    return metrics | {"weights_sha256": identify()}
+
+
+def source(
+    context: Context, device: torch.device
+) -> tuple[Callable[[str, NDArray[np.int64]], Iterator[Tokens]], Callable[[], str | None]]:
+    """Tokens of images (split, indices), batch by batch, and the SHA-256 of the weights that made them: by the encoder from the
+    images, or from another encoder's stored tokens where the row has a ``base``."""
+    settings, grid, base = context.tier.features, context.tier.grid, context.settings.catalogue[context.key].base
+    if base is None:
+        encoder = build_encoder(context, context.key, device)
+
+        def encoded(split: str, indices: NDArray[np.int64]) -> Iterator[Tokens]:
+            images = context.input("data").array(f"{split}.images.npy")
+            return encode(encoder, images, indices, settings, grid, device)
+
+        return encoded, getattr(encoder, "weights_sha256", lambda: None)
+    change = fit_encoder(context, context.key, device)
+
+    def changed(split: str, indices: NDArray[np.int64]) -> Iterator[Tokens]:
+        stored = token_source(context, base, split, device)  # its rows are those that `indices` names
+        for start in range(0, len(indices), settings.batch):
+            rows = np.arange(start, min(start + settings.batch, len(indices)), dtype=np.int64)
+            tokens = change(stored[rows].to(device)).cpu()
+            yield Tokens(tokens, grid, tokens.mean(dim=1))
+
+    return changed, lambda: None
 
 
 def _write(

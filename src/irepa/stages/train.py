@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -15,7 +16,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from irepa import errors
@@ -28,7 +29,7 @@ from irepa.config import load_settings
 from irepa.encode import token_source
 from irepa.errors import IrepaError, WeightsError
 from irepa.files import Json, read_json, sha256, whole, write_json, write_text
-from irepa.grid import NO_ENCODER, Cell
+from irepa.grid import NO_ENCODER, Cell, snapshots
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.plan import Job, Plan
 from irepa.random import StepRandom
@@ -77,6 +78,9 @@ def learn(context: Context, device: torch.device) -> Json:
         return torch.from_numpy(sampler.draw(range(min(16, tier.sampling.samples))))
 
     checkpoints = Checkpoints(checkpoint_folder(context), context.fingerprint, settings.keep_checkpoints)
+    early = {
+        step: checkpoints.folder / f"snapshot-{step}.safetensors" for step in snapshots(context.settings, context.key)
+    }
     weights, curve = train(
         parts.network,
         alignment,
@@ -87,6 +91,7 @@ def learn(context: Context, device: torch.device) -> Json:
         device,
         checkpoints,
         preview,
+        early,
     )
     metrics = {
         **{f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")},
@@ -99,9 +104,17 @@ def learn(context: Context, device: torch.device) -> Json:
     if int(os.environ.get("RANK", 0)) == 0:
         with whole(context.output("model.safetensors")) as temporary:
             save_file(weights, temporary)
+        write_snapshots(context, early)
         write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
         checkpoints.clear()
     return metrics
+
+
+def write_snapshots(context: Context, early: Mapping[int, Path]) -> None:
+    """Gather the weights after earlier steps into one file, ``<step>/<name>``."""
+    gathered = {f"{step}/{name}": tensor for step, path in early.items() for name, tensor in load_file(path).items()}
+    with whole(context.output("snapshots.safetensors")) as temporary:
+        save_file(gathered, temporary)
 
 
 def checkpoint_folder(context: Context) -> Path:
@@ -180,6 +193,7 @@ def adopt(context: Context, device: torch.device) -> Json:
         raise WeightsError(f"checkpoints: {context.key} = {path} does not fit scale {cell.scale}: {error}") from None
     with whole(context.output("model.safetensors")) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+    write_snapshots(context, {})
     write_text(context.output("loss.jsonl"), "")
     return {
         "parameters": count(network),

@@ -1,0 +1,63 @@
+"""Train one of the pipeline's own encoders on the training images; its EMA weights are kept under timm's names."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from irepa import plugins
+from irepa.checkpoints import Checkpoints
+from irepa.compute import setup
+from irepa.encoders import resize
+from irepa.encoders._weights import RANDOM
+from irepa.files import Json, whole, write_text
+from irepa.objectives import Learner, Objective
+from irepa.random import StepRandom
+from irepa.runner import Context
+from irepa.settings import encoder_options, plugin_options
+from irepa.training import TrainingData, train
+
+VIT = "vit."
+
+
+def run(context: Context) -> Json:
+    device = setup(context.resources.threads)
+    chosen, seed = context.tier.pretraining[context.key], context.settings.params.seed
+    entry = context.settings.catalogue[chosen.encoder]
+    where = f"pretraining.{context.key}"
+    options = encoder_options(entry, context.tier.features.input_size, where)
+    objective: Objective = plugins.load("objectives", chosen.name, where).build(
+        plugin_options("objectives", chosen, where)
+    )
+    data = context.input("data")
+    images, labels = data.array("train.images.npy"), data.array("train.labels.npy")
+    untrained = options.model_copy(update={"weights": RANDOM, "seed": seed, "layer": None})
+    encoder = plugins.load("encoders", entry.library, where).build(untrained, context.tier.grid, torch.device("cpu"))
+    learner = Learner(encoder.model.requires_grad_(True), encoder.mean, encoder.std)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        objective.equip(learner, data.metrics["classes"])
+
+    def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
+        pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
+        return resize(pixels.float() / 255, encoder.input_size)
+
+    folder = context.output("pretrain.json").parent / "checkpoints"
+    checkpoints = Checkpoints(folder, context.fingerprint)
+    learned = TrainingData(inputs, labels, data.metrics["classes"])
+    weights, curve = train(learner, None, objective, learned, chosen.training, seed, device, checkpoints)
+    kept = {name.removeprefix(VIT): tensor for name, tensor in weights.items() if name.startswith(VIT)}
+    with whole(context.output("model.safetensors")) as temporary:
+        save_file(kept, temporary)
+    write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
+    checkpoints.clear()
+    final = {f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")}
+    return final | {
+        "parameters": sum(tensor.numel() for tensor in kept.values()),
+        "images_seen": chosen.training.steps * chosen.training.batch,
+    }

@@ -1,0 +1,28 @@
+"""Blur: a Gaussian over the token grid, of a width in grid steps. Neighbours grow alike; the mean nearly stays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from irepa.errors import ConfigError
+
+
+def check(width: float | None, where: str) -> None:
+    """Raises ConfigError unless the width is a positive number."""
+    if width is None or width <= 0:
+        raise ConfigError(f"{where}: blur needs a width in grid steps, as in blur1, not {width}")
+
+
+def apply(
+    tokens: Tensor, global_token: Tensor | None, width: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
+) -> Tensor:
+    """Blur tokens (batch, H*W, D) as planes (H, W), going on by reflection at the border."""
+    from kornia.filters import gaussian_blur2d
+
+    assert width is not None
+    reach = min(2 * round(2 * width) + 1, 2 * min(grid) - 1)  # reflection goes no further than the grid
+    planes = tokens.transpose(1, 2).unflatten(2, grid)
+    blurred: Tensor = gaussian_blur2d(planes, (reach, reach), (width, width), border_type="reflect")
+    return blurred.flatten(2).transpose(1, 2)

@@ -1,0 +1,22 @@
+"""Mean removal, x <- x - gamma * mean over positions: takes the image's global component out of its tokens, at any strength."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from irepa.errors import ConfigError
+
+
+def check(gamma: float | None, where: str) -> None:
+    """Raises ConfigError unless gamma is absent (1) or in [0, 1]."""
+    if gamma is not None and not 0 <= gamma <= 1:
+        raise ConfigError(f"{where}: demean takes gamma in [0, 1], as in demean0.5, not {gamma}")
+
+
+def apply(
+    tokens: Tensor, global_token: Tensor | None, gamma: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
+) -> Tensor:
+    """Tokens (batch, T, D) less gamma times their mean over T."""
+    return tokens - (1.0 if gamma is None else gamma) * tokens.mean(dim=1, keepdim=True)

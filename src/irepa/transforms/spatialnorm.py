@@ -1,0 +1,24 @@
+"""Spatial normalisation of the encoder's tokens themselves, (x - gamma * mean) / std: the paper's step (section 4) as a change of
+the encoder, so that its metrics are measured with it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from irepa.alignment import spatial_normalize
+from irepa.errors import ConfigError
+
+
+def check(gamma: float | None, where: str) -> None:
+    """Raises ConfigError unless gamma is absent (1) or in [0, 1]."""
+    if gamma is not None and not 0 <= gamma <= 1:
+        raise ConfigError(f"{where}: spatialnorm takes gamma in [0, 1], as in spatialnorm0.6, not {gamma}")
+
+
+def apply(
+    tokens: Tensor, global_token: Tensor | None, gamma: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
+) -> Tensor:
+    """Normalise tokens (batch, T, D) over T."""
+    return spatial_normalize(tokens, 1.0 if gamma is None else gamma)
