@@ -9,9 +9,12 @@ import torch
 
 from irepa.encode import OnlineTokens, build_encoder, encode
 from irepa.models.sit import SiT
+from irepa.plan import Job, Plan
 from irepa.recipes.sit import SiTRecipe
+from irepa.runner import Context
 from irepa.settings import Settings
 from irepa.tokens import TokenCache
+from tests.conftest import REPOSITORY
 
 CPU = torch.device("cpu")
 
@@ -20,7 +23,8 @@ def test_online_tokens_are_the_cached_ones_with_transforms(settings: Callable[..
     loaded = settings()
     tier = loaded.tier
     images = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3)).astype(np.uint8)
-    encoder = build_encoder(loaded, "effnet-lite0-s16", CPU)
+    context = Context(Plan(loaded, REPOSITORY), Job("features", "effnet-lite0-s16"))
+    encoder = build_encoder(context, "effnet-lite0-s16", CPU)
     every = np.arange(6, dtype=np.int64)
     (stored,) = encode(encoder, images, every, tier.features, tier.grid, CPU)
     patch, pooled = stored.patch.half().numpy(), stored.global_token.half().numpy()

@@ -296,6 +296,7 @@ STAGES: dict[str, Stage] = {
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
             "at": s.tier.recipes[Cell.parse(key).recipe].at,
             "samples": s.tier.sampling.samples,
+            "precision": s.tier.sampling.precision,
             "preview": s.tier.sampling.preview,
         },
         plugins=_sample_plugins,

@@ -6,6 +6,7 @@ import pandas as pd
 
 from irepa.grid import experiment_cells
 from irepa.runner import Context
+from irepa.settings import Tier
 
 SPATIAL_NAMES = {"lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC"}
 PROPERTIES = ("accuracy", *SPATIAL_NAMES, "lds_text")
@@ -14,6 +15,11 @@ PROPERTIES = ("accuracy", *SPATIAL_NAMES, "lds_text")
 def distance_name(context: Context) -> str:
     """The name of the Frechet distance that the tier's first judge gives."""
     return context.settings.catalogue[context.tier.evaluation.extractors[0]].metric_name("FID")
+
+
+def steps_of(tier: Tier, recipe: str) -> int:
+    """Training steps behind a recipe's samples."""
+    return tier.recipes[recipe].at or tier.training.steps
 
 
 def read_table(context: Context) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from irepa import plugins
 from irepa.cell import Parts
 from irepa.grid import Cell
 from irepa.random import image_label, image_noise
+from irepa.recipes import Velocity
 from irepa.samplers import guided
 from irepa.settings import Settings, plugin_options
 
@@ -17,6 +18,16 @@ from irepa.settings import Settings, plugin_options
 def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
     """Classes (n,) of the generated images ``indices``."""
     return torch.tensor([image_label(seed, index, classes) for index in indices])
+
+
+def in_bf16(velocity: Velocity, device: torch.device) -> Velocity:
+    """The network in mixed precision; the sampler's own arithmetic stays as it is."""
+
+    def mixed(x: torch.Tensor, t: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return velocity(x, t, r).to(x.dtype)
+
+    return mixed
 
 
 class Sampler:
@@ -28,6 +39,7 @@ class Sampler:
         self.options = plugin_options("samplers", recipe.sampler, f"recipes.{cell.recipe}.sampler")
         self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
         self.classes, self.device = classes, device
+        self.mixed = settings.tier.sampling.precision == "bf16"
 
     @property
     def evaluations(self) -> int:
@@ -48,5 +60,8 @@ class Sampler:
         if self.guidance is not None:
             null = self.parts.recipe.velocity(self.parts.network, torch.full_like(labels, self.classes))
             velocity = guided(velocity, null, self.guidance)
-        images = self.parts.codec.decode(self.module.sample(velocity, noise(0), self.options, noise))
+        latents = self.module.sample(
+            in_bf16(velocity, self.device) if self.mixed else velocity, noise(0), self.options, noise
+        )
+        images = self.parts.codec.decode(latents)
         return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -225,6 +225,7 @@ class Sampling(Strict):
     samples: Positive
     batch: Positive = 256
     shard: Positive = Field(16, description="Batches written at a time: an interrupted run goes on at the next shard.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the network while sampling.")
     preview: Positive = Field(32, description="Samples kept for pictures when the rest is deleted.")
     keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
 

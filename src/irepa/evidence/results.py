@@ -6,7 +6,7 @@ import pandas as pd
 
 from irepa.evidence import Evidence, empty_runs
 from irepa.grid import split_encoder
-from irepa.results import distance_name, distances, encoder_metrics
+from irepa.results import distance_name, distances, encoder_metrics, steps_of
 from irepa.runner import Context
 
 
@@ -23,7 +23,14 @@ def read(context: Context) -> Evidence:
     if len(runs):  # a run of two experiments stands once, and serves both
         serves = runs.groupby(cell)["experiments"].agg(lambda names: " ".join(sorted(set(" ".join(names).split()))))
         runs = runs.drop_duplicates(cell).drop(columns=["experiments", "distance"]).join(serves, on=cell)
-        runs = runs.assign(setting="", steps=tier.training.steps, final=True)
+        early = runs["recipe"].map(lambda recipe: tier.recipes[recipe].at is not None)
+        runs = runs.assign(
+            setting="",
+            steps=runs["recipe"].map(lambda recipe: steps_of(tier, recipe)),
+            final=~early,
+            # Samples of early weights are another point on the curve of the same training.
+            recipe=runs["recipe"].where(~early, runs["recipe"].map(lambda recipe: tier.recipes[recipe].trained_as)),
+        )
     metrics = encoder_metrics(context)
     families = [context.settings.catalogue[split_encoder(name)[0]].family for name in metrics.index]
     records = [f"spatial/{name}.json probe/{name}.json" for name in metrics.index]

@@ -1,4 +1,4 @@
-"""Distance by scale of the network and by method."""
+"""Distance by scale of the network and by method; by encoder where the experiment has one scale."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from irepa.results import distances
 from irepa.runner import Context
 
 needs = table_only
+LABELS = {"scale": "scale of the network", "encoder": "encoder"}
+
+
+def unit(frame: pd.DataFrame) -> str:
+    return "scale" if frame["scale"].nunique() > 1 or frame["encoder"].nunique() < 3 else "encoder"
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
@@ -23,17 +28,19 @@ def draw(frame: pd.DataFrame) -> Figure:
     style()
     figure, axis = plt.subplots(figsize=(WIDTH * 0.75, 4))
     order = methods_in(frame)
-    sns.barplot(frame, x="scale", y="fd", hue="method", hue_order=order, ax=axis, errorbar="sd")
+    units = unit(frame)
+    sns.barplot(frame, x=units, y="fd", hue="method", hue_order=order, ax=axis, errorbar="sd")
     for bars in axis.containers:
         if isinstance(bars, BarContainer):
             axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
-    axis.set(xlabel="scale of the network", ylabel=f"{frame['distance'].iloc[0]} (lower is better)")
+    axis.set(xlabel=LABELS[units], ylabel=f"{frame['distance'].iloc[0]} (lower is better)")
     axis.set_ylim(0, frame["fd"].max() * 1.12)
+    axis.tick_params(axis="x", labelrotation=0 if units == "scale" else 20)
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    wide = frame.groupby(["scale", "method"])["fd"].mean().unstack()
-    best = ", ".join(f"{scale}: {row.idxmin()}" for scale, row in wide.iterrows())
-    return f"Lowest {frame['distance'].iloc[0]} per scale: {best}. {frame['seed'].nunique()} seed(s)."
+    wide = frame.groupby([unit(frame), "method"])["fd"].mean().unstack()
+    best = ", ".join(f"{name}: {row.idxmin()}" for name, row in wide.iterrows())
+    return f"Lowest {frame['distance'].iloc[0]} per {unit(frame)}: {best}. {frame['seed'].nunique()} seed(s)."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,7 +24,7 @@ def apply(
     from kornia.filters import gaussian_blur2d
 
     assert width is not None
-    reach = min(2 * round(2 * width) + 1, 2 * min(grid) - 1)  # reflection goes no further than the grid
+    reach = 2 * min(math.ceil(3 * width), min(grid) - 1) + 1  # reflection goes no further than the grid
     planes = tokens.transpose(1, 2).unflatten(2, grid)
     blurred: Tensor = gaussian_blur2d(planes, (reach, reach), (width, width), border_type="reflect")
     return blurred.flatten(2).transpose(1, 2)

@@ -1,0 +1,81 @@
+"""Seed noise against effects: every run of the tier that differs in one thing from the reference, seed by seed.
+
+The reference is the method ``repa`` of the figure's experiment, with its first encoder.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from irepa.figures import WIDTH, style, table_only
+from irepa.grid import NO_ENCODER, experiment_cells
+from irepa.results import distances
+from irepa.runner import Context
+
+needs = table_only
+REFERENCE = "repa"
+
+
+def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """A row per run and seed: ``change`` in percent of the reference's distance with the same seed; ``kind`` of difference."""
+    reference = next(
+        cell
+        for cell in experiment_cells(context.settings, context.tier.experiments[experiment])
+        if cell.method == REFERENCE
+    )
+    every = pd.concat([distances(context, name) for name in context.tier.experiments]).drop_duplicates("record")
+    here = every[(every["recipe"] == reference.recipe) & (every["scale"] == reference.scale)]
+    is_reference = (here["encoder"] == reference.encoder) & (here["method"] == REFERENCE)
+    base = here[is_reference].set_index("seed")["fd"]
+    other_method = here["encoder"].isin([reference.encoder, NO_ENCODER]) & ~is_reference
+    other_encoder = (here["method"] == REFERENCE) & ~is_reference
+    found = here[other_method | other_encoder | is_reference]
+    found = found[found["seed"].isin(base.index)]
+    kind = np.where(is_reference[found.index], "reference", np.where(other_method[found.index], "method", "encoder"))
+    name = [e if k == "encoder" else m for k, e, m in zip(kind, found["encoder"], found["method"], strict=True)]
+    change = 100 * (found["fd"].to_numpy() / base.loc[found["seed"]].to_numpy() - 1)
+    frame = found.drop(columns="record").assign(kind=kind, name=name, change=change, noise=noise(every))
+    return frame.sort_values(["kind", "name", "seed"])
+
+
+def noise(runs: pd.DataFrame) -> float:
+    """Standard deviation between seeds, percent of the distance, pooled over all configurations with several seeds."""
+    groups = runs.groupby(["recipe", "scale", "encoder", "method"])["fd"]
+    relative = (runs["fd"] / groups.transform("mean"))[groups.transform("size") > 1]
+    freedom = len(relative) - int((groups.size() > 1).sum())
+    return 100 * float(np.sqrt(((relative - 1) ** 2).sum() / freedom)) if freedom > 0 else float("nan")
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    style()
+    others = frame[frame["kind"] != "reference"]
+    order = others.groupby("name")["change"].mean().sort_values().index
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.85, 0.24 * len(order) + 1.4))
+    sd = frame["noise"].iloc[0]
+    if np.isfinite(sd):
+        axis.axvspan(
+            -2 * sd, 2 * sd, color="0.88", zorder=0, label=f"2 standard deviations between seeds: {2 * sd:.1f}%"
+        )
+    axis.axvline(0, color="0.5", linewidth=0.8)
+    sns.stripplot(others, y="name", x="change", hue="kind", order=order, ax=axis, size=4, alpha=0.7, jitter=False)
+    means = others.groupby("name")["change"].mean()
+    axis.scatter(means[order], range(len(order)), marker="|", s=120, color="black", label="mean")
+    reference = frame.loc[frame["kind"] == "reference", "encoder"].iloc[0]
+    axis.set(xlabel=f"change of {frame['distance'].iloc[0]} against repa with {reference}, same seed (%)", ylabel="")
+    axis.tick_params(axis="y", labelsize=7.5)
+    axis.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def caption(frame: pd.DataFrame) -> str:
+    others, sd = frame[frame["kind"] != "reference"], frame["noise"].iloc[0]
+    means = others.groupby("name")["change"].mean()
+    beyond = int((means.abs() > 2 * sd).sum())
+    return (
+        f"Standard deviation between seeds: {sd:.1f}% of the distance. {beyond} of {len(means)} changes move the distance by "
+        f"more than twice that; largest: {means.idxmin()} ({means.min():+.1f}%) and {means.idxmax()} ({means.max():+.1f}%)."
+    )

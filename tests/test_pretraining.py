@@ -1,0 +1,151 @@
+"""The pipeline's own encoders: what each objective learns, and the way from their training to tokens; early EMA weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from irepa import plugins
+from irepa.config import load_settings
+from irepa.errors import ConfigError
+from irepa.objectives import Learner, _augment
+from irepa.plan import Job, Plan
+from irepa.random import StepRandom
+from irepa.runner import execute
+from tests.conftest import REPOSITORY, WORKFLOW
+
+CPU = torch.device("cpu")
+TRAINING = {"steps": 4, "batch": 16, "label_dropout": 0.0, "ema": 0.5}
+SMALL = {"name": "supervised", "encoder": "vit-supervised", "training": TRAINING}
+
+
+def draws(step: int, batch: int) -> StepRandom:
+    return StepRandom(0, step, batch, slice(0, batch), CPU)
+
+
+def learner() -> Learner:
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=2, num_classes=0)
+    return Learner(vit, (0.5,) * 3, (0.5,) * 3)
+
+
+def two_kinds(count: int = 32) -> tuple[Tensor, Tensor]:
+    """Images in [0, 1] of two classes that colour alone does not tell apart: stripes across and stripes down."""
+    labels = torch.arange(count) % 2
+    wave = (torch.arange(16) % 4 < 2).float()
+    stripes = torch.where(labels.view(-1, 1, 1).bool(), wave.view(1, 16, 1), wave.view(1, 1, 16)).expand(count, 16, 16)
+    noise = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return 0.8 * stripes[:, None] + 0.2 * noise, labels
+
+
+@pytest.mark.parametrize(("name", "options"), [("supervised", {}), ("contrastive", {"smallest": 0.8}), ("mae", {})])
+def test_an_objective_is_learned_and_tells_stripes_apart(name: str, options: dict[str, Any]) -> None:
+    """The loss falls, and afterwards a nearest class mean on the class token is right."""
+    module = plugins.load("objectives", name, "x")
+    objective, network = module.build(module.Options(**options)), learner()
+    objective.equip(network, 2)
+    images, labels = two_kinds()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    losses = []
+    for step in range(60):
+        loss = sum(objective.loss(network, images, labels, lambda hidden: hidden, draws(step, len(images))).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    print(f"{name}: {losses[0]:.3f} to {losses[-1]:.3f}")
+    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:3])
+    with torch.no_grad():
+        found = network.eval().class_token(images)
+    means = torch.stack([found[labels == kind].mean(0) for kind in (0, 1)])
+    if name != "contrastive":  # which need not sort stripes by their direction
+        assert float((torch.cdist(found, means).argmin(1) == labels).float().mean()) > 0.9
+
+
+def test_views_are_functions_of_the_step_and_of_the_image() -> None:
+    images = torch.rand(6, 3, 16, 16)
+    whole = _augment.jitter(_augment.crop_and_flip(images, draws(3, 6), 0.3), draws(4, 6), 0.4, 0.2)
+    again = _augment.jitter(_augment.crop_and_flip(images, draws(3, 6), 0.3), draws(4, 6), 0.4, 0.2)
+    assert torch.equal(whole, again)
+    part = _augment.crop_and_flip(images[2:4], StepRandom(0, 3, 6, slice(2, 4), CPU), 0.3)
+    assert torch.allclose(part, _augment.crop_and_flip(images, draws(3, 6), 0.3)[2:4], atol=1e-6)
+    assert float(whole.min()) >= 0
+    assert float(whole.max()) <= 1
+
+
+def test_a_crop_of_everything_is_the_image_or_its_mirror() -> None:
+    images = torch.rand(20, 3, 16, 16)
+    seen = _augment.crop_and_flip(images, draws(0, 20), 1.0)
+    same, mirrored = ((seen - other).abs().amax(dim=(1, 2, 3)) < 1e-4 for other in (images, images.flip(3)))
+    assert bool((same | mirrored).all())
+    assert 0 < int(same.sum()) < 20
+
+
+def plan_of(tmp_path: Path, **changes: object) -> Plan:
+    overrides = {"grid": [8, 8], "pretraining.supervised": SMALL, "scales.nano-32.patch": 4} | changes
+    params = {"tier": "smoke", "results": str(tmp_path), "overrides": overrides}
+    return Plan(load_settings(params, WORKFLOW), REPOSITORY)
+
+
+def run(plan: Plan, *goal: Job) -> None:
+    for job in plan.jobs(goal):
+        execute(plan, job)
+
+
+def test_an_encoder_is_trained_read_at_two_depths_and_tuned(tmp_path: Path) -> None:
+    """From images over weights to tokens, the adapter's included: every record names the weights it was made with."""
+    names = ["vit-supervised", "vit-supervised-mid"]
+    plan = plan_of(tmp_path, encoders=names)
+    run(plan, *(Job("features", name) for name in names))
+    records = [plan.record(Job("features", name)) for name in names]
+    assert [record.metrics["dim"] for record in records] == [96, 96]
+    assert records[0].metrics["weights_sha256"] == records[1].metrics["weights_sha256"]
+    last, middle = (record.array("test.tokens.npy") for record in records)
+    assert not np.array_equal(last, middle)
+    kept = load_file(plan.record(Job("pretrain", "supervised")).file("model.safetensors"))
+    assert "cls_token" in kept
+    assert not [name for name in kept if name.startswith(("head", "vit."))]
+
+
+def test_a_fitted_encoder_reads_the_tokens_of_its_base(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, encoders=["effnet-lite0-s16-lds", "effnet-lite0-s16"], **{"features.input_size": 128})
+    run(plan, Job("spatial", "effnet-lite0-s16-lds"), Job("spatial", "effnet-lite0-s16"))
+    base, tuned = (
+        plan.record(Job("spatial", name)).metrics["lds"] for name in ("effnet-lite0-s16", "effnet-lite0-s16-lds")
+    )
+    print(f"LDS {base:.3f} before, {tuned:.3f} after")
+    assert tuned > base + 0.1
+
+
+def test_pretraining_that_the_tier_does_not_have_is_refused() -> None:
+    params = {"tier": "smoke", "encoders": ["vit-mae"]}
+    with pytest.raises(ConfigError, match="vit-mae: weights trained:: unknown value 'mae'"):
+        load_settings(params, WORKFLOW)
+
+
+def test_early_weights_are_those_of_a_shorter_training(tmp_path: Path) -> None:
+    """`at: 3` of a training of 6 steps, against a training of 3 steps, byte by byte; and they are drawn from."""
+    cell = "sit/nano-32/effnet-lite0-s16/irepa/seed0"
+    recipe = {"name": "sit", "architecture": "sit", "sampler": {"name": "ode-heun", "steps": 2}}
+    early = {"recipes.sit-3": recipe | {"trained_as": "sit", "at": 3}, "experiments.methods.recipes": ["sit", "sit-3"]}
+    long = plan_of(tmp_path / "long", **early)
+    drawn = Job("sample", cell.replace("sit/", "sit-3/"))
+    run(long, drawn)
+    short = plan_of(tmp_path / "short", **{"training.steps": 3})
+    run(short, Job("train", cell), Job("sample", cell))
+    kept = load_file(long.record(Job("train", cell)).file("snapshots.safetensors"))
+    expected = load_file(short.record(Job("train", cell)).file("model.safetensors"))
+    assert {name.removeprefix("3/") for name in kept} == set(expected)
+    assert all(torch.equal(kept[f"3/{name}"], tensor) for name, tensor in expected.items())
+    images = [plan.record(job).array("preview.npy") for plan, job in ((long, drawn), (short, Job("sample", cell)))]
+    assert np.array_equal(*images)
+    with pytest.raises(ConfigError, match=r"recipes.sit-3.at = 9 must be smaller than training.steps = 6"):
+        plan_of(tmp_path, **early | {"recipes.sit-3": recipe | {"trained_as": "sit", "at": 9}})
