@@ -31,10 +31,10 @@ class Mae:
         self.options = options
 
     def equip(self, learner: Learner, classes: int) -> None:
-        from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
+        from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
 
         patches, size = learner.vit.patch_embed.num_patches, learner.vit.patch_embed.patch_size[0]
-        decoder = MaskedVisionTransformerDecoderTIMM(
+        decoder = MAEDecoderTIMM(
             num_patches=patches, patch_size=size, embed_dim=learner.vit.embed_dim, decoder_embed_dim=self.options.width,
             decoder_depth=self.options.depth, decoder_num_heads=self.options.heads,
         )  # fmt: skip
