@@ -69,7 +69,7 @@ def test_every_declared_architecture_gives_its_tokens_on_the_grid(name: str) -> 
     assert facts.dim == PAPER.get(name, facts.dim)
     if entry.library == "timm-vit":
         with torch.device("meta"):
-            model = timm.create_model(facts.model)
+            model = timm.create_model(facts.model, **entry.options().get("architecture", {}))
         assert (facts.dim, facts.prefix) == (model.num_features, model.num_prefix_tokens)
         assert facts.input_size == (16 * model.patch_embed.patch_size[0],) * 2
     if "mean" in entry.options():

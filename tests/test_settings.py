@@ -28,14 +28,14 @@ def test_every_tier_is_valid(tier: str) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"tier": "demmo"}, r"params: tier: unknown value 'demmo'; allowed are .*cifar10, demo"),
+        ({"tier": "demmo"}, r"params: tier: unknown value 'demmo'; allowed are .*cifar10, .*demo"),
         ({"sead": 1}, r"params: unknown key sead \(did you mean seed\?\); allowed are encoders, .*tier"),
         ({"seed": -1}, r"params: seed = -1: .*greater than or equal to 0"),
         ({"encoders": ["rgb", "dino"]}, r"smoke\.yaml: encoders: unknown value 'dino'; allowed are beit-b"),
         ({"encoders": ["rgb", "rgb"]}, r"encoders = \[\"rgb\", \"rgb\"\]: rgb stands more than once"),
         ({"encoders": []}, r"encoders = \[\]: .*at least 1"),
         ({"encoders": ["effnet-lite2"]}, r"effnet-lite2 is kept for evaluation and may not be an alignment target"),
-        ({"encoders": ["rgb+clsmiks0.3"]}, r"transform: unknown value 'clsmiks0.3'; allowed are clsmix"),
+        ({"encoders": ["rgb+clsmiks0.3"]}, r"transform: unknown value 'clsmiks0.3'; allowed are .*clsmix"),
         ({"encoders": ["hog+clsmix1.5"]}, r"clsmix needs alpha in \[0, 1\], as in clsmix0.3, not 1.5"),
         ({"methods": ["repa", "irepa2"]}, r"methods: unknown value 'irepa2'; allowed are conv-only, .*repa"),
         (
