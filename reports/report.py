@@ -31,7 +31,7 @@ if "IREPA_SETTINGS" in os.environ:
 else:  # opened by hand
     settings = load_settings(root / "params.yaml", root / "workflow")
 plan, tier = Plan(settings, root), settings.tier
-results = Path(os.environ.get("IREPA_RESULTS", plan.results))
+plan.results = results = Path(os.environ.get("IREPA_RESULTS", plan.results))
 table = pd.read_csv(results / "table.csv", keep_default_na=False, na_values={"value": [""], "seed": [""]})
 audit = read_json(results / "audit" / "verdicts.json")
 frechet, kernel = (settings.catalogue[tier.evaluation.extractors[0]].metric_name(name) for name in ("FID", "KID"))

@@ -360,6 +360,31 @@ def export_autoencoder(
 
 
 @app.command()
+def archive(
+    folder: Annotated[Path, typer.Argument(help="Where to keep them; replaced if it is there.")],
+    params: ParamsOption = Path("params.yaml"),
+    root: RootOption = Path("."),
+    tier: TierOption = None,
+) -> None:
+    """Keep a finished tier's numbers, table, figures, verdicts and report in the repository, without weights and images."""
+    from irepa.archive import save
+
+    print(f"{folder}: {save(make_plan(params, root, tier, check_options=False), folder)} files")
+
+
+@app.command()
+def redraw(
+    folder: Annotated[Path, typer.Argument(help="An archive, such as reports/cifar10.")],
+    root: RootOption = Path("."),
+) -> None:
+    """Make table, figures, verdicts and report of an archive again from its numbers, without training anything."""
+    from irepa.archive import redraw as make_again
+
+    changed = make_again(folder, root)
+    print(f"{folder}: {'nothing changed' if not changed else 'changed: ' + ', '.join(changed)}")
+
+
+@app.command()
 def tiers(root: RootOption = Path(".")) -> None:
     """List the tiers."""
     for name in tier_names(root / "workflow"):

@@ -1,0 +1,135 @@
+"""Results kept in the repository: every number of a finished tier, without weights, features and images.
+
+An archive has the layout of ``results/<tier>``. From its records the table, figures, verdicts and report are made again, by the
+present code, without training anything: ``irepa redraw``. What the records were made from stands in them; it need not be what the
+code would make today, so their fingerprints are not compared, while damage to a file is found as ever.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from irepa import plugins
+from irepa.errors import CacheError
+from irepa.files import Json, Record, describe_file, read_json, write_json, write_text
+from irepa.plan import Job, Plan
+from irepa.runner import Context, versions
+from irepa.settings import Settings
+
+SETTINGS, ENVIRONMENT = "settings.json", "environment.json"
+RECORDS = ("data", "pretrain", "features", "spatial", "probe", "train", "sample", "evaluate")  # the JSON alone
+WHOLE = ("table", "figure", "audit", "report")  # with what they write, which can be made again
+
+
+class Archive(Plan):
+    """A plan whose results lie in a folder of the repository and are taken as they are."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        """Raises CacheError where the folder is no archive."""
+        settings = Settings.model_validate(read_json(folder / SETTINGS))
+        super().__init__(settings, root)
+        self.results = folder
+
+    def record(self, job: Job) -> Record:
+        return Record(self.record_path(job))
+
+    def is_current(self, job: Job) -> bool:
+        return self.record_path(job).exists()
+
+
+def save(plan: Plan, folder: Path) -> int:
+    """Copy a finished tier's numbers, table, figures, verdicts and report; returns how many files.
+
+    Raises CacheError where a result is missing or out of date.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    copied = 0
+    jobs = plan.jobs()
+    for job in jobs:
+        if job.stage not in (*RECORDS, *WHOLE):
+            continue
+        record = plan.record(job)
+        for path in plan.outputs(job) if job.stage in WHOLE else [record.path]:
+            target = folder / path.relative_to(plan.results)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            copied += 1
+    write_text(folder / SETTINGS, plan.settings.model_dump_json(indent=2) + "\n")
+    write_json(folder / ENVIRONMENT, environment([plan.record(job) for job in jobs if plan.is_current(job)]))
+    return copied + 2
+
+
+def environment(records: list[Record]) -> Json:
+    """What the numbers were made with and what they cost, from the records' own provenance."""
+    made = [record.content["provenance"] for record in records]
+    seconds: dict[str, float] = {}
+    for record, where in zip(records, made, strict=True):
+        threads = where.get("threads") or 1
+        seconds[record.content["stage"]] = seconds.get(record.content["stage"], 0.0) + where["seconds"] * threads
+    seen = [record.metrics.get("images_seen") or 0 for record in records]
+    return {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platforms": sorted({where["platform"] for where in made}),
+        "processors": os.cpu_count(),
+        "gpus": sorted({where["gpu"] for where in made if where["gpu"]}),
+        "git_revisions": sorted({str(where["git_revision"]) for where in made}),
+        "jobs": len(records),
+        "trainings": sum(record.content["stage"] == "train" for record in records),
+        "images_seen": sum(seen),
+        "core_hours": {stage: round(total / 3600, 2) for stage, total in sorted(seconds.items())},
+        "first": min(where["started"] for where in made),
+        "last": max(where["started"] for where in made),
+    }
+
+
+def redraw(folder: Path, root: Path) -> list[str]:
+    """Make table, figures, verdicts and report of an archive again, in place; returns the files that came out different.
+
+    A figure of images, which are not kept, is drawn again from its own data.
+    """
+    plan = Archive(folder, root)
+    jobs = [job for job in plan.jobs() if job.stage in WHOLE]
+    files = [path for job in jobs for path in plan.outputs(job) if path != plan.record_path(job)]
+    before = {path: path.read_bytes() for path in files if path.exists()}
+    for job in jobs:
+        context = Context(plan, job)
+        if plan.record(job).failed is not None:
+            continue
+        if job.stage == "figure" and not _collectable(plan, job):
+            _draw_again(context)
+        else:
+            importlib.import_module(f"irepa.stages.{job.stage}").run(context)
+        _note_files(plan, job)
+    return [str(path.relative_to(folder)) for path in files if before.get(path) != path.read_bytes()]
+
+
+def _note_files(plan: Archive, job: Job) -> None:
+    """The record keeps what it says of the job's making, and says what its files are now."""
+    content, path = plan.record(job).content, plan.record_path(job)
+    files = {str(file.relative_to(path.parent)): describe_file(file) for file in plan.outputs(job) if file != path}
+    write_json(path, content | {"files": files})
+
+
+def _collectable(plan: Archive, job: Job) -> bool:
+    """Whether every file that the figure reads is in the archive."""
+    try:
+        records = [plan.record(needed) for needed in plan.needs(job)]
+        return all(record.file(name).exists() for record in records for name in record.content["files"])
+    except CacheError:
+        return False
+
+
+def _draw_again(context: Context) -> None:
+    import pandas as pd
+
+    from irepa.figures import save as save_figure
+
+    figure = context.tier.figures[context.key]
+    module = plugins.load("figures", figure.kind, f"figures.{context.key}")
+    frame = pd.read_csv(context.output(".csv"), keep_default_na=False, na_values=[""])
+    save_figure(module.draw(frame), context.output(".png"), context.output(".svg"))

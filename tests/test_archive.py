@@ -1,0 +1,76 @@
+"""Results kept in the repository: what is in an archive, and that its tables and figures can be made again from its numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from irepa.archive import redraw, save
+from irepa.config import load_settings
+from irepa.errors import CacheError
+from irepa.plan import Plan
+from tests.conftest import call
+
+
+def plan_of(folder: Path) -> Plan:
+    return Plan(load_settings(folder / "params.yaml", folder / "workflow"), folder)
+
+
+@pytest.fixture(scope="module")
+def archived(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive") / "smoke"
+    done = call(finished, "irepa", "archive", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_an_archive_holds_numbers_and_no_weights_features_or_images(archived: Path) -> None:
+    kinds = {path.suffix for path in archived.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".csv", ".png", ".svg", ".html", ".md"}
+    assert sum(path.stat().st_size for path in archived.rglob("*.json")) < 2e6
+    environment = json.loads((archived / "environment.json").read_text())
+    assert environment["trainings"] == 5
+    assert environment["images_seen"] == 5 * 6 * 16
+    assert environment["core_hours"]["train"] >= 0
+
+
+def test_everything_is_made_again_from_the_numbers_alone(archived: Path, tmp_path: Path, finished: Path) -> None:
+    """Tables, figures' data, pictures and verdicts deleted: they come back byte by byte."""
+    copy = tmp_path / "smoke"
+    shutil.copytree(archived, copy)
+    tables = [
+        "table.csv",
+        "audit/verdicts.csv",
+        "audit/verdicts.json",
+        "figures/correlation.csv",
+        "figures/ablation.png",
+    ]
+    before = {name: (copy / name).read_bytes() for name in tables}
+    for name in tables[1:]:
+        (copy / name).write_bytes(b"")
+    done = call(finished, "irepa", "redraw", str(copy))
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    assert {name: (copy / name).read_bytes() for name in tables} == before
+
+
+def test_a_number_that_was_edited_shows_in_the_table(archived: Path, tmp_path: Path, finished: Path) -> None:
+    copy = tmp_path / "smoke"
+    shutil.copytree(archived, copy)
+    record = next(copy.glob("evaluation/**/*.json"))
+    content = json.loads(record.read_text())
+    content["metrics"]["FD-EffLite2"] = 1234.5
+    record.write_text(json.dumps(content))
+    changed = redraw(copy, finished)
+    assert "table.csv" in changed
+    assert "1234.5" in (copy / "table.csv").read_text()
+
+
+def test_an_unfinished_tier_is_not_archived(finished: Path, tmp_path: Path) -> None:
+    plan = plan_of(finished)
+    plan.results = tmp_path / "empty"
+    with pytest.raises(CacheError, match="is missing"):
+        save(plan, tmp_path / "archive")
