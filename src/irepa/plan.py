@@ -232,7 +232,11 @@ STAGES: dict[str, Stage] = {
         plugins=lambda s, key: [plugins.module_name("autoencoders", s.tier.autoencoders[key].name)],
     ),
     "pretrain": Stage(
-        outputs=("pretrained/{key}/pretrain.json", "pretrained/{key}/model.safetensors", "pretrained/{key}/loss.jsonl"),
+        outputs=(
+            "features/pretrained/{key}/pretrain.json",
+            "features/pretrained/{key}/model.safetensors",
+            "features/pretrained/{key}/loss.jsonl",
+        ),
         needs=lambda s, key: [Job("data")],
         settings=_pretrain_settings,
         plugins=_pretrain_plugins,

@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa.errors import ConfigError
+from irepa.transforms import check_strength
 
 
 def check(gamma: float | None, where: str) -> None:
     """Raises ConfigError unless gamma is absent (1) or in [0, 1]."""
-    if gamma is not None and not 0 <= gamma <= 1:
-        raise ConfigError(f"{where}: demean takes gamma in [0, 1], as in demean0.5, not {gamma}")
+    check_strength(gamma, where, "demean", "gamma", required=False)
 
 
 def apply(

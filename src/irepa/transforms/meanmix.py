@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa.errors import ConfigError
+from irepa.transforms import check_strength
 
 
 def check(alpha: float | None, where: str) -> None:
     """Raises ConfigError unless alpha is a number in [0, 1]."""
-    if alpha is None or not 0 <= alpha <= 1:
-        raise ConfigError(f"{where}: meanmix needs alpha in [0, 1], as in meanmix0.3, not {alpha}")
+    check_strength(alpha, where, "meanmix", "alpha", required=True)
 
 
 def apply(

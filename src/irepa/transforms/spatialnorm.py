@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from irepa.alignment import spatial_normalize
-from irepa.errors import ConfigError
+from irepa.transforms import check_strength
 
 
 def check(gamma: float | None, where: str) -> None:
     """Raises ConfigError unless gamma is absent (1) or in [0, 1]."""
-    if gamma is not None and not 0 <= gamma <= 1:
-        raise ConfigError(f"{where}: spatialnorm takes gamma in [0, 1], as in spatialnorm0.6, not {gamma}")
+    check_strength(gamma, where, "spatialnorm", "gamma", required=False)
 
 
 def apply(
