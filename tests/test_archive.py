@@ -12,7 +12,7 @@ from irepa.archive import redraw, save
 from irepa.config import load_settings
 from irepa.errors import CacheError
 from irepa.plan import Plan
-from tests.conftest import call
+from tests.conftest import call, copy_project
 
 
 def plan_of(folder: Path) -> Plan:
@@ -20,16 +20,15 @@ def plan_of(folder: Path) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def archived(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("archive") / "smoke"
-    done = call(finished, "irepa", "archive", str(folder))
+def archived(finished: Path) -> Path:
+    done = call(finished, "irepa", "archive", "reports/smoke")
     assert done.returncode == 0, done.stderr
-    return folder
+    return finished / "reports" / "smoke"
 
 
 def test_an_archive_holds_numbers_and_no_weights_features_or_images(archived: Path) -> None:
     kinds = {path.suffix for path in archived.rglob("*") if path.is_file()}
-    assert kinds == {".json", ".csv", ".png", ".svg", ".html", ".md"}
+    assert kinds == {".json", ".csv", ".png", ".svg", ".html", ".md", ".yaml"}
     assert sum(path.stat().st_size for path in archived.rglob("*.json")) < 2e6
     environment = json.loads((archived / "environment.json").read_text())
     assert environment["trainings"] == 6
@@ -67,6 +66,29 @@ def test_a_number_that_was_edited_shows_in_the_table(archived: Path, tmp_path: P
     changed = redraw(copy, finished)
     assert "table.csv" in changed
     assert "1234.5" in (copy / "table.csv").read_text()
+
+
+def test_dvc_makes_it_again_in_a_fresh_clone_without_training(archived: Path, tmp_path: Path) -> None:
+    clone = copy_project(tmp_path / "clone")
+    copy = clone / "reports" / "smoke"
+    shutil.copytree(archived, copy)
+    kept = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in {".csv", ".png", ".svg"}}
+    for path in (copy / "audit" / "verdicts.csv", copy / "figures" / "ablation.csv", copy / "figures" / "ablation.svg"):
+        path.unlink()
+
+    def do(*command: str) -> str:
+        done = call(clone, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    do("git", "init", "--quiet")
+    assert "Running stage 'reports/smoke/dvc.yaml:redraw'" in do("dvc", "repro", "reports/smoke/dvc.yaml")
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not (clone / "results").exists(), "nothing was trained"
+    assert "up to date" in do("dvc", "repro", "reports/smoke/dvc.yaml")
+    number = next(copy.glob("evaluation/**/*.json"))
+    number.write_text(number.read_text() + "\n")
+    assert "Running stage" in do("dvc", "repro", "reports/smoke/dvc.yaml"), "an edited record is noticed"
 
 
 def test_an_unfinished_tier_is_not_archived(finished: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import yaml
 
+from irepa.archive import PIPELINE, archives
+from irepa.archive import dvc_yaml as archive_yaml
 from irepa.phases import PHASES, dvc_yaml
 from irepa.plan import STAGES
 from tests.conftest import REPOSITORY
@@ -11,6 +13,8 @@ from tests.conftest import REPOSITORY
 
 def test_dvc_yaml_is_generated() -> None:
     assert (REPOSITORY / "dvc.yaml").read_text() == dvc_yaml(REPOSITORY), "run `irepa dvc`"
+    for folder in archives(REPOSITORY):
+        assert (folder / PIPELINE).read_text() == archive_yaml(folder, REPOSITORY), "run `irepa dvc`"
 
 
 def test_every_stage_is_in_one_phase() -> None:

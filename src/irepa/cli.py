@@ -400,11 +400,14 @@ def where(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
 
 @app.command()
 def dvc(root: RootOption = Path(".")) -> None:
-    """Write dvc.yaml from the plan."""
+    """Write dvc.yaml from the plan, and that of every archive in reports."""
+    from irepa import archive
     from irepa.files import write_text
     from irepa.phases import dvc_yaml
 
     write_text(root / "dvc.yaml", dvc_yaml(root))
+    for folder in archive.archives(root):
+        write_text(folder / archive.PIPELINE, archive.dvc_yaml(folder, root))
 
 
 @app.command()
