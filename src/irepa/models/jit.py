@@ -1,10 +1,8 @@
-"""JiT: a plain transformer on pixel patches (Li and He, 2025). JiT-B/16 is depth 12, width 768, heads 12, bottleneck
-128, context 32 from
-block 4; L is 24, 1024, 16, 128, 32, 8; H is 32, 1280, 16, 256, 32, 10.
+"""JiT: a plain transformer on pixel patches (Li and He, 2025). JiT-B/16 is depth 12, width 768, heads 12, bottleneck 128,
+context 32 from block 4; L is 24, 1024, 16, 128, 32, 8; H is 32, 1280, 16, 256, 32, 10.
 
-Against SiT: patches pass a bottleneck, norms are RMS, queries and keys are normalised and rotated, the feed-forward
-is SwiGLU, and copies of the
-class embedding join the tokens as context from some block on.
+Against SiT: patches pass a bottleneck, norms are RMS, queries and keys are normalised and rotated, the feed-forward is
+SwiGLU, and copies of the class embedding join the tokens as context from some block on.
 """
 
 from __future__ import annotations
@@ -19,6 +17,10 @@ from irepa.models.sit import LabelEmbedder, TimestepEmbedder, check_grid, initia
 from irepa.settings import Scale
 
 THETA = 10_000.0
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def rotary_table(grid: tuple[int, int], dim: int, context: int = 0) -> Tensor:
@@ -36,10 +38,16 @@ def rotary_table(grid: tuple[int, int], dim: int, context: int = 0) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn pairs of channels: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    """Turn pairs of channels, each a complex number: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
+    pairs = torch.view_as_complex(at_least_float32(x).unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+
+
+class RMSNorm(nn.RMSNorm):
+    """Not below the weight's precision: torch has no fused norm where input and weight differ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(at_least_float32(x))
 
 
 class Attention(nn.Module):
@@ -49,7 +57,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm, self.k_norm = nn.RMSNorm(width // heads, eps=1e-6), nn.RMSNorm(width // heads, eps=1e-6)
+        self.q_norm, self.k_norm = RMSNorm(width // heads, eps=1e-6), RMSNorm(width // heads, eps=1e-6)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
@@ -79,7 +87,7 @@ class JiTBlock(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.norm1, self.norm2 = RMSNorm(width, eps=1e-6), RMSNorm(width, eps=1e-6)
         self.attn = Attention(width, heads)
         self.mlp = SwiGLU(width, 4 * width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
@@ -110,7 +118,7 @@ class JiT(nn.Module):
         self.register_parameter("pos_embed", nn.Parameter(sincos_positions(width, grid), requires_grad=False))
         self.context_positions = nn.Parameter(0.02 * torch.randn(1, scale.context, width))
         self.blocks = nn.ModuleList([JiTBlock(width, scale.heads) for _ in range(scale.depth)])
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width, eps=1e-6)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.linear = nn.Linear(width, scale.patch**2 * channels)
         head = width // scale.heads

@@ -1,0 +1,67 @@
+"""What each part of iREPA changes, by scale of the network or by images seen: when does the convolution help?"""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from irepa.figures import WIDTH, style, table_only
+from irepa.results import distances, steps_of
+from irepa.runner import Context
+
+needs = table_only
+
+# What a part changes: the distance of the first method against the second, same seed.
+PARTS = {
+    "alignment (repa against none)": ("repa", "none"),
+    "convolution (conv-only against repa)": ("conv-only", "repa"),
+    "normalisation (norm-only against repa)": ("norm-only", "repa"),
+    "convolution beside normalisation (irepa against norm-only)": ("irepa", "norm-only"),
+    "both (irepa against repa)": ("irepa", "repa"),
+}
+
+
+def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """A row per part, scale, images seen and seed: ``change``, percent of the distance without the part."""
+    runs = distances(context, experiment)
+    seen = [steps_of(context.tier, recipe) * context.tier.training.batch for recipe in runs["recipe"]]
+    # A cell without alignment has no encoder: it belongs to every one.
+    wide = runs.assign(images=seen).pivot_table(
+        index=["distance", "scale", "images", "seed"], columns="method", values="fd"
+    )
+    frames = [
+        (100 * (wide[one] / wide[other] - 1)).rename("change").reset_index().assign(part=part)
+        for part, (one, other) in PARTS.items()
+        if {one, other} <= {*wide.columns}
+    ]
+    return pd.concat(frames, ignore_index=True).dropna()
+
+
+def axis_of(frame: pd.DataFrame) -> str:
+    return "images" if frame["images"].nunique() > 1 else "scale"
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    style()
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.8))
+    x = axis_of(frame)
+    order = list(dict.fromkeys(frame["part"]))
+    sns.pointplot(frame, x=x, y="change", hue="part", hue_order=order, dodge=0.35, errorbar=("pi", 100), markersize=5,
+                  linewidth=1, capsize=0.03, ax=axis)  # fmt: skip
+    axis.axhline(0, color="0.5", linewidth=0.8)
+    axis.set(xlabel="training images seen" if x == "images" else "scale of the network",
+             ylabel=f"change of {frame['distance'].iloc[0]} (%)")  # fmt: skip
+    sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, title="", fontsize=8)
+    return figure
+
+
+def caption(frame: pd.DataFrame) -> str:
+    x = axis_of(frame)
+    mean = frame.groupby(["part", x], sort=False)["change"].mean().unstack()
+    rows = [
+        f"{part.split(' (')[0]}: " + ", ".join(f"{where} {value:+.1f}%" for where, value in row.items())
+        for part, row in mean.iterrows()
+    ]
+    return f"{'; '.join(rows)}. Bars: the range over {frame['seed'].nunique()} seed(s)."
