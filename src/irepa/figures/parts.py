@@ -61,7 +61,7 @@ def caption(frame: pd.DataFrame) -> str:
     x = axis_of(frame)
     mean = frame.groupby(["part", x], sort=False)["change"].mean().unstack()
     rows = [
-        f"{part.split(' (')[0]}: " + ", ".join(f"{where} {value:+.1f}%" for where, value in row.items())
+        f"{str(part).split(' (')[0]}: " + ", ".join(f"{where} {value:+.1f}%" for where, value in row.items())
         for part, row in mean.iterrows()
     ]
     return f"{'; '.join(rows)}. Bars: the range over {frame['seed'].nunique()} seed(s)."
