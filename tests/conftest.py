@@ -47,11 +47,15 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
-    """Run snakemake and return what it said; fails the test, showing it, where snakemake fails."""
-    done = call(folder, "snakemake", "--cores", "2", *arguments)
+def succeed(folder: Path, *command: str) -> str:
+    """Run a program as ``call`` does and return what it said; fails the test, showing it, where the program fails."""
+    done = call(folder, *command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    return succeed(folder, "snakemake", "--cores", "2", *arguments)
 
 
 @pytest.fixture

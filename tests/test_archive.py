@@ -12,7 +12,7 @@ from irepa.archive import redraw, save
 from irepa.config import load_settings
 from irepa.errors import CacheError
 from irepa.plan import Plan
-from tests.conftest import call, copy_project
+from tests.conftest import call, copy_project, succeed
 
 
 def plan_of(folder: Path) -> Plan:
@@ -76,19 +76,14 @@ def test_dvc_makes_it_again_in_a_fresh_clone_without_training(archived: Path, tm
     for path in (copy / "audit" / "verdicts.csv", copy / "figures" / "ablation.csv", copy / "figures" / "ablation.svg"):
         path.unlink()
 
-    def do(*command: str) -> str:
-        done = call(clone, *command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    do("git", "init", "--quiet")
-    assert "Running stage 'reports/smoke/dvc.yaml:redraw'" in do("dvc", "repro", "reports/smoke/dvc.yaml")
+    succeed(clone, "git", "init", "--quiet")
+    assert "Running stage 'reports/smoke/dvc.yaml:redraw'" in succeed(clone, "dvc", "repro", "reports/smoke/dvc.yaml")
     assert {path: path.read_bytes() for path in kept} == kept
     assert not (clone / "results").exists(), "nothing was trained"
-    assert "up to date" in do("dvc", "repro", "reports/smoke/dvc.yaml")
+    assert "up to date" in succeed(clone, "dvc", "repro", "reports/smoke/dvc.yaml")
     number = next(copy.glob("evaluation/**/*.json"))
     number.write_text(number.read_text() + "\n")
-    assert "Running stage" in do("dvc", "repro", "reports/smoke/dvc.yaml"), "an edited record is noticed"
+    assert "Running stage" in succeed(clone, "dvc", "repro", "reports/smoke/dvc.yaml"), "an edited record is noticed"
 
 
 def test_an_unfinished_tier_is_not_archived(finished: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import call, copy_project, snakemake
+from tests.conftest import call, copy_project, snakemake, succeed
 
 RESULTS = Path("results") / "smoke"
 
@@ -178,28 +178,23 @@ def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir
     """The life of results under DVC: made in one clone, pushed, pulled into another, figures redrawn there."""
     git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
 
-    def do(folder: Path, *command: str) -> str:
-        done = call(folder, *command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
     shutil.copy(Path(__file__).parent.parent / ".gitignore", workdir)
-    do(workdir, *git, "init", "--quiet")
-    assert "Running stage 'train'" in do(workdir, "dvc", "repro")
-    assert "Data and pipelines are up to date" in do(workdir, "dvc", "repro")
-    do(workdir, *git, "add", ".")
-    do(workdir, *git, "commit", "--quiet", "-m", "results")
-    do(workdir, "dvc", "push")
+    succeed(workdir, *git, "init", "--quiet")
+    assert "Running stage 'train'" in succeed(workdir, "dvc", "repro")
+    assert "Data and pipelines are up to date" in succeed(workdir, "dvc", "repro")
+    succeed(workdir, *git, "add", ".")
+    succeed(workdir, *git, "commit", "--quiet", "-m", "results")
+    succeed(workdir, "dvc", "push")
     clone = tmp_path / "clone"
-    do(tmp_path, *git, "clone", "--quiet", str(workdir), str(clone))
+    succeed(tmp_path, *git, "clone", "--quiet", str(workdir), str(clone))
     assert not (clone / "results").exists()
-    do(clone, "dvc", "pull")
-    do(clone, "dvc", "repro")
+    succeed(clone, "dvc", "pull")
+    succeed(clone, "dvc", "repro")
     assert (clone / RESULTS / "figures" / "correlation.png").exists()
     assert not (clone / RESULTS / "logs").exists(), "no job has run"
     source = clone / "src" / "irepa" / "figures" / "ablation.py"
     source.write_text(source.read_text() + "\n# edited\n")
-    said = do(clone, "dvc", "repro")
+    said = succeed(clone, "dvc", "repro")
     ran = {path.parts[0].removesuffix(".log") for path in
            (p.relative_to(clone / RESULTS / "logs") for p in (clone / RESULTS / "logs").rglob("*.log"))}  # fmt: skip
     assert ran == {"figure", "report"}, said

@@ -22,6 +22,11 @@ def steps_of(tier: Tier, recipe: str) -> int:
     return tier.recipes[recipe].at or tier.training.steps
 
 
+def images_seen(tier: Tier, recipe: str) -> int:
+    """Training images, counted each time they are shown, behind a recipe's samples."""
+    return steps_of(tier, recipe) * tier.training.batch
+
+
 def read_table(context: Context) -> pd.DataFrame:
     path = context.input("table").file("table.csv")
     return pd.read_csv(path, keep_default_na=False, na_values={"value": [""], "seed": [""]})

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from irepa.figures import WIDTH, methods_in, style, table_only
-from irepa.results import distances, steps_of
+from irepa.results import distances, images_seen, steps_of
 from irepa.runner import Context
 
 needs = table_only
@@ -17,7 +17,7 @@ needs = table_only
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     runs = distances(context, experiment).drop(columns="record")
     steps = [steps_of(context.tier, recipe) for recipe in runs["recipe"]]
-    return runs.assign(steps=steps, images=[step * context.tier.training.batch for step in steps])
+    return runs.assign(steps=steps, images=[images_seen(context.tier, recipe) for recipe in runs["recipe"]])
 
 
 def draw(frame: pd.DataFrame) -> Figure:

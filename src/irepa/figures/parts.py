@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from irepa.figures import WIDTH, style, table_only
-from irepa.results import distances, steps_of
+from irepa.results import distances, images_seen
 from irepa.runner import Context
 
 needs = table_only
@@ -26,8 +26,7 @@ PARTS = {
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per part, scale, images seen and seed: ``change``, percent of the distance without the part."""
     runs = distances(context, experiment)
-    seen = [steps_of(context.tier, recipe) * context.tier.training.batch for recipe in runs["recipe"]]
-    # A cell without alignment has no encoder: it belongs to every one.
+    seen = [images_seen(context.tier, recipe) for recipe in runs["recipe"]]
     wide = runs.assign(images=seen).pivot_table(
         index=["distance", "scale", "images", "seed"], columns="method", values="fd"
     )
