@@ -150,6 +150,8 @@ def train(
     network.to(device).train()
     averaged = copy.deepcopy(network).requires_grad_(False)
     objective = Objective(network, alignment, recipe).to(device).train()
+    if settings.compile:  # the network alone: the same graph whatever it is aligned to, so that one compilation serves a tier
+        network.compile()
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=settings.lr, betas=settings.betas, eps=1e-8, weight_decay=settings.weight_decay, fused=True
@@ -158,12 +160,11 @@ def train(
     accelerator.register_for_checkpointing(averaged)
     average, current = ([p.detach() for p in module.parameters()] for module in (averaged, network))
     start, curve = checkpoints.restore(accelerator)
-    compute: Any = torch.compile(prepared) if settings.compile else prepared
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
     with termination() as asked, _attention(settings, device):
         for step in track(range(start, settings.steps), "train", settings.steps - start):
-            terms = _accumulate(compute, accelerator, data, settings, seed, step)
+            terms = _accumulate(prepared, accelerator, data, settings, seed, step)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
             norm = accelerator.clip_grad_norm_(trained, settings.grad_clip)
             losses = {"loss": sum(terms.values())} | terms
@@ -213,7 +214,7 @@ def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, 
 
 
 def _accumulate(
-    compute: Any, accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, step: int
+    prepared: nn.Module, accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, step: int
 ) -> dict[str, float]:
     """Forward and backward of one global batch; this process does its share, in ``accumulation`` parts.
 
@@ -234,8 +235,8 @@ def _accumulate(
         tokens = None if data.tokens is None else data.tokens(here).to(accelerator.device)
         # Gradients are exchanged once, with the last part.
         last = part == settings.accumulation - 1
-        with _exchange(compute, accelerator, last):
-            terms = compute(x, labels, tokens, draws)
+        with _exchange(prepared, accelerator, last):
+            terms = prepared(x, labels, tokens, draws)
             loss = torch.stack(list(terms.values())).sum() / settings.accumulation
             accelerator.backward(loss)
         for name, term in terms.items():
@@ -246,12 +247,12 @@ def _accumulate(
 
 
 @contextmanager
-def _exchange(compute: Any, accelerator: Accelerator, now: bool) -> Iterator[None]:
+def _exchange(prepared: nn.Module, accelerator: Accelerator, now: bool) -> Iterator[None]:
     """Exchange gradients between processes in this backward pass, or not yet."""
     if now or accelerator.num_processes == 1:
         yield
     else:
-        with accelerator.no_sync(compute):
+        with accelerator.no_sync(prepared):
             yield
 
 

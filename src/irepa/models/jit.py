@@ -38,9 +38,11 @@ def rotary_table(grid: tuple[int, int], dim: int, context: int = 0) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn pairs of channels, each a complex number: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
-    pairs = torch.view_as_complex(at_least_float32(x).unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+    """Turn channel i with channel i + dim / 2, as one complex number: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
+    x = at_least_float32(x)
+    sine = angles.sin()
+    turned = x.roll(x.shape[-1] // 2, dims=-1) * torch.cat([-sine, sine], dim=-1)
+    return torch.addcmul(turned, x, angles.cos().repeat(1, 2))
 
 
 class RMSNorm(nn.RMSNorm):
