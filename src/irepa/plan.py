@@ -301,6 +301,7 @@ STAGES: dict[str, Stage] = {
             "at": s.tier.recipes[Cell.parse(key).recipe].at,
             "samples": s.tier.sampling.samples,
             "precision": s.tier.sampling.precision,
+            "compile": s.tier.sampling.compile,
             "preview": s.tier.sampling.preview,
         },
         plugins=_sample_plugins,

@@ -226,6 +226,7 @@ class Sampling(Strict):
     batch: Positive = 256
     shard: Positive = Field(16, description="Batches written at a time: an interrupted run goes on at the next shard.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the network while sampling.")
+    compile: Annotated[bool, Field(description="torch.compile of the network: for many samples at many steps.")] = False
     preview: Positive = Field(32, description="Samples kept for pictures when the rest is deleted.")
     keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
 

@@ -22,6 +22,8 @@ def run(context: Context) -> Json:
     classes = trained.metrics["classes"]
     parts = build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
     load_trained(parts, trained, context.settings, cell, device)
+    if tier.sampling.compile:
+        parts.network.compile()
     sampler = Sampler(context.settings, cell, parts, classes, device)
     count, batch = tier.sampling.samples, tier.sampling.batch
 
