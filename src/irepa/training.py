@@ -150,8 +150,8 @@ def train(
     network.to(device).train()
     averaged = copy.deepcopy(network).requires_grad_(False)
     objective = Objective(network, alignment, recipe).to(device).train()
-    if settings.compile:  # the network alone: the same graph whatever it is aligned to, so that one compilation serves a tier
-        network.compile()
+    if settings.compile:
+        network.compile()  # not the projector: one graph whatever the target is, so that one compilation serves a tier
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=settings.lr, betas=settings.betas, eps=1e-8, weight_decay=settings.weight_decay, fused=True
