@@ -12,7 +12,8 @@ from irepa.archive import redraw, save
 from irepa.config import load_settings
 from irepa.errors import CacheError
 from irepa.plan import Plan
-from tests.conftest import call, copy_project, succeed
+from tests.conftest import call, copy_project, snakemake, succeed
+from tests.test_pipeline import jobs
 
 
 def plan_of(folder: Path) -> Plan:
@@ -84,6 +85,40 @@ def test_dvc_makes_it_again_in_a_fresh_clone_without_training(archived: Path, tm
     number = next(copy.glob("evaluation/**/*.json"))
     number.write_text(number.read_text() + "\n")
     assert "Running stage" in succeed(clone, "dvc", "repro", "reports/smoke/dvc.yaml"), "an edited record is noticed"
+
+
+def test_a_tier_goes_on_from_its_archive(archived: Path, tmp_path: Path) -> None:
+    """In a fresh clone what the archive says is not computed again, but for the runs whose pictures the report shows; what is
+    added is made beside it."""
+    clone = copy_project(tmp_path / "clone")
+    shutil.copytree(archived, clone / "reports" / "smoke")
+    assert "taken over" in succeed(clone, "irepa", "restore", "reports/smoke", "--tier", "smoke")
+    table, more = "results/smoke/table.csv", "overrides={seeds: 2}"
+    assert jobs(snakemake(clone, "--config", "tier=smoke", "--", table)) == {"table": 1}
+    assert (clone / table).read_bytes() == (archived / "table.csv").read_bytes()
+    planned = snakemake(clone, "-n", "--config", "tier=smoke", more, "--", table)
+    again = {line.split()[-1] for line in planned.splitlines() if line.startswith("Job ") and line.endswith("seed0")}
+    shown = {f"sit/nano-32/{of}/seed0" for of in ("none/none", "effnet-lite0-s16/repa", "effnet-lite0-s16/irepa")}
+    assert again == shown
+    assert jobs(planned)["train"] == 6 + len(shown)
+    assert jobs(planned)["evaluate"] == 6
+    assert jobs(planned)["spatial"] == 3, "a figure reads their values by distance"
+
+    one = clone / "results/smoke/evaluation/sit/nano-32/none/none/seed1.json"
+    kept = {path: path.read_bytes() for path in (clone / "results/smoke").rglob("*seed0*.json")}
+    assert jobs(snakemake(clone, "--config", "tier=smoke", more, "--", str(one.relative_to(clone))))["train"] == 1
+    assert "Nothing to be done" in snakemake(clone, "--config", "tier=smoke", more, "--", str(one.relative_to(clone)))
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_records_of_other_settings_are_not_taken_over(archived: Path, tmp_path: Path) -> None:
+    clone = copy_project(tmp_path / "clone")
+    tier = clone / "workflow" / "tiers" / "smoke.yaml"
+    tier.write_text(tier.read_text().replace("steps: 6", "steps: 7"))
+    said = succeed(clone, "irepa", "restore", str(archived), "--tier", "smoke")
+    assert "made from other settings or code" in said
+    assert not list((clone / "results").rglob("train.json"))
+    assert list((clone / "results").rglob("features.json"))
 
 
 def test_an_unfinished_tier_is_not_archived(finished: Path, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ An archive has the layout of ``results/<tier>``. From its records the table, fig
 present code, without training anything: ``irepa redraw``, or ``dvc repro`` of the archive's own ``dvc.yaml``. What the records
 were made from stands in them; it need not be what the code would make today, so their fingerprints are not compared, while
 damage to a file is found as ever.
+
+A tier is also continued from its archive (``irepa restore``): what the records say need not be computed again, where the present
+settings and code would compute the same.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import yaml
 
 from irepa import phases, plugins
 from irepa.errors import CacheError
-from irepa.files import Json, Record, describe_file, read_json, write_json, write_text
+from irepa.files import Json, Record, describe_file, read_json, sha256, whole, write_json, write_text
 from irepa.plan import Job, Plan
 from irepa.runner import Context, versions
 from irepa.settings import Settings
@@ -66,6 +69,28 @@ def save(plan: Plan, folder: Path) -> int:
     write_json(folder / ENVIRONMENT, environment([plan.record(job) for job in jobs if plan.is_current(job)]))
     write_text(folder / PIPELINE, dvc_yaml(folder, plan.root))
     return copied + 3
+
+
+def restore(plan: Plan, folder: Path) -> tuple[int, int]:
+    """Take over the records of an archive that are what the plan would make; returns how many, and how many are not.
+
+    The rest of a tier is then made beside them: more seeds, encoders or experiments. Raises CacheError where there is no archive.
+    """
+    kept, taken, other = Archive(folder, plan.root), {}, 0
+    for job in plan.jobs():
+        source, target = kept.results / plan.record_path(job).relative_to(plan.results), plan.record_path(job)
+        if job.stage not in RECORDS or not source.exists() or plan.is_current(job):
+            continue
+        if Record(source).fingerprint != plan.fingerprint(job):
+            other += 1
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole(target) as temporary:
+            shutil.copyfile(source, temporary)
+        taken[target.relative_to(plan.results).as_posix()] = sha256(target)
+    before = read_json(plan.restored_path) if plan.restored_path.exists() else {}
+    write_json(plan.restored_path, before | taken)
+    return len(taken), other
 
 
 def archives(root: Path) -> list[Path]:

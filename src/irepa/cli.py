@@ -373,6 +373,22 @@ def archive(
 
 
 @app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="An archive of the tier, such as reports/cifar10.")],
+    params: ParamsOption = Path("params.yaml"),
+    root: RootOption = Path("."),
+    tier: TierOption = None,
+) -> None:
+    """Go on from an archive: what its records say and would come out the same today is not computed again."""
+    from irepa.archive import restore as take_over
+
+    taken, other = take_over(make_plan(params, root, tier, check_options=False), folder)
+    print(
+        f"{folder}: {taken} records taken over" + (f", {other} made from other settings or code left" if other else "")
+    )
+
+
+@app.command()
 def redraw(
     folder: Annotated[Path, typer.Argument(help="An archive, such as reports/cifar10.")],
     root: RootOption = Path("."),

@@ -21,7 +21,7 @@ from typing import Any
 
 from irepa import plugins
 from irepa.errors import CacheError
-from irepa.files import Record, sha256
+from irepa.files import Record, read_json, sha256
 from irepa.grid import NO_ENCODER, Cell, cells, snapshots, split_encoder, targets, trained_cell
 from irepa.settings import Settings
 
@@ -57,6 +57,7 @@ class Stage:
         plugins: modules, chosen by name in the settings, that compute it besides the stage's own module.
         scratch: outputs that may be deleted once they have been read.
         reads_scratch: whether it reads the scratch outputs of the jobs that it needs.
+        reads_record_of: stages of which it reads the record alone.
         sources: files of the repository, outside the package, that its result depends on.
         may_fail: whether a number that stops being finite is a finding: the job's record says so, and the rest goes on.
         tolerates_failure: whether it works with what is left where a job that it needs has failed.
@@ -68,6 +69,7 @@ class Stage:
     plugins: Callable[[Settings, str], list[str]] = lambda settings, key: []
     scratch: tuple[str, ...] = ()
     reads_scratch: bool = False
+    reads_record_of: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     may_fail: bool = False
     tolerates_failure: bool = False
@@ -197,6 +199,9 @@ def _figure_needs(settings: Settings, key: str) -> list[Job]:
     return needed
 
 
+RESULTS = ("spatial", "probe", "train", "evaluate")
+
+
 def _results(settings: Settings) -> list[Job]:
     encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
     runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
@@ -324,6 +329,7 @@ STAGES: dict[str, Stage] = {
     ),
     "table": Stage(
         tolerates_failure=True,
+        reads_record_of=RESULTS,
         outputs=("table.json", "table.csv"),
         needs=lambda s, key: _results(s),
         settings=lambda s, key: {"cells": {str(cell): serves for cell, serves in cells(s).items()}},
@@ -341,6 +347,7 @@ STAGES: dict[str, Stage] = {
     ),
     "audit": Stage(
         tolerates_failure=True,
+        reads_record_of=RESULTS,
         outputs=("audit/audit.json", "audit/verdicts.json", "audit/verdicts.csv"),
         needs=lambda s, key: [Job("table"), *_results(s)],
         settings=lambda s, key: {
@@ -410,13 +417,14 @@ class Plan:
 
     def inputs(self, job: Job) -> list[Path]:
         """Every file that the job reads."""
-        spared = STAGES[job.stage].reads_scratch
-        return [
-            path
-            for needed in self.needs(job)
-            for path in self.outputs(needed)
-            if spared or path not in self.scratch(needed)
-        ]
+        return [path for needed in self.needs(job) for path in self._read(job, needed)]
+
+    def _read(self, job: Job, needed: Job) -> list[Path]:
+        """The files of a job that another one reads."""
+        stage = STAGES[job.stage]
+        if needed.stage in stage.reads_record_of:
+            return [self.record_path(needed)]
+        return [path for path in self.outputs(needed) if stage.reads_scratch or path not in self.scratch(needed)]
 
     def record_path(self, job: Job) -> Path:
         return self.outputs(job)[0]
@@ -446,6 +454,36 @@ class Plan:
             return Record(self.record_path(job)).fingerprint == self.fingerprint(job)
         except CacheError:
             return False
+
+    @property
+    def restored_path(self) -> Path:
+        """Which records were taken over from an archive: their checksums by path below the tier's results."""
+        return self.results / "restored.json"
+
+    def spared(self) -> set[Job]:
+        """Jobs whose records were taken over from an archive, and of which nothing else is read by a job that has to run.
+
+        What they need does not have to be made again.
+        """
+        if not self.restored_path.exists():
+            return set()
+        restored = read_json(self.restored_path)
+        run: set[Job] = set()
+
+        def visit(job: Job, wanted: list[Path]) -> None:
+            if job in run or (self.is_current(job) and all(path.exists() for path in wanted)):
+                return
+            run.add(job)
+            for needed in self.needs(job):
+                visit(needed, self._read(job, needed))
+
+        visit(Job("report"), self.outputs(Job("report")))
+        return {job for job in self.jobs() if job not in run and self._is_restored(job, restored)}
+
+    def _is_restored(self, job: Job, restored: dict[str, str]) -> bool:
+        path = self.record_path(job)
+        known = restored.get(path.relative_to(self.results).as_posix())
+        return known is not None and path.exists() and sha256(path) == known
 
     def record(self, job: Job) -> Record:
         """The record of a finished job. Raises CacheError where it is missing or was made from something else."""

@@ -21,6 +21,9 @@ try:
 except IrepaError as error:
     raise WorkflowError(str(error)) from None
 
+# Of what `irepa restore` took over there are records alone; what those were made from is not made again.
+SPARED = PLAN.spared()
+
 # Jobs run this checkout of the package, and this interpreter whether or not its environment is activated, unless they run
 # in the conda environment that the rules name.
 _conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -59,6 +62,8 @@ def needs(stage):
 
     def files(wildcards):
         job = Job(stage, key_of(wildcards))
+        if job in SPARED:
+            return []
         # Snakemake skips a job whose inputs are made again if it is told to ignore their times, even if the job has a reason of
         # its own to run; so times are ignored for jobs that are up to date only.
         mark = ancient if PLAN.is_current(job) else str
