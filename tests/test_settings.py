@@ -111,6 +111,14 @@ def test_cells_shared_by_experiments_are_trained_once_and_no_alignment_needs_no_
         Cell.parse("sit/nano-32/rgb")
 
 
+def test_null_takes_out_an_experiment_and_its_figures(settings: Callable[..., Settings]) -> None:
+    without = settings(overrides={"experiments.cls-mixing": None, "figures.cls-mixing": None}).tier
+    assert list(without.experiments) == ["correlation", "methods"]
+    assert "cls-mixing" not in without.figures
+    with pytest.raises(ConfigError, match=r"figures\.cls-mixing\.experiment: unknown value 'cls-mixing'"):
+        settings(overrides={"experiments.cls-mixing": None})
+
+
 def test_replicates_follow_the_seed(settings: Load) -> None:
     loaded = settings(seed=3, overrides={"experiments.methods.seeds": 2})
     seeds = {cell.seed for cell in experiment_cells(loaded, loaded.tier.experiments["methods"])}

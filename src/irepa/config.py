@@ -95,6 +95,9 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
     for name in ("encoders", "methods"):
         if getattr(chosen, name) is not None:
             raw[name] = getattr(chosen, name)
+    for group in ("experiments", "figures"):  # null takes out what the tier, or one that it extends, has
+        if isinstance(raw.get(group), dict):
+            raw[group] = {name: row for name, row in raw[group].items() if row is not None}
     settings = Settings(
         params=chosen,
         tier=validated(Tier, raw, str(tier_path)),
