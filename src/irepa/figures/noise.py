@@ -27,7 +27,8 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         for cell in experiment_cells(context.settings, context.tier.experiments[experiment])
         if cell.method == REFERENCE
     )
-    every = pd.concat([distances(context, name) for name in context.tier.experiments]).drop_duplicates("record")
+    every = pd.concat([distances(context, name) for name in context.tier.experiments], ignore_index=True)
+    every = every.drop_duplicates("record")
     here = every[(every["recipe"] == reference.recipe) & (every["scale"] == reference.scale)]
     is_reference = (here["encoder"] == reference.encoder) & (here["method"] == REFERENCE)
     base = here[is_reference].set_index("seed")["fd"]
