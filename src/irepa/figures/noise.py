@@ -39,12 +39,12 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     kind = np.where(is_reference[found.index], "reference", np.where(other_method[found.index], "method", "encoder"))
     name = [e if k == "encoder" else m for k, e, m in zip(kind, found["encoder"], found["method"], strict=True)]
     change = 100 * (found["fd"].to_numpy() / base.loc[found["seed"]].to_numpy() - 1)
-    frame = found.drop(columns="record").assign(kind=kind, name=name, change=change, noise=noise(every))
+    frame = found.drop(columns="record").assign(kind=kind, name=name, change=change, noise=noise(here))
     return frame.sort_values(["kind", "name", "seed"])
 
 
 def noise(runs: pd.DataFrame) -> float:
-    """Standard deviation between seeds, percent of the distance, pooled over all configurations with several seeds."""
+    """Standard deviation between seeds, percent of the distance, pooled over the configurations with several seeds."""
     groups = runs.groupby(["recipe", "scale", "encoder", "method"])["fd"]
     relative = (runs["fd"] / groups.transform("mean"))[groups.transform("size") > 1]
     freedom = len(relative) - int((groups.size() > 1).sum())
@@ -68,7 +68,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     reference = frame.loc[frame["kind"] == "reference", "encoder"].iloc[0]
     axis.set(xlabel=f"change of {frame['distance'].iloc[0]} against repa with {reference}, same seed (%)", ylabel="")
     axis.tick_params(axis="y", labelsize=7.5)
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="upper right", fontsize=8)  # changes are sorted: this corner is free
     return figure
 
 
