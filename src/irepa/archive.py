@@ -155,18 +155,18 @@ def redraw(folder: Path, root: Path) -> list[str]:
         if plan.record(job).failed is not None:
             continue
         if job.stage == "figure" and not _collectable(plan, job):
-            _draw_again(context)
+            metrics = _draw_again(context)
         else:
-            importlib.import_module(f"irepa.stages.{job.stage}").run(context)
-        _note_files(plan, job)
+            metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(context)
+        _note(plan, job, metrics)
     return [str(path.relative_to(folder)) for path in files if before.get(path) != path.read_bytes()]
 
 
-def _note_files(plan: Archive, job: Job) -> None:
-    """The record keeps what it says of the job's making, and says what its files are now."""
+def _note(plan: Archive, job: Job, metrics: Json) -> None:
+    """The record keeps what it says of the job's making, and says what its metrics, a figure's caption, and files are now."""
     content, path = plan.record(job).content, plan.record_path(job)
     files = {str(file.relative_to(path.parent)): describe_file(file) for file in plan.outputs(job) if file != path}
-    write_json(path, content | {"files": files})
+    write_json(path, content | {"metrics": metrics, "files": files})
 
 
 def _collectable(plan: Archive, job: Job) -> bool:
@@ -178,7 +178,7 @@ def _collectable(plan: Archive, job: Job) -> bool:
         return False
 
 
-def _draw_again(context: Context) -> None:
+def _draw_again(context: Context) -> Json:
     import pandas as pd
 
     from irepa.figures import save as save_figure
@@ -187,3 +187,4 @@ def _draw_again(context: Context) -> None:
     module = plugins.load("figures", figure.kind, f"figures.{context.key}")
     frame = pd.read_csv(context.output(".csv"), keep_default_na=False, na_values=[""])
     save_figure(module.draw(frame), context.output(".png"), context.output(".svg"))
+    return {"rows": len(frame), "caption": module.caption(frame)}

@@ -63,4 +63,9 @@ def caption(frame: pd.DataFrame) -> str:
     found = {metric: of_metric(frame, metric) for metric in AXES}
     parts = [f"{SPATIAL_NAMES.get(m, m)} r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for m, r in found.items()]
     distance, n = frame["distance"].iloc[0], frame["encoder"].nunique()
-    return f"Pearson r with {distance} and 95% bootstrap interval over {n} encoders: " + "; ".join(parts)
+    wide = frame.pivot_table(index="encoder", columns="metric", values="value")
+    between = correlation(wide["accuracy"].to_numpy(float), wide["lds"].to_numpy(float))
+    return (
+        f"Pearson r with {distance} and 95% bootstrap interval over {n} encoders: {'; '.join(parts)}. "
+        f"Among these encoders accuracy and LDS have r = {between.value:.2f} [{between.low:.2f}, {between.high:.2f}]"
+    )
