@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from irepa import phases, plugins
+from irepa import phases
 from irepa.errors import CacheError
 from irepa.files import Json, Record, describe_file, read_json, sha256, whole, write_json, write_text
 from irepa.plan import Job, Plan
@@ -78,7 +78,7 @@ def restore(plan: Plan, folder: Path) -> tuple[int, int]:
     """
     kept, taken, other = Archive(folder, plan.root), {}, 0
     for job in plan.jobs():
-        source, target = kept.results / plan.record_path(job).relative_to(plan.results), plan.record_path(job)
+        source, target = kept.record_path(job), plan.record_path(job)
         if job.stage not in RECORDS or not source.exists() or plan.is_current(job):
             continue
         if Record(source).fingerprint != plan.fingerprint(job):
@@ -146,6 +146,8 @@ def redraw(folder: Path, root: Path) -> list[str]:
 
     A figure of images, which are not kept, is drawn again from its own data.
     """
+    from irepa.stages.figure import draw_collected
+
     plan = Archive(folder, root)
     jobs = [job for job in plan.jobs() if job.stage in WHOLE]
     files = [path for job in jobs for path in plan.outputs(job) if path != plan.record_path(job)]
@@ -155,7 +157,7 @@ def redraw(folder: Path, root: Path) -> list[str]:
         if plan.record(job).failed is not None:
             continue
         if job.stage == "figure" and not _collectable(plan, job):
-            metrics = _draw_again(context)
+            metrics = draw_collected(context)
         else:
             metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(context)
         _note(plan, job, metrics)
@@ -176,15 +178,3 @@ def _collectable(plan: Archive, job: Job) -> bool:
         return all(record.file(name).exists() for record in records for name in record.content["files"])
     except CacheError:
         return False
-
-
-def _draw_again(context: Context) -> Json:
-    import pandas as pd
-
-    from irepa.figures import save as save_figure
-
-    figure = context.tier.figures[context.key]
-    module = plugins.load("figures", figure.kind, f"figures.{context.key}")
-    frame = pd.read_csv(context.output(".csv"), keep_default_na=False, na_values=[""])
-    save_figure(module.draw(frame), context.output(".png"), context.output(".svg"))
-    return {"rows": len(frame), "caption": module.caption(frame)}

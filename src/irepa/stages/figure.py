@@ -20,7 +20,13 @@ def run(context: Context) -> Json:
         raise DivergedError(f"every run of experiment {figure.experiment} has failed: there is nothing to draw")
     with whole(path) as temporary:
         collected.to_csv(temporary, index=False, float_format="%.7g")
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    drawn = module.draw(frame)
-    save(drawn, context.output(".png"), context.output(".svg"))
+    return draw_collected(context)
+
+
+def draw_collected(context: Context) -> Json:
+    """Draw from the figure's own CSV, and caption it: what the CSV says is what the picture shows."""
+    figure = context.tier.figures[context.key]
+    module = plugins.load("figures", figure.kind, f"figures.{context.key}")
+    frame = pd.read_csv(context.output(".csv"), keep_default_na=False, na_values=[""])
+    save(module.draw(frame), context.output(".png"), context.output(".svg"))
     return {"rows": len(frame), "caption": module.caption(frame)}
