@@ -20,10 +20,13 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from irepa import published
+from irepa.audit import shown
+from irepa.changes import read_changes
 from irepa.config import load_settings
 from irepa.files import read_json
 from irepa.plan import Plan
 from irepa.settings import Settings
+from irepa.summary import changes_table
 
 root = Path(os.environ.get("IREPA_ROOT", ".."))
 if "IREPA_SETTINGS" in os.environ:
@@ -68,25 +71,18 @@ def link(path, text=None):
     return f"[{text or f'`{path}`'}]({path})"
 
 
-def interval(found, digits=3):
-    if found.get("estimate") is None:
-        return ""
-    value = f"{found['estimate']:.{digits}g}"
-    exact = found["low"] is None or found["low"] == found["high"]
-    return value if exact else f"{value} [{found['low']:.{digits}g}, {found['high']:.{digits}g}]"
-
-
 # %%
 own = settings.params.tier
 names = [source["name"] for source in audit["sources"]]
-mine = [claim["sources"][own]["verdict"] for claim in audit["claims"]]
+of_paper, of_ours = ([claim for claim in audit["claims"] if claim["asked"] == who] for who in ("paper", "here"))
+mine = [claim["sources"][own]["verdict"] for claim in of_paper]
 tally = ", ".join(
     f"{mine.count(verdict)} {verdict}" for verdict in ("supported", "contradicted", "inconclusive", "not testable")
 )
 show(f"""# {tier.title}
 
 Replication and audit of *What Matters for Representation Alignment?* (arXiv 2512.10794), tier `{own}`.
-Of {len(mine)} claims, this tier's results leave {tally}.""")
+Of the paper's {len(mine)} claims, this tier's results leave {tally}.""")
 
 changed = settings.params.changes()
 if changed:
@@ -102,14 +98,20 @@ if len(failures):
 # %% [markdown]
 # ## Verdicts
 
+
 # %%
-rows = []
-for claim in audit["claims"]:
-    row = {"claim": f"[{claim['statement']}](#{claim['id']})"}
-    row |= {name: claim["sources"][name]["verdict"] for name in names}
-    row["reported"] = claim["reported"]
-    rows.append(row)
-show(grid(pd.DataFrame(rows)))
+def verdicts(claims):
+    rows = []
+    for claim in claims:
+        row = {"claim": f"[{claim['statement']}](#{claim['id']})"}
+        row |= {name: claim["sources"][name]["verdict"] for name in names}
+        row["reported"] = claim["reported"]
+        rows.append(row)
+    return grid(pd.DataFrame(rows))
+
+
+show(verdicts(of_paper))
+show("What the paper leaves open, put to the same kind of test:\n\n" + verdicts(of_ours))
 show(
     "Sources: "
     + "; ".join(f"*{source['name']}*: {source['title']}, {source['distance']}" for source in audit["sources"])
@@ -126,6 +128,16 @@ All of it for machines: {link("audit/verdicts.json")}, {link("audit/verdicts.csv
 **What it cannot show**
 
 {bullets(tier.cannot_show)}""")
+
+# %% [markdown]
+# ## Changes and their intervals
+
+# %%
+measured = read_changes(results / "audit" / "changes.csv")
+show(f"""Every change of method or tokens that this tier measured: runs that differ in nothing else, the same images, times and noise in both.
+{frechet}, mean over seeds with its 95% t interval, read by that interval alone: *lower*, *higher*, *small* (inside 5% either
+way) or *inconclusive*. All changes, the published ones too: {link("audit/changes.csv")}.""")
+show(changes_table(measured, own))
 
 # %% [markdown]
 # ## Evidence, claim by claim
@@ -172,7 +184,7 @@ for claim in audit["claims"]:
             "source": name,
             "verdict": found["verdict"],
             "parameter": found.get("parameter", ""),
-            "estimate, 95% interval": interval(found),
+            "estimate, 95% interval": shown(found),
             "n": "" if found.get("n") is None else str(found["n"]),
             "why": found["reason"],
         }
@@ -264,13 +276,14 @@ rows = [
         "effect": effect["what"],
         "value": effect["value"],
         "n": str(effect["n"]),
+        "reads as": effect.get("verdict", ""),
     }
     for row in audit["discrepancies"]
     for effect in row["effects"]
 ]
 untold = ", ".join(row["id"] for row in audit["discrepancies"] if not row["effects"])
 show(
-    f"What they change, as far as a number can say so (n: runs, encoders or points; without an interval it is one run of each). "
+    f"What they change, as far as a number can say so (n: runs, encoders or points; without an interval it is one run of each; read by the interval alone, as above). "
     f"No number here bears on {untold}."
 )
 show(grid(pd.DataFrame(rows)))
@@ -348,14 +361,17 @@ made = pd.DataFrame(
             "stage": r["stage"],
             "jobs": 1,
             "seconds, all jobs": r["provenance"]["seconds"],
+            "core-hours": r["provenance"]["seconds"] * (r["provenance"].get("threads") or 1) / 3600,
             "largest peak memory (MiB)": r["provenance"]["peak_memory_mib"],
         }
         for r in records
     ]
 )
 made = made.groupby("stage", sort=False).agg(
-    {"jobs": "sum", "seconds, all jobs": "sum", "largest peak memory (MiB)": "max"}
+    {"jobs": "sum", "seconds, all jobs": "sum", "core-hours": "sum", "largest peak memory (MiB)": "max"}
 )
+trained = [r["metrics"] for r in records if r["stage"] == "train" and not r["failed"]]
+seen = sum(metrics.get("images_seen") or 0 for metrics in trained)
 data = read_json(results / "data" / "data.json")
 last = records[-1]["provenance"]
 used = {name: recipe.guidance for name, recipe in tier.recipes.items() if recipe.guidance is not None}
@@ -365,6 +381,7 @@ given = tier.evaluation.references.get(tier.evaluation.extractors[0])
 reference = "the training images" if given is None else f"the statistics in `{given}`"
 versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
 show(f"""
+- Cost: {len(trained)} trainings, {seen:,} training images in them, {made["core-hours"].sum():.1f} core-hours for everything.
 - Data: `{tier.dataset.name}`, {data["metrics"]["train_images"]} training and {data["metrics"]["test_images"]} held-out images of
   {tier.dataset.image_size}x{tier.dataset.image_size} px, {data["metrics"]["classes"]} classes, tokens on a {tier.grid[0]}x{tier.grid[1]} grid.
 - Training: {tier.training.steps} steps of {tier.training.batch} images, AdamW, learning rate {tier.training.lr:g}, EMA {tier.training.ema}.
@@ -377,4 +394,4 @@ show(f"""
 - Every number above is in {link("table.csv")} with the JSON record it comes from; each record names its settings, the fingerprints of its
   inputs, the checksums of its files, git revision, package versions, seconds and peak memory.
 """)
-show(grid(made.reset_index(), 1))
+show(grid(made.reset_index(), 2))

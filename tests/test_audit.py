@@ -236,6 +236,7 @@ def test_discrepancies_are_measured_against_their_base() -> None:
     found = compared(tier(rows), "irepa-k1", "irepa")
     assert found is not None
     assert found["value"].startswith(f"{math.expm1(np.mean(np.log([1.1, 1.125, 31 / 30]))):+.1%} [")
+    assert found["verdict"] == "inconclusive", "three seeds of 3%, 10% and 12%: the interval reaches below 0"
     assert compared(tier(rows), "irepa-w1", "irepa") is None
     d10 = effects(read_discrepancies(WORKFLOW)["D10"], [published.read()])
     assert d10[0]["value"] == "19.06, 19.20, 19.34"
@@ -246,7 +247,8 @@ def test_claims_are_complete_and_their_rules_are_sentences() -> None:
     assert set(read_discrepancies(WORKFLOW)) == {f"D{k}" for k in range(1, 11)}
     for claim in CLAIMS.values():
         assert re.fullmatch(r"[A-Z|].*\.", rule_of(claim), flags=re.DOTALL)
-        assert claim.experiment in {"any", "E1", "E2", "E3", "E4", "E5", "E6"}
+        assert claim.experiment in {"any", "E1", "E2", "E3", "E4", "E5", "E6", "I"}
+        assert (claim.experiment == "I") == (claim.asked == "here")
         known = set(CLAIMS["lds-predicts"].decided_at)
         assert claim.decided_at == "any" or set(claim.decided_at) <= known
 

@@ -65,12 +65,12 @@ def test_every_link_of_the_page_and_of_its_plain_twin_leads_somewhere(finished: 
 
 def test_verdicts_come_first_and_the_twin_says_the_same(finished: Path) -> None:
     html, plain = ((finished / RESULTS / f"report.{kind}").read_text() for kind in ("html", "md"))
-    order = ["Verdicts", "Evidence, claim by claim", "Training recipes, beside Tables 2a and 2b"]
-    order += ["Where text and released code differ", "Figures"]
+    order = ["Verdicts", "Changes and their intervals", "Evidence, claim by claim"]
+    order += ["Training recipes, beside Tables 2a and 2b", "Where text and released code differ", "Figures"]
     for titles in (re.findall(r"<h2[^>]*>([^<]+)", html), re.findall(r"^## (.+)$", plain, flags=re.MULTILINE)):
-        assert titles[:5] == order
+        assert titles[:6] == order
         assert titles[-1] == "Methods and environment"
-    head = plain.index("## Verdicts"), plain.index("## Evidence")
+    head = plain.index("## Verdicts"), plain.index("## Changes")
     rows = [line for line in plain[slice(*head)].splitlines() if line.startswith("| [")]
     assert len(rows) == len(read_claims(WORKFLOW))
     assert all(row.split(" | ")[1] in VERDICTS and row.split(" | ")[2] in VERDICTS for row in rows)

@@ -1,8 +1,7 @@
 """The audit: every claim of the paper, the evidence for it from each source, and a verdict by a rule fixed in advance.
 
 Within a source, Holm's correction runs over all claims that were put to a test there, so that asking many questions
-does not by itself
-find answers.
+does not by itself find answers.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from irepa import plugins
+from irepa.changes import as_percent
 from irepa.decisions import Finding, Rule
 from irepa.errors import ConfigError
 from irepa.evidence import Evidence, NotTestable
 from irepa.settings import Plugged, Strict, plugin_options, read_yaml, validated
-from irepa.statistics import holm
+from irepa.statistics import Estimate, holm
 
 Verdict = Literal["supported", "contradicted", "inconclusive", "not testable"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
@@ -26,7 +26,10 @@ ANY = "any"
 
 
 class Claim(Strict):
-    """One claim. ``decided_at``: tiers whose results may decide it; what others have printed always may."""
+    """One claim. ``decided_at``: tiers whose results may decide it; what others have printed always may.
+
+    ``asked``: by the paper, or here, where the paper leaves something open.
+    """
 
     statement: str
     where: str
@@ -34,6 +37,7 @@ class Claim(Strict):
     experiment: str
     decision: Plugged
     decided_at: list[str] | Literal["any"]
+    asked: Literal["paper", "here"] = "paper"
 
 
 class Discrepancy(Strict):
@@ -144,6 +148,7 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
             "where": claim.where,
             "reported": claim.reported,
             "experiment": claim.experiment,
+            "asked": claim.asked,
             "rule": rule_of(claim),
             "sources": {},
         }
@@ -159,6 +164,7 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
                 "low": _number(finding.estimate.low),
                 "high": _number(finding.estimate.high),
                 "n": finding.estimate.n,
+                "log_ratio": finding.log_ratio,
                 "p": finding.p,
                 "p_adjusted": item.adjusted,
                 "power": finding.power,
@@ -168,6 +174,19 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
             }
         by_claim[item.claim]["sources"][item.source] = found
     return list(by_claim.values())
+
+
+def shown(found: dict[str, Any], digits: int = 3) -> str:
+    """The estimate of one source, from :func:`as_json`, with its interval; a log ratio as a change in percent. Empty: none."""
+    if found.get("estimate") is None:
+        return ""
+    ends = [found["low"], found["high"]]
+    exact = None in ends or ends[0] == ends[1]
+    low, high = (math.nan, math.nan) if exact else ends
+    if found["log_ratio"]:
+        return as_percent(Estimate(found["estimate"], low, high, found["n"]))
+    value, *interval = (f"{number:.{digits}g}" for number in (found["estimate"], low, high))
+    return value if exact else f"{value} [{', '.join(interval)}]"
 
 
 def _number(value: float) -> float | None:

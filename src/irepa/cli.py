@@ -401,6 +401,18 @@ def redraw(
 
 
 @app.command()
+def summary(
+    folder: Annotated[Path, typer.Argument(help="An archive, such as reports/cifar10.")],
+    root: RootOption = Path("."),
+) -> None:
+    """Print an archive's claims, here and in print, and its measured changes: the tables of the README."""
+    from irepa.archive import Archive
+    from irepa.summary import summary as tables
+
+    print(tables(folder, Archive(folder, root).settings.params.tier), end="")
+
+
+@app.command()
 def tiers(root: RootOption = Path(".")) -> None:
     """List the tiers."""
     for name in tier_names(root / "workflow"):

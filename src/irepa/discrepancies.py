@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from irepa.audit import Discrepancy
+from irepa.changes import as_percent, effect, reading
 from irepa.evidence import Evidence, NotTestable
-from irepa.statistics import correlation, mean_effect, pearson
+from irepa.statistics import correlation, pearson
 
 SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 
 
 def effects(discrepancy: Discrepancy, sources: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Rows of (source, what, value, n) for one discrepancy."""
+    """Rows of (source, what, value, n) for one discrepancy, and ``verdict`` where two methods were compared."""
     rows: list[dict[str, Any]] = []
     for source in sources:
         found = [row for variant, base in discrepancy.compare if (row := compared(source, variant, base)) is not None]
@@ -29,20 +29,11 @@ def effects(discrepancy: Discrepancy, sources: Sequence[Evidence]) -> list[dict[
 
 def compared(source: Evidence, variant: str, base: str) -> dict[str, Any] | None:
     """Relative change of the distance from a base method to a variant; None where the source has no such pair."""
-    try:
-        runs = source.of("D")
-    except NotTestable:
+    found = effect(source, "D", variant, base)
+    if found is None:
         return None
-    case = ["recipe", "scale", "encoder", "seed"]
-    one, other = (runs[runs["method"] == name].set_index(case)["fd"] for name in (variant, base))
-    ratios = np.log((one / other).dropna().to_numpy(float))
-    if not len(ratios):
-        return None
-    mean, _ = mean_effect(ratios)
-    shown = f"{math.expm1(mean.value):+.1%}"
-    if math.isfinite(mean.low):
-        shown += f" [{math.expm1(mean.low):+.1%}, {math.expm1(mean.high):+.1%}]"
-    return {"what": f"{source.distance} of {variant} against {base}", "value": shown, "n": len(ratios)}
+    what = f"{source.distance} of {variant} against {base}"
+    return {"what": what, "value": as_percent(found), "n": found.n, "verdict": reading(found)}
 
 
 def lds_variants(source: Evidence) -> list[dict[str, Any]]:

@@ -348,7 +348,7 @@ STAGES: dict[str, Stage] = {
     "audit": Stage(
         tolerates_failure=True,
         reads_record_of=RESULTS,
-        outputs=("audit/audit.json", "audit/verdicts.json", "audit/verdicts.csv"),
+        outputs=("audit/audit.json", "audit/verdicts.json", "audit/verdicts.csv", "audit/changes.csv"),
         needs=lambda s, key: [Job("table"), *_results(s)],
         settings=lambda s, key: {
             "title": s.tier.title,

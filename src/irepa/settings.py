@@ -22,8 +22,9 @@ Positive = Annotated[int, Field(ge=1)]
 Grid = tuple[Positive, Positive]
 ALL = "all"
 TRAINED = "trained:"  # weights of an encoder that the pipeline trains itself
-# The paper's experiments (section 5), and D: the differences between its text and its released code (section 8).
-PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D"]
+# The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
+# which the paper does not have.
+PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "I"]
 
 
 class Strict(BaseModel):

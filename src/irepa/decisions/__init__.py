@@ -56,6 +56,7 @@ class Finding:
         notes: what a reader must know.
         checks: further statistics, rows of (what, value, n).
         records: result files that it rests on, relative to the results of the tier.
+        log_ratio: whether the estimate is the logarithm of a ratio, which is told as a change in percent.
     """
 
     parameter: str
@@ -68,6 +69,7 @@ class Finding:
     notes: list[str] = field(default_factory=list)
     checks: list[tuple[str, str, int | None]] = field(default_factory=list)
     records: list[str] = field(default_factory=list)
+    log_ratio: bool = False
 
 
 def side(options: Rule) -> str:

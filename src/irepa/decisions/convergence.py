@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from irepa.changes import CASE
 from irepa.decisions import Finding, side
-from irepa.decisions._ratios import CASE, Ratios, finding, rule_end
+from irepa.decisions._ratios import Ratios, finding, rule_end
 from irepa.evidence import Evidence, NotTestable, records_of
 
 

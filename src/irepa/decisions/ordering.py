@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
+from irepa.changes import paired_encoders
 from irepa.decisions import Finding, side
 from irepa.decisions._ratios import Ratios, finding, rule_end
 from irepa.evidence import Evidence, NotTestable, records_of
@@ -33,9 +33,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     runs = runs[(runs["method"] == options.method) & (runs["scale"] == scales[-1])] if scales else runs.iloc[:0]
     found: list[pd.DataFrame] = []
     for first, second in options.pairs:
-        one, other = (runs[runs["encoder"] == name] for name in (first, second))
-        pair = one.merge(other[["recipe", "seed", "fd", "record"]], on=["recipe", "seed"], suffixes=("", "_than"))
-        found.append(pair.assign(unit=f"{first} / {second}", ratio=np.log(pair["fd"] / pair["fd_than"])))
+        found.append(paired_encoders(runs, first, second).assign(unit=f"{first} / {second}"))
     pairs = pd.concat(found)
     if pairs.empty:
         raise NotTestable("none of the encoders that the claim names has been run")

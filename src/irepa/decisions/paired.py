@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
+from irepa.changes import paired
 from irepa.decisions import Finding, side
-from irepa.decisions._ratios import CASE, Ratios, finding, rule_end
+from irepa.decisions._ratios import Ratios, finding, rule_end
 from irepa.evidence import Evidence, NotTestable, records_of
 
 
@@ -40,15 +40,12 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     runs = evidence.of(experiment)
     if options.recipes is not None:
         runs = runs[runs["recipe"].isin(options.recipes)]
-    first, second = (runs[runs["method"] == name] for name in (options.method, options.than))
+    pairs = paired(runs, options.method, options.than)
     if options.encoders is not None:
-        first = first[first["encoder"].isin(options.encoders)]
-    # A method without alignment has one run per scale, whatever the encoder.
-    on = [name for name in CASE if name != "encoder"] if "none" in set(second["encoder"]) else CASE
-    pairs = first.merge(second[[*on, "fd", "record"]], on=on, suffixes=("", "_than"))
+        pairs = pairs[pairs["encoder"].isin(options.encoders)]
     if pairs.empty:
         raise NotTestable(f"no pair of {options.method} and {options.than} in experiment {experiment}")
-    pairs = pairs.assign(ratio=np.log(pairs["fd"] / pairs["fd_than"]), unit=_unit(pairs, options.unit))
+    pairs = pairs.assign(unit=_unit(pairs, options.unit))
     records = records_of(pairs, pairs[["record_than"]].rename(columns={"record_than": "record"}))
     return finding(
         pairs,

@@ -29,7 +29,8 @@ class Evidence:
             what else was varied, such as the number of function evaluations; ``final``: whether this is the number
             of steps at which
             runs are compared.
-        encoders: indexed by encoder; ``family`` and what is known of accuracy (percent) and the spatial metrics; ``records``.
+        encoders: indexed by encoder; ``family`` and what is known of accuracy (percent) and the spatial metrics; ``records``;
+            ``base``, where tokens are fitted to another encoder's, its name.
         scales: of the network, smallest first.
         notes: what a reader of any of its numbers must know.
         printed: whether they are single runs printed by others, which nobody here can repeat.
@@ -57,6 +58,14 @@ class Evidence:
 
     def _serves(self, experiment: str) -> pd.Series:
         return self.runs["experiments"].map(lambda names: experiment in str(names).split()).astype(bool)
+
+    def base_of(self, encoder: str) -> str:
+        """The encoder whose tokens this one changes: ``dinov2-b`` of ``dinov2-b+clsmix0.5``; empty if it stands for itself."""
+        plain, _, transforms = encoder.partition("+")
+        if transforms:
+            return plain
+        known = self.encoders.reindex(columns=["base"])["base"].dropna()
+        return str(known.get(encoder, ""))
 
     def points(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
         """An encoder per row: mean ``fd`` over seeds, ``seeds``, ``records``, and the encoder's metrics."""

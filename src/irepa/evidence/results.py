@@ -32,13 +32,15 @@ def read(context: Context) -> Evidence:
             recipe=runs["recipe"].where(~early, runs["recipe"].map(lambda recipe: tier.recipes[recipe].trained_as)),
         )
     metrics = encoder_metrics(context)
-    families = [context.settings.catalogue[split_encoder(name)[0]].family for name in metrics.index]
+    rows = [context.settings.catalogue[split_encoder(name)[0]] for name in metrics.index]
     records = [f"spatial/{name}.json probe/{name}.json" for name in metrics.index]
     return Evidence(
         name=context.settings.params.tier,
         title=tier.title,
         distance=distance_name(context),
         runs=runs,
-        encoders=metrics.assign(family=families, records=records),
+        encoders=metrics.assign(
+            family=[row.family for row in rows], base=[row.base or "" for row in rows], records=records
+        ),
         scales=list(tier.scales),
     )

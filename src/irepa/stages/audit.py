@@ -1,4 +1,7 @@
-"""The verdicts: every claim against the published numbers, the authors' statistics if they are there, and this tier's results."""
+"""The verdicts: every claim against the published numbers, the authors' statistics if they are there, and this tier's results.
+
+Beside them, every change that a source measured, with its interval.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from irepa.audit import as_json, judge, read_claims, read_discrepancies
+from irepa.changes import changes
 from irepa.discrepancies import effects
 from irepa.evidence import Evidence, published, released, results
 from irepa.files import Json, Record, whole, write_json
@@ -23,6 +27,8 @@ def run(context: Context) -> Json:
     table = flat(found)
     with whole(context.output("verdicts.csv")) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
+    with whole(context.output("changes.csv")) as temporary:
+        measured(context.plan.root / "workflow", sources).to_csv(temporary, index=False, float_format="%.6g")
     own = table[table["source"] == context.settings.params.tier]["verdict"].value_counts()
     return {"claims": len(found["claims"]), "verdicts": {str(name): int(count) for name, count in own.items()}}
 
@@ -44,6 +50,12 @@ def document(workflow: Path, sources: Sequence[Evidence]) -> Json:
             for name, row in read_discrepancies(workflow).items()
         ],
     }
+
+
+def measured(workflow: Path, sources: Sequence[Evidence]) -> pd.DataFrame:
+    """Every change that the sources measured, one below another."""
+    variants = [pair for row in read_discrepancies(workflow).values() for pair in row.compare]
+    return pd.concat([changes(source, variants) for source in sources], ignore_index=True)
 
 
 def trace(folder: Path, claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
