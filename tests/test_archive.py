@@ -35,6 +35,7 @@ def test_an_archive_holds_numbers_and_no_weights_features_or_images(archived: Pa
     assert environment["trainings"] == 6
     assert environment["images_seen"] == 6 * 6 * 16
     assert environment["core_hours"]["train"] >= 0
+    assert environment["processor"]
 
 
 def test_everything_is_made_again_from_the_numbers_alone(archived: Path, tmp_path: Path, finished: Path) -> None:

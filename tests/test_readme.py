@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from irepa.archive import Archive
+from irepa.summary import summary
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "README.md").read_text()
@@ -18,6 +20,15 @@ def test_snippets_run(snippet: str) -> None:
     exec(compile(snippet, "README.md", "exec"), names)
     if "loss" in names:
         assert -0.5 <= names["loss"].item() <= 0.5
+
+
+def test_its_results_are_those_of_the_archive() -> None:
+    """What stands between the markers is what `irepa summary` prints of the committed numbers."""
+    shown = re.findall(r"<!-- irepa summary (\S+) -->\n(.*?)<!-- end -->", TEXT, flags=re.DOTALL)
+    assert shown
+    for folder, text in shown:
+        path = REPOSITORY / folder
+        assert text.strip() == summary(path, Archive(path, REPOSITORY).settings.params.tier).strip()
 
 
 def test_files_that_it_names_exist() -> None:

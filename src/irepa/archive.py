@@ -129,6 +129,7 @@ def environment(records: list[Record]) -> Json:
         "versions": versions(),
         "python": platform.python_version(),
         "platforms": sorted({where["platform"] for where in made}),
+        "processor": processor(),
         "processors": os.cpu_count(),
         "gpus": sorted({where["gpu"] for where in made if where["gpu"]}),
         "git_revisions": sorted({str(where["git_revision"]) for where in made}),
@@ -139,6 +140,14 @@ def environment(records: list[Record]) -> Json:
         "first": min(where["started"] for where in made),
         "last": max(where["started"] for where in made),
     }
+
+
+def processor() -> str:
+    """The processor's name, as the kernel tells it."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def redraw(folder: Path, root: Path) -> list[str]:

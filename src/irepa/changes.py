@@ -18,6 +18,7 @@ from irepa.statistics import Estimate, mean_effect
 
 CASE = ["recipe", "scale", "encoder", "setting", "seed"]  # runs that differ in nothing but what is compared
 SMALL = 0.05  # an interval inside this share, either way, is a change that hardly matters
+READINGS = ("lower", "higher", "small")  # or inconclusive
 ALONE = "none"  # the method, and the encoder, of a run without alignment
 REPA = "repa"
 COLUMNS = ["source", "kind", "first", "second", "recipe", "scale", "setting", "encoder", "change", "low", "high", "n"]

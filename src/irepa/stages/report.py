@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 from irepa.audit import VERDICTS
+from irepa.changes import READINGS
 from irepa.errors import IrepaError
 from irepa.files import Json, whole, write_text
 from irepa.plan import Job
@@ -91,9 +92,9 @@ def markdown(notebook: Any) -> str:
 
 
 def marked(body: str) -> str:
-    """Cells that hold a verdict get a class of that name, for colour; what is to be folded away stands inside its fold."""
+    """Cells that hold a verdict, or what an interval reads as, get a class of that name, for colour; what is to be folded away stands inside its fold."""
     # nbconvert closes every HTML block where it ends, before the Markdown that follows it.
     body = re.sub(r"</summary>\s*</details>\s*(<(table|p)>.*?</\2>)", r"</summary>\1</details>", body, flags=re.DOTALL)
-    for verdict in VERDICTS:
+    for verdict in (*VERDICTS, *READINGS):
         body = re.sub(rf"<td([^>]*)>{verdict}</td>", rf'<td\1 class="{verdict.replace(" ", "-")}">{verdict}</td>', body)
     return body
