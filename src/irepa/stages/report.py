@@ -92,7 +92,8 @@ def markdown(notebook: Any) -> str:
 
 
 def marked(body: str) -> str:
-    """Cells that hold a verdict, or what an interval reads as, get a class of that name, for colour; what is to be folded away stands inside its fold."""
+    """Cells that hold a verdict, or what an interval reads as, get a class of that name, for colour; what is to be folded away
+    stands inside its fold."""
     # nbconvert closes every HTML block where it ends, before the Markdown that follows it.
     body = re.sub(r"</summary>\s*</details>\s*(<(table|p)>.*?</\2>)", r"</summary>\1</details>", body, flags=re.DOTALL)
     for verdict in (*VERDICTS, *READINGS):
