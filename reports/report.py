@@ -135,8 +135,8 @@ All of it for machines: {link("audit/verdicts.json")}, {link("audit/verdicts.csv
 # %%
 measured = read_changes(results / "audit" / "changes.csv")
 show(f"""Every change of method or tokens that this tier measured: runs that differ in nothing else, the same images, times and noise in both.
-{frechet}, mean over seeds with its 95% t interval, read by that interval alone: *lower*, *higher*, *small* (inside 5% either
-way) or *inconclusive*. All changes, the published ones too: {link("audit/changes.csv")}.""")
+{frechet}, mean over seeds with its 95% t interval, by the spread between seeds pooled over all changes, and read by that interval
+alone: *lower*, *higher*, *small* (inside 5% either way) or *inconclusive*, as are fewer than three seeds. All changes, the published ones too: {link("audit/changes.csv")}.""")
 show(changes_table(measured, own))
 
 # %% [markdown]

@@ -17,6 +17,7 @@ from PIL import Image
 
 from irepa import published as numbers
 from irepa.audit import Judged, judge, read_claims, read_discrepancies, rule_of
+from irepa.changes import changes
 from irepa.config import load_settings
 from irepa.decisions import convergence
 from irepa.discrepancies import compared, effects
@@ -25,7 +26,7 @@ from irepa.evidence import RUNS, Evidence, published, released
 from irepa.plan import Job, Plan
 from irepa.runner import execute
 from irepa.spatial import spatial_metrics
-from irepa.stages.audit import document, others
+from irepa.stages.audit import changes_of, document, others
 from tests.conftest import WORKFLOW, call, copy_project
 
 CLAIMS = read_claims(WORKFLOW)
@@ -233,12 +234,13 @@ def test_discrepancies_are_measured_against_their_base() -> None:
             {"encoder": "e", "method": "irepa-k1", "seed": seed, "fd": one},
             {"encoder": "e", "method": "irepa", "seed": seed, "fd": other},
         ]
-    found = compared(tier(rows), "irepa-k1", "irepa")
-    assert found is not None
+    source = tier(rows)
+    (found,) = compared(source, changes(source, [("irepa-k1", "irepa")]), "irepa-k1", "irepa")
     assert found["value"].startswith(f"{math.expm1(np.mean(np.log([1.1, 1.125, 31 / 30]))):+.1%} [")
     assert found["verdict"] == "inconclusive", "three seeds of 3%, 10% and 12%: the interval reaches below 0"
-    assert compared(tier(rows), "irepa-w1", "irepa") is None
-    d10 = effects(read_discrepancies(WORKFLOW)["D10"], [published.read()])
+    assert not compared(source, changes(source, [("irepa-w1", "irepa")]), "irepa-w1", "irepa")
+    printed = published.read()
+    d10 = effects(read_discrepancies(WORKFLOW)["D10"], [printed], changes(printed))
     assert d10[0]["value"] == "19.06, 19.20, 19.34"
     assert d10[1]["value"].startswith(f"{np.std([19.06, 19.2, 19.34], ddof=1):.2f}")
 
@@ -394,7 +396,9 @@ def test_make_audit_needs_no_results(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "lds-beats-accuracy" in done.stdout
     assert "r among the best two thirds" in done.stdout
-    assert json.loads((folder / "audit.json").read_text()) == json.loads(json.dumps(document(WORKFLOW, others(None))))
+    sources = others(None)
+    found = document(WORKFLOW, sources, changes_of(WORKFLOW, sources))
+    assert json.loads((folder / "audit.json").read_text()) == json.loads(json.dumps(found))
     assert not (folder / "results").exists()
     done = call(folder, "python", "-m", "irepa", "audit", "--tier", "smoke")
     assert done.returncode != 0

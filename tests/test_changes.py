@@ -63,18 +63,34 @@ def test_every_pair_that_differs_in_one_thing_and_no_other() -> None:
     assert len(found) == len(pairs)
 
 
-def test_interval_is_that_of_the_log_ratios_by_hand() -> None:
+def test_interval_is_that_of_the_pooled_log_ratios_by_hand() -> None:
     mine = row(changes(RUN), "irepa", "repa", "e")
     logs = np.log(np.array([80 / 90, 88 / 101, 85 / 94]))
-    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / math.sqrt(3)
+    none, repa = np.array([100.0, 110, 105]), np.array([90.0, 101, 94])
+    changed = [
+        (repa, none),
+        ([99, 111, 104], none),
+        ([101, 109, 106], none),
+        ([80, 88, 85], repa),
+        ([101, 109, 106], repa),
+    ]
+    variances = [np.var(np.log(np.array(a) / b), ddof=1) for a, b in changed]
+    half = stats.t.ppf(0.975, 2 * 5) * math.sqrt(np.mean(variances)) / math.sqrt(3)
     assert mine["change"] == pytest.approx(100 * (math.exp(logs.mean()) - 1))
     assert mine["low"] == pytest.approx(100 * (math.exp(logs.mean() - half) - 1))
     assert mine["high"] == pytest.approx(100 * (math.exp(logs.mean() + half) - 1))
     assert (mine["n"], mine["verdict"]) == (3, "lower")
     one = row(changes(RUN), "e-lds", "e", "e-lds")
     assert one["n"] == 1
-    assert math.isnan(one["low"])
+    assert np.log1p(one["high"] / 100) - np.log1p(one["low"] / 100) == pytest.approx(2 * half * math.sqrt(3))
     assert one["verdict"] == "inconclusive", "one seed decides nothing"
+
+
+def test_without_a_second_seed_there_is_no_interval() -> None:
+    (found,) = changes(evidence([("none", "none", 0, 10.0), ("e", "repa", 0, 9.0)])).to_dict("records")
+    assert found["change"] == pytest.approx(-10)
+    assert math.isnan(found["low"])
+    assert found["verdict"] == "inconclusive"
 
 
 def test_seeds_without_a_counterpart_are_left_out() -> None:

@@ -1,7 +1,8 @@
 """What one change does to the distance: every pair of runs that differ in nothing else, with its interval over seeds.
 
 A change is a method against the one that it adds to, or an encoder's tokens changed against the same tokens as they are.
-Nothing is corrected for the number of changes: each is read by its own interval. The claims have their own tests.
+Few seeds say little of their own spread, and it is much the same for all changes: it is pooled over all that a source measured.
+Nothing is corrected for the number of changes; each is read by its interval. The claims have their own tests.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from irepa.evidence import Evidence, NotTestable
-from irepa.statistics import Estimate, mean_effect
+from irepa.evidence import Evidence
+from irepa.statistics import Estimate, mean_by_pooled, pooled_spread
 
 CASE = ["recipe", "scale", "encoder", "setting", "seed"]  # runs that differ in nothing but what is compared
+ENOUGH = 3  # seeds for an interval to be read
 SMALL = 0.05  # an interval inside this share, either way, is a change that hardly matters
 READINGS = ("lower", "higher", "small")  # or inconclusive
 ALONE = "none"  # the method, and the encoder, of a run without alignment
 REPA = "repa"
-COLUMNS = ["source", "kind", "first", "second", "recipe", "scale", "setting", "encoder", "change", "low", "high", "n"]
+COLUMNS = ["source", "kind", "first", "second", *CASE[:-1], "change", "low", "high", "n", "verdict"]
 
 
 def paired(runs: pd.DataFrame, method: str, than: str) -> pd.DataFrame:
@@ -52,8 +54,11 @@ def percent(log_ratio: float) -> float:
 
 
 def reading(change: Estimate) -> str:
-    """What an interval of a log ratio says: ``lower``, ``higher``, ``small`` (inside 5% either way) or ``inconclusive``."""
-    if not math.isfinite(change.low):
+    """What an interval of a log ratio says: ``lower``, ``higher``, ``small`` (inside 5% either way) or ``inconclusive``.
+
+    Fewer than three seeds say nothing.
+    """
+    if change.n < ENOUGH or not math.isfinite(change.low):
         return "inconclusive"
     if change.low > 0 or change.high < 0:
         return "lower" if change.value < 0 else "higher"
@@ -70,17 +75,20 @@ def changes(evidence: Evidence, variants: Iterable[tuple[str, str]] = ()) -> pd.
     # One configuration may be printed in several places, with several numbers (D10): compare what stands together.
     together = [part for _, part in runs.groupby("experiments", sort=False)] if evidence.printed else [runs]
     variants = list(variants)
+    found = [
+        ({"source": evidence.name, "kind": kind, "first": first, "second": second, **dict(zip(CASE, case, strict=False))},
+         seeds["ratio"].to_numpy(float))
+        for part in together
+        for kind, first, second, pairs in _pairs(evidence, part, variants)
+        for case, seeds in pairs.groupby(CASE[:-1], sort=False, dropna=False)
+    ]  # fmt: skip
+    spread, freedom = pooled_spread([ratios for _, ratios in found])
     rows = []
-    for kind, first, second, pairs in (found for part in together for found in _pairs(evidence, part, variants)):
-        for case, part in pairs.groupby([*CASE[:-1]], sort=False, dropna=False):
-            recipe, scale, encoder, setting = case
-            found, _ = mean_effect(part["ratio"].to_numpy(float))
-            rows.append(
-                {"source": evidence.name, "kind": kind, "first": first, "second": second, "recipe": recipe, "scale": scale,
-                 "setting": setting, "encoder": encoder, "change": percent(found.value), "low": percent(found.low),
-                 "high": percent(found.high), "n": found.n, "verdict": reading(found)}
-            )  # fmt: skip
-    return pd.DataFrame(rows, columns=[*COLUMNS, "verdict"])
+    for what, ratios in found:
+        mean = mean_by_pooled(ratios, spread, freedom)
+        ends = {"change": percent(mean.value), "low": percent(mean.low), "high": percent(mean.high)}
+        rows.append(what | ends | {"n": mean.n, "verdict": reading(mean)})
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _pairs(
@@ -101,18 +109,11 @@ def read_changes(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values={"low": [""], "high": [""]})
 
 
-def effect(evidence: Evidence, experiment: str, method: str, than: str) -> Estimate | None:
-    """Log ratio of the distances of two methods over all cases of one of the paper's experiments; None without a pair."""
-    try:
-        ratios = paired(evidence.of(experiment), method, than)["ratio"].to_numpy(float)
-    except NotTestable:
-        return None
-    return mean_effect(ratios)[0] if len(ratios) else None
+def as_percent(found: Estimate) -> str:
+    """A log ratio and its interval: ``-10.0% [-12.1%, -8.0%]``."""
+    return told(percent(found.value), percent(found.low), percent(found.high))
 
 
-def as_percent(found: Estimate, digits: int = 1) -> str:
-    """``-10.0% [-12.1%, -8.0%]``."""
-    value = f"{percent(found.value):+.{digits}f}%"
-    if not math.isfinite(found.low):
-        return value
-    return f"{value} [{percent(found.low):+.{digits}f}%, {percent(found.high):+.{digits}f}%]"
+def told(change: float, low: float, high: float) -> str:
+    """Percentages in words; NaN ends are left out."""
+    return f"{change:+.1f}%" if math.isnan(low) else f"{change:+.1f}% [{low:+.1f}%, {high:+.1f}%]"

@@ -128,9 +128,10 @@ def audit(
 
     plan = make_plan(params, root, tier, check_options=False)
     if published:
-        from irepa.stages.audit import document, others
+        from irepa.stages.audit import changes_of, document, others
 
-        found = document(root / "workflow", others(plan.settings.params.released))
+        sources = others(plan.settings.params.released)
+        found = document(root / "workflow", sources, changes_of(root / "workflow", sources))
         if output is not None:
             write_json(output, found)
     else:

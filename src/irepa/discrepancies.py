@@ -7,33 +7,47 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from irepa.audit import Discrepancy
-from irepa.changes import as_percent, effect, reading
+from irepa.changes import CASE, told
 from irepa.evidence import Evidence, NotTestable
 from irepa.statistics import correlation, pearson
 
 SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 
 
-def effects(discrepancy: Discrepancy, sources: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Rows of (source, what, value, n) for one discrepancy, and ``verdict`` where two methods were compared."""
+def effects(discrepancy: Discrepancy, sources: Sequence[Evidence], measured: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of (source, what, value, n) for one discrepancy, and ``verdict`` where two methods were compared.
+
+    ``measured``: the changes of all sources (:func:`irepa.changes.changes`).
+    """
     rows: list[dict[str, Any]] = []
     for source in sources:
-        found = [row for variant, base in discrepancy.compare if (row := compared(source, variant, base)) is not None]
+        found = [row for variant, base in discrepancy.compare for row in compared(source, measured, variant, base)]
         if discrepancy.measure is not None:
             found += MEASURES[discrepancy.measure](source)
         rows += [{"source": source.name, **row} for row in found]
     return rows
 
 
-def compared(source: Evidence, variant: str, base: str) -> dict[str, Any] | None:
-    """Relative change of the distance from a base method to a variant; None where the source has no such pair."""
-    found = effect(source, "D", variant, base)
-    if found is None:
-        return None
-    what = f"{source.distance} of {variant} against {base}"
-    return {"what": what, "value": as_percent(found), "n": found.n, "verdict": reading(found)}
+def compared(source: Evidence, measured: pd.DataFrame, variant: str, base: str) -> list[dict[str, Any]]:
+    """Change of the distance from a base method to a variant, in each case that the experiment on discrepancies has."""
+    try:
+        cases = source.of("D")[CASE[:-1]].drop_duplicates()
+    except NotTestable:
+        return []
+    named = measured[(measured["first"] == variant) & (measured["second"] == base)]
+    rows = named[named["source"] == source.name].merge(cases).to_dict("records")
+    return [
+        {
+            "what": f"{source.distance} of {variant} against {base}, {row['encoder']}, {row['scale']}",
+            "value": told(row["change"], row["low"], row["high"]),
+            "n": row["n"],
+            "verdict": row["verdict"],
+        }
+        for row in rows
+    ]
 
 
 def lds_variants(source: Evidence) -> list[dict[str, Any]]:

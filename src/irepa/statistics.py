@@ -185,6 +185,22 @@ def mean_effect(values: Array) -> tuple[Estimate, float]:
     return Estimate(float(values.mean()), float(interval.low), float(interval.high), len(values)), float(test.pvalue)
 
 
+def pooled_spread(groups: Sequence[Array]) -> tuple[float, int]:
+    """Standard deviation within groups, pooled over them, and its degrees of freedom; NaN and 0 where no group has two values."""
+    freedom = sum(len(values) - 1 for values in groups)
+    if freedom < 1:
+        return math.nan, 0
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in groups)
+    return math.sqrt(squares / freedom), freedom
+
+
+def mean_by_pooled(values: Array, spread: float, freedom: int) -> Estimate:
+    """Mean of a group with the t interval that a pooled standard deviation gives; NaN ends where there is none."""
+    half = float(stats.t.ppf(0.975, freedom)) * spread / math.sqrt(len(values)) if freedom else math.nan
+    mean = float(values.mean())
+    return Estimate(mean, mean - half, mean + half, len(values))
+
+
 def standardised(values: Array) -> float:
     """Mean over standard deviation of paired differences (Cohen's d_z)."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan

@@ -5,14 +5,13 @@ The README shows that of the archived CIFAR-10 tier; a test compares.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from irepa.audit import shown
-from irepa.changes import ALONE, REPA, read_changes
+from irepa.changes import ALONE, REPA, read_changes, told
 from irepa.files import read_json
 
 HEAD = "| claim | here | verdict | published | verdict |\n| :-- | :-- | :-- | :-- | :-- |"
@@ -38,9 +37,8 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
     for row in ours:
         if row["second"] == ALONE and row["encoder"] not in studied:
             continue
-        interval = "" if math.isnan(row["low"]) else f" [{row['low']:+.1f}%, {row['high']:+.1f}%]"
         where = f"{row['scale']}, {row['recipe']}" + (f", {row['encoder']}" if row["kind"] == "method" else "")
-        moved = f"{row['change']:+.1f}%{interval}"
+        moved = told(row["change"], row["low"], row["high"])
         rows.append(_row([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]]))
     return "\n".join([CHANGES, *rows])
 

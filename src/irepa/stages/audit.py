@@ -21,14 +21,16 @@ from irepa.runner import Context
 
 def run(context: Context) -> Json:
     sources = [*others(context.settings.params.released), results.read(context)]
-    found = document(context.plan.root / "workflow", sources)
+    workflow = context.plan.root / "workflow"
+    measured = changes_of(workflow, sources)
+    found = document(workflow, sources, measured)
     found["records"] = trace(context.plan.results, found["claims"])
     write_json(context.output("verdicts.json"), found)
     table = flat(found)
     with whole(context.output("verdicts.csv")) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
     with whole(context.output("changes.csv")) as temporary:
-        measured(context.plan.root / "workflow", sources).to_csv(temporary, index=False, float_format="%.6g")
+        measured.to_csv(temporary, index=False, float_format="%.6g")
     own = table[table["source"] == context.settings.params.tier]["verdict"].value_counts()
     return {"claims": len(found["claims"]), "verdicts": {str(name): int(count) for name, count in own.items()}}
 
@@ -38,21 +40,21 @@ def others(folder: Path | None) -> list[Evidence]:
     return [published.read(), *([released.read(folder)] if folder is not None else [])]
 
 
-def document(workflow: Path, sources: Sequence[Evidence]) -> Json:
-    """The whole audit as plain data."""
+def document(workflow: Path, sources: Sequence[Evidence], measured: pd.DataFrame) -> Json:
+    """The whole audit as plain data; ``measured``: the changes of the sources."""
     claims = read_claims(workflow)
     judged = [item for source in sources for item in judge(claims, source)]
     return {
         "sources": [{"name": s.name, "title": s.title, "distance": s.distance, "notes": s.notes} for s in sources],
         "claims": as_json(claims, judged),
         "discrepancies": [
-            {"id": name, **row.model_dump(exclude={"compare", "measure"}), "effects": effects(row, sources)}
+            {"id": name, **row.model_dump(exclude={"compare", "measure"}), "effects": effects(row, sources, measured)}
             for name, row in read_discrepancies(workflow).items()
         ],
     }
 
 
-def measured(workflow: Path, sources: Sequence[Evidence]) -> pd.DataFrame:
+def changes_of(workflow: Path, sources: Sequence[Evidence]) -> pd.DataFrame:
     """Every change that the sources measured, one below another."""
     variants = [pair for row in read_discrepancies(workflow).values() for pair in row.compare]
     return pd.concat([changes(source, variants) for source in sources], ignore_index=True)
