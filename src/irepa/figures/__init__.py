@@ -15,6 +15,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +27,7 @@ from irepa.plan import Job
 matplotlib.use("Agg")
 
 METHOD_ORDER = ("none", "repa", "conv-only", "norm-only", "irepa")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p", "d")
 WIDTH = 9.0  # inches: readable at the width of a README
 
 
@@ -55,6 +58,17 @@ def methods_in(frame: pd.DataFrame) -> list[str]:
     """The methods of a frame, the paper's first and in its order."""
     present = list(dict.fromkeys(frame["method"]))
     return [m for m in METHOD_ORDER if m in present] + [m for m in present if m not in METHOD_ORDER]
+
+
+def bars(frame: pd.DataFrame, axis: Axes, fmt: str, **roles: Any) -> None:
+    """Mean distances as bars with their values inside, every seed as a dot. ``roles``: seaborn's x, y, hue and their orders."""
+    sns.barplot(frame, ax=axis, errorbar=None, **roles)
+    for container in axis.containers:
+        if isinstance(container, BarContainer):
+            axis.bar_label(container, fmt=fmt, fontsize=8, label_type="center", color="white")
+    dots = {role: value for role, value in roles.items() if role != "legend"}
+    sns.stripplot(frame, ax=axis, dodge="order" not in roles, palette=["black"] * len(roles["hue_order"]), size=3.5, jitter=False,
+                  legend=False, **dots)  # fmt: skip
 
 
 def to_text(image: NDArray[np.uint8]) -> str:

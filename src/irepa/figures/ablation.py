@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from irepa.figures import WIDTH, methods_in, style, table_only
+from irepa.figures import WIDTH, bars, methods_in, style, table_only
 from irepa.results import distances
 from irepa.runner import Context
 
@@ -23,11 +21,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     style()
     order = methods_in(frame)
     figure, axis = plt.subplots(figsize=(WIDTH * 0.75, 0.5 * len(order) + 1.2))
-    sns.barplot(frame, y="method", x="fd", order=order, hue="method", hue_order=order, legend=False, ax=axis,
-                errorbar="sd")  # fmt: skip
-    for bars in axis.containers:
-        if isinstance(bars, BarContainer):
-            axis.bar_label(bars, fmt="%.1f", fontsize=9, padding=3)
+    bars(frame, axis, "%.0f", y="method", x="fd", order=order, hue="method", hue_order=order, legend=False)
     axis.set(xlabel=f"{frame['distance'].iloc[0]} (lower is better)", ylabel="method")
     axis.set_xlim(0, frame["fd"].max() * 1.12)
     return figure
@@ -36,4 +30,4 @@ def draw(frame: pd.DataFrame) -> Figure:
 def caption(frame: pd.DataFrame) -> str:
     mean = frame.groupby("method")["fd"].mean().sort_values()
     ranking = " < ".join(f"{method} ({value:.1f})" for method, value in mean.items())
-    return f"{frame['distance'].iloc[0]}: {ranking}. {frame['seed'].nunique()} seed(s)."
+    return f"{frame['distance'].iloc[0]}: {ranking}. {frame['seed'].nunique()} seed(s), a dot each."

@@ -31,7 +31,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     for axis, colour, (quantity, label) in zip(axes, sns.color_palette(n_colors=3), labels.items(), strict=True):
         points = frame[frame["quantity"] == quantity]
         sns.lineplot(points, x="alpha", y="value", marker="o", ax=axis, color=colour, errorbar="sd")
-        axis.set(xlabel="weight of the global token, alpha", ylabel=label)
+        axis.set(xlabel="alpha, weight of\nthe global token", ylabel=label)
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irepa.figures import WIDTH, style, table_only
+from irepa.figures import MARKERS, WIDTH, style, table_only
 from irepa.results import SPATIAL_NAMES, distances, encoder_metrics
 from irepa.runner import Context
 from irepa.statistics import Estimate, correlation
@@ -39,11 +39,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.2), sharey=True)
     encoders = sorted(frame["encoder"].unique())
     colours = dict(zip(encoders, sns.color_palette("husl", len(encoders)), strict=True))
+    markers = {name: MARKERS[k % 7] for k, name in enumerate(encoders)}  # neighbours in colour differ in shape
     distance = frame["distance"].iloc[0]
     for axis, (metric, label) in zip(axes.flat, AXES.items(), strict=False):
         points = frame[frame["metric"] == metric]
-        sns.scatterplot(points, x="value", y="fd", hue="encoder", hue_order=encoders, palette=colours, ax=axis, s=45,
-                        legend=False)  # fmt: skip
+        sns.scatterplot(points, x="value", y="fd", hue="encoder", hue_order=encoders, palette=colours, style="encoder",
+                        markers=markers, style_order=encoders, ax=axis, s=45, legend=False)  # fmt: skip
         sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=True,
                     line_kws={"color": "0.6", "linewidth": 1, "zorder": 0})  # fmt: skip
         r = of_metric(frame, metric)
@@ -52,7 +53,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         )
     last = axes.flat[-1]
     last.axis("off")
-    handles = [Line2D([], [], marker="o", linestyle="", color=colours[name]) for name in encoders]
+    handles = [Line2D([], [], marker=markers[name], linestyle="", color=colours[name]) for name in encoders]
     many = len(encoders) > 12
     last.legend(handles, encoders, title=f"encoder (n = {len(encoders)})", loc="center", frameon=False,
                 ncols=2 if many else 1, fontsize=6.5 if many else 9, columnspacing=0.8, handletextpad=0.2)  # fmt: skip

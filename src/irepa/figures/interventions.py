@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from irepa.figures import WIDTH, style, table_only
+from irepa.figures import MARKERS, WIDTH, style, table_only
 from irepa.results import distances, encoder_metrics
 from irepa.runner import Context
 from irepa.statistics import Estimate, correlation
@@ -15,7 +15,6 @@ from irepa.statistics import Estimate, correlation
 needs = table_only
 
 AXES = {"lds": "LDS (cosine)", "accuracy": "linear-probe accuracy (%)"}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p", "d")
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from irepa.figures import WIDTH, methods_in, style, table_only
+from irepa.figures import WIDTH, bars, methods_in, style, table_only
 from irepa.results import distances
 from irepa.runner import Context
 
@@ -29,10 +28,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH * 0.75, 4))
     order = methods_in(frame)
     units = unit(frame)
-    sns.barplot(frame, x=units, y="fd", hue="method", hue_order=order, ax=axis, errorbar="sd")
-    for bars in axis.containers:
-        if isinstance(bars, BarContainer):
-            axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+    bars(frame, axis, "%.0f", x=units, y="fd", hue="method", hue_order=order)
     axis.set(xlabel=LABELS[units], ylabel=f"{frame['distance'].iloc[0]} (lower is better)")
     axis.set_ylim(0, frame["fd"].max() * 1.12)
     axis.tick_params(axis="x", labelrotation=0 if units == "scale" else 20)
@@ -43,4 +39,6 @@ def draw(frame: pd.DataFrame) -> Figure:
 def caption(frame: pd.DataFrame) -> str:
     wide = frame.groupby([unit(frame), "method"])["fd"].mean().unstack()
     best = ", ".join(f"{name}: {row.idxmin()}" for name, row in wide.iterrows())
-    return f"Lowest {frame['distance'].iloc[0]} per {unit(frame)}: {best}. {frame['seed'].nunique()} seed(s)."
+    return (
+        f"Lowest {frame['distance'].iloc[0]} per {unit(frame)}: {best}. {frame['seed'].nunique()} seed(s), a dot each."
+    )
