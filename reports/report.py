@@ -111,7 +111,10 @@ def verdicts(claims):
 
 
 show(verdicts(of_paper))
-show("What the paper leaves open, put to the same kind of test:\n\n" + verdicts(of_ours))
+show(
+    "What the paper leaves open, put to the same kind of test, by rules that were written after a first seed of the interventions:\n\n"
+    + verdicts(of_ours)
+)
 show(
     "Sources: "
     + "; ".join(f"*{source['name']}*: {source['title']}, {source['distance']}" for source in audit["sources"])

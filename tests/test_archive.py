@@ -56,6 +56,7 @@ def test_everything_is_made_again_from_the_numbers_alone(archived: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     print(done.stdout)
     assert {name: (copy / name).read_bytes() for name in tables} == before
+    assert redraw(copy, finished) == [], "the report's page is the same bytes as well"
 
 
 def test_a_number_that_was_edited_shows_in_the_table(archived: Path, tmp_path: Path, finished: Path) -> None:

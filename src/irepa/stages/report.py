@@ -61,6 +61,8 @@ def run(context: Context) -> Json:
 def executed(context: Context) -> Any:
     """The notebook with its outputs. Raises IrepaError where a cell fails."""
     notebook = jupytext.read(context.plan.root / "reports" / "report.py")
+    for number, cell in enumerate(notebook.cells):  # random otherwise, and in the page
+        cell["id"] = f"cell-{number}"
     environment = {
         "IREPA_RESULTS": str(context.plan.results.resolve()),
         "IREPA_SETTINGS": context.settings.model_dump_json(),
