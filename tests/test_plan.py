@@ -12,7 +12,7 @@ import pytest
 from irepa import plan as planning
 from irepa.config import load_settings
 from irepa.errors import CacheError, ConfigError
-from irepa.plan import STAGES, Job, Plan, source_hash
+from irepa.plan import STAGES, Job, Plan, own_modules, source_hash
 from irepa.settings import Settings
 from tests.conftest import REPOSITORY, copy_project
 
@@ -158,3 +158,8 @@ def test_the_papers_recipes_are_declared_at_its_scale() -> None:
         ("unet", "unet-b"),
     } <= found
     assert not any(recipe.endswith("-1") for recipe, _ in found)
+
+
+def test_the_code_that_the_reports_notebook_imports_is_the_reports_code() -> None:
+    assert {"irepa.stages.report", "irepa.summary", "irepa.published"} <= set(own_modules("report", REPOSITORY))
+    assert own_modules("train", REPOSITORY) == ["irepa.stages.train"]

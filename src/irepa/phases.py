@@ -13,7 +13,7 @@ import yaml
 
 from irepa import plugins
 from irepa.config import load_settings, tier_names
-from irepa.plan import STAGES, Plan, sources
+from irepa.plan import STAGES, Plan, own_modules, sources
 
 PHASES: dict[str, tuple[str, ...]] = {
     "data": ("data", "latents", "autoencoder"),
@@ -71,7 +71,7 @@ def code(stages: Iterable[str]) -> list[str]:
 def _code(stage: str) -> set[str]:
     repository = Path(__file__).parents[2]
     folders = {f"irepa.{kind}": f"src/irepa/{kind}" for kind in CHOSEN.get(stage, ())}
-    modules = [f"irepa.stages.{stage}"]
+    modules = own_modules(stage, repository)
     modules += [plugins.module_name(kind, name) for kind in CHOSEN.get(stage, ()) for name in plugins.names(kind)]
     found = set(folders.values()) | set(STAGES[stage].sources)
     for module, path in sources(modules).items():

@@ -436,7 +436,7 @@ class Plan:
     def fingerprint(self, job: Job) -> str:
         if job not in self._fingerprints:
             stage = STAGES[job.stage]
-            modules = [f"irepa.stages.{job.stage}", *stage.plugins(self.settings, job.key)]
+            modules = [*own_modules(job.stage, self.root), *stage.plugins(self.settings, job.key)]
             parts = {
                 "job": str(job),
                 "settings": self.slice(job),
@@ -496,6 +496,12 @@ class Plan:
         return record
 
 
+def own_modules(stage: str, root: Path) -> list[str]:
+    """The module of a stage, and what those of its sources that are Python, such as the report's notebook, import."""
+    scripts = [root / name for name in STAGES[stage].sources if name.endswith(".py")]
+    return [f"irepa.stages.{stage}", *sorted(set().union(*map(imported, scripts)))]
+
+
 def _module_file(name: str) -> Path | None:
     """The file of a module of this package, or None. By path: importlib would import the packages around it."""
     place = Path(__file__).parent.parent.joinpath(*name.split("."))
@@ -508,15 +514,20 @@ def _imports(name: str) -> tuple[str, frozenset[str]]:
     """A module's hash and the modules of this package that it imports."""
     path = _module_file(name)
     assert path is not None, name
-    source = path.read_bytes()
+    return sha256(path), imported(path)
+
+
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
+    """The modules of this package that a Python file imports itself."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     inside = {module for module in found if module.startswith("irepa.") and _module_file(module)}
-    return hashlib.sha256(source).hexdigest(), frozenset(inside - PLUMBING)
+    return frozenset(inside - PLUMBING)
 
 
 def sources(modules: Iterable[str]) -> dict[str, Path]:
