@@ -27,6 +27,7 @@ from irepa.files import read_json
 from irepa.plan import Plan
 from irepa.settings import Settings
 from irepa.summary import changes_table
+from irepa.summary import table as markdown
 
 root = Path(os.environ.get("IREPA_ROOT", ".."))
 if "IREPA_SETTINGS" in os.environ:
@@ -50,17 +51,15 @@ def bullets(lines):
 
 def grid(frame, digits=3):
     """A data frame as a Markdown table: text to the left, whole numbers without decimals, nothing for NaN."""
-    text = [not pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
+    numbers = {column for column, name in enumerate(frame) if pd.api.types.is_numeric_dtype(frame[name])}
 
     def cell(value):
         if pd.isna(value):
             return ""
-        shown = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-        return shown.replace("|", "\\|").replace("\n", " ")
+        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
     rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
-    lines = [list(map(str, frame.columns)), [":--" if left else "--:" for left in text], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown([str(name) for name in frame], rows, numbers)
 
 
 def folded(title, text):

@@ -5,6 +5,7 @@ The README shows that of the archived CIFAR-10 tier; a test compares.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from irepa.audit import shown
 from irepa.changes import ALONE, REPA, read_changes, told
 from irepa.files import read_json
 
-HEAD = "| claim | here | verdict | published | verdict |\n| :-- | :-- | :-- | :-- | :-- |"
-CHANGES = "| change | where | FD, 95% interval | seeds | reads as |\n| :-- | :-- | :-- | --: | :-- |"
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> str:
+    """A Markdown table; ``right``: the numbers of the columns that are set to the right."""
+    rule = ["--:" if column in right else ":--" for column in range(len(head))]
+    escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *escaped))
 
 
 def claims_table(audit: dict[str, Any], own: str) -> str:
@@ -24,9 +29,8 @@ def claims_table(audit: dict[str, Any], own: str) -> str:
     for claim in audit["claims"]:
         here, printed = (claim["sources"][name] for name in (own, "published"))
         if here["verdict"] != "not testable":
-            cells = [claim["statement"], _cell(here), here["verdict"], _cell(printed), printed["verdict"]]
-            rows.append(_row(cells))
-    return "\n".join([HEAD, *rows])
+            rows.append([claim["statement"], _cell(here), here["verdict"], _cell(printed), printed["verdict"]])
+    return table(["claim", "here", "verdict", "published", "verdict"], rows)
 
 
 def changes_table(changes: pd.DataFrame, own: str) -> str:
@@ -39,8 +43,8 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
             continue
         where = f"{row['scale']}, {row['recipe']}" + (f", {row['encoder']}" if row["kind"] == "method" else "")
         moved = told(row["change"], row["low"], row["high"])
-        rows.append(_row([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]]))
-    return "\n".join([CHANGES, *rows])
+        rows.append([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]])
+    return table(["change", "where", "FD, 95% interval", "seeds", "reads as"], rows, right={3})
 
 
 def summary(folder: Path, own: str) -> str:
@@ -54,8 +58,3 @@ def summary(folder: Path, own: str) -> str:
 def _cell(found: dict[str, Any]) -> str:
     value = shown(found, 2)
     return f"{value}, n = {found['n']}" if value else ""
-
-
-def _row(cells: list[str]) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"

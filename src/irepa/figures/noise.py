@@ -15,6 +15,7 @@ from irepa.figures import WIDTH, style, table_only
 from irepa.grid import NO_ENCODER, experiment_cells
 from irepa.results import distances
 from irepa.runner import Context
+from irepa.statistics import pooled_spread
 
 needs = table_only
 REFERENCE = "repa"
@@ -46,9 +47,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 def noise(runs: pd.DataFrame) -> float:
     """Standard deviation between seeds, percent of the distance, pooled over the configurations with several seeds."""
     groups = runs.groupby(["recipe", "scale", "encoder", "method"])["fd"]
-    relative = (runs["fd"] / groups.transform("mean"))[groups.transform("size") > 1]
-    freedom = len(relative) - int((groups.size() > 1).sum())
-    return 100 * float(np.sqrt(((relative - 1) ** 2).sum() / freedom)) if freedom > 0 else float("nan")
+    return 100 * pooled_spread([(seeds / seeds.mean()).to_numpy(float) for _, seeds in groups])[0]
 
 
 def draw(frame: pd.DataFrame) -> Figure:
