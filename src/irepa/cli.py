@@ -143,7 +143,10 @@ def audit(
 def show_audit(found: dict[str, Any]) -> None:
     """A row per claim, a column per source."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from irepa.audit import shown
 
     names = [source["name"] for source in found["sources"]]
     table = Table("claim", *names, title="The paper's claims", show_lines=True)
@@ -151,12 +154,8 @@ def show_audit(found: dict[str, Any]) -> None:
 
     def cell(item: dict[str, Any]) -> str:
         colour = colours[item["verdict"]]
-        value = ""
-        if item.get("estimate") is not None:
-            value = f"\n{item['estimate']:.3g}"
-            if item["low"] is not None and item["low"] != item["high"]:
-                value += f" ({item['low']:.3g} to {item['high']:.3g})"
-            value += f", n = {item['n']}"
+        estimate = shown(item)
+        value = f"\n{escape(estimate)}, n = {item['n']}" if estimate else ""
         return f"[{colour}]{item['verdict']}[/]{value}\n[dim]{item['reason']}[/]"
 
     for claim in found["claims"]:
