@@ -66,6 +66,19 @@ def cloud(r: float, n: int = 20) -> Evidence:
     return tier([{"encoder": e, "fd": v} for e, v in zip(names, fd, strict=True)], encoders)
 
 
+def test_a_correlation_comes_with_what_the_noise_between_seeds_leaves_of_one() -> None:
+    one = cloud(-0.9)
+    rows = one.runs.drop(columns="seed").to_dict("records")
+    noise = np.random.default_rng(1).normal(scale=5, size=(3, len(rows)))
+    seeds = [row | {"seed": k, "fd": row["fd"] + noise[k, i]} for k in range(3) for i, row in enumerate(rows)]
+    found = verdict("lds-predicts", tier(seeds, one.encoders))
+    share = float(check(found, "share of the distances' variance that 3 seeds agree on").split(";")[0])
+    between = np.var([row["fd"] for row in rows], ddof=1)
+    assert share == pytest.approx(between / (between + 25 / 3), abs=0.15)
+    with pytest.raises(StopIteration):
+        check(verdict("lds-predicts", one), "share of the distances' variance")
+
+
 @pytest.mark.parametrize("metric", list(numbers.PANELS))
 def test_published_correlations_are_found_again(printed: Evidence, metric: str) -> None:
     """Within 0.005 of what the figure prints, from each panel alone and from the joined points."""

@@ -117,3 +117,18 @@ def test_too_little_to_say_is_said() -> None:
     estimate, p = s.mean_effect(np.array([0.3]))
     assert (estimate.value, p) == (0.3, 1.0)
     assert np.isnan(estimate.low)
+
+
+def test_noise_between_repeats_hides_the_correlation_that_reliability_says() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=4000)
+    repeats = truth[:, None] + rng.normal(scale=1.5, size=(4000, 3)) + np.array([0.0, 5.0, -3.0])
+    share = s.reliability(repeats)
+    assert share == pytest.approx(1 / (1 + 1.5**2 / 3), abs=0.02)
+    assert float(s.pearson(truth, repeats.mean(axis=1))) == pytest.approx(np.sqrt(share), abs=0.02)
+    total = repeats.sum(axis=1).var(ddof=1)
+    assert share == pytest.approx(3 / 2 * (1 - repeats.var(axis=0, ddof=1).sum() / total))  # Cronbach's own formula
+    missing = np.vstack([repeats, [np.nan, 1.0, 2.0]])
+    assert s.reliability(missing) == pytest.approx(share)
+    assert np.isnan(s.reliability(repeats[:, :1]))
+    assert 0 <= s.reliability(rng.normal(size=(20, 3))) < 0.8

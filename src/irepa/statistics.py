@@ -201,6 +201,24 @@ def mean_by_pooled(values: Array, spread: float, freedom: int) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+def reliability(values: Array) -> float:
+    """How much of the variance of units' means is the units' and not their repeats': Cronbach's alpha, 0 to 1.
+
+    values: (units, repeats), NaN where one was not measured; units without every repeat are left out. What a repeat adds to all
+    units alike does not count against it. A correlation with the means is at most its square root (Spearman). NaN for fewer
+    than 3 units or 2 repeats, or where all means are one.
+    """
+    values = values[np.isfinite(values).all(axis=1)]
+    units, repeats = values.shape
+    if units < 3 or repeats < 2:
+        return math.nan
+    means = values.mean(axis=1)
+    left = values - means[:, None] - values.mean(axis=0) + values.mean()
+    noise = float((left**2).sum()) / ((units - 1) * (repeats - 1))
+    between = repeats * float(means.var(ddof=1))
+    return max(0.0, 1 - noise / between) if between > 0 else math.nan
+
+
 def standardised(values: Array) -> float:
     """Mean over standard deviation of paired differences (Cohen's d_z)."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan

@@ -16,6 +16,7 @@ from irepa.statistics import (
     leave_out,
     pearson,
     permutation_p,
+    reliability,
     units_for_correlation,
 )
 
@@ -54,7 +55,11 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         sufficient=enough,
         lacking="" if enough else f"{len(points)} encoders, the rule asks for {options.minimum}",
         power=power(options, r.n),
-        checks=[*printed, *checks(x, y, points["family"].fillna("").tolist())],
+        checks=[
+            *printed,
+            *ceiling(evidence.repeats(experiment, scales[-1], options.method).to_numpy(float)),
+            *checks(x, y, points["family"].fillna("").tolist()),
+        ],
         records=records_of(points),
     )
 
@@ -66,6 +71,16 @@ def power(options: Options, n: int) -> str:
         f"If the true r were {options.expected:g}, {n} encoders would tell it from {options.threshold:g} with power {found:.2f}; "
         f"power 0.8 takes {enough}."
     )
+
+
+def ceiling(repeats: np.ndarray) -> list[tuple[str, str, int | None]]:
+    """How large a correlation the seeds' noise leaves visible. ``repeats``: distances, (encoders, seeds)."""
+    share = reliability(repeats)
+    if not math.isfinite(share):
+        return []
+    complete = int(np.isfinite(repeats).all(axis=1).sum())
+    what = f"share of the distances' variance that {repeats.shape[1]} seeds agree on"
+    return [(what, f"{share:.2f}; a true |r| of 1 would show as {math.sqrt(share):.2f}", complete)]
 
 
 def checks(x: np.ndarray, y: np.ndarray, families: list[str]) -> list[tuple[str, str, int | None]]:

@@ -67,11 +67,19 @@ class Evidence:
         known = self.encoders.reindex(columns=["base"])["base"].dropna()
         return str(known.get(encoder, ""))
 
+    def repeats(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
+        """``fd`` with an encoder per row and a seed per column; NaN where it was not run."""
+        return self._with(experiment, scale, method).pivot_table(
+            index="encoder", columns="seed", values="fd", dropna=False
+        )
+
+    def _with(self, experiment: str, scale: str, method: str) -> pd.DataFrame:
+        runs = self.of(experiment)
+        return runs[(runs["method"] == method) & (runs["scale"] == scale)]
+
     def points(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
         """An encoder per row: mean ``fd`` over seeds, ``seeds``, ``records``, and the encoder's metrics."""
-        runs = self.of(experiment)
-        runs = runs[(runs["method"] == method) & (runs["scale"] == scale)]
-        grouped = runs.groupby("encoder", sort=True)
+        grouped = self._with(experiment, scale, method).groupby("encoder", sort=True)
         mean = grouped.agg(fd=("fd", "mean"), seeds=("seed", "nunique"))
         mean["records"] = grouped["record"].agg(lambda names: " ".join(sorted({str(n) for n in names if n})))
         known = self.encoders.rename(columns={"records": "encoder_records"})

@@ -22,7 +22,9 @@ AXES["rmsc"] = "RMSC"
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     runs = distances(context, experiment)
-    mean = runs.groupby(["encoder", "distance"], as_index=False).agg(fd=("fd", "mean"), seeds=("seed", "nunique"))
+    mean = runs.groupby(["encoder", "distance"], as_index=False).agg(
+        fd=("fd", "mean"), lowest=("fd", "min"), highest=("fd", "max"), seeds=("seed", "nunique")
+    )
     long = encoder_metrics(context).melt(ignore_index=False, var_name="metric", value_name="value").reset_index()
     frame = mean.merge(long, on="encoder")
     return frame.sort_values(["metric", "encoder"])
@@ -43,6 +45,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     distance = frame["distance"].iloc[0]
     for axis, (metric, label) in zip(axes.flat, AXES.items(), strict=False):
         points = frame[frame["metric"] == metric]
+        axis.vlines(points["value"], points["lowest"], points["highest"],
+                    colors=[colours[name] for name in points["encoder"]], linewidth=0.8, alpha=0.6, zorder=1)  # fmt: skip
         sns.scatterplot(points, x="value", y="fd", hue="encoder", hue_order=encoders, palette=colours, style="encoder",
                         markers=markers, style_order=encoders, ax=axis, s=45, legend=False)  # fmt: skip
         sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=True,
@@ -64,9 +68,11 @@ def caption(frame: pd.DataFrame) -> str:
     found = {metric: of_metric(frame, metric) for metric in AXES}
     parts = [f"{SPATIAL_NAMES.get(m, m)} r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for m, r in found.items()]
     distance, n = frame["distance"].iloc[0], frame["encoder"].nunique()
+    repeats = frame["seeds"].max()
+    lines = f". Points: means over {repeats} seeds, lines: their range" if repeats > 1 else ""
     wide = frame.pivot_table(index="encoder", columns="metric", values="value")
     between = correlation(wide["accuracy"].to_numpy(float), wide["lds"].to_numpy(float))
     return (
         f"Pearson r with {distance} and 95% bootstrap interval over {n} encoders: {'; '.join(parts)}. "
-        f"Among these encoders accuracy and LDS have r = {between.value:.2f} [{between.low:.2f}, {between.high:.2f}]"
+        f"Among these encoders accuracy and LDS have r = {between.value:.2f} [{between.low:.2f}, {between.high:.2f}]{lines}."
     )
