@@ -79,6 +79,25 @@ def test_a_correlation_comes_with_what_the_noise_between_seeds_leaves_of_one() -
         check(verdict("lds-predicts", one), "share of the distances' variance")
 
 
+def test_a_weak_correlation_that_noise_may_have_hidden_contradicts_nothing() -> None:
+    """Noise that leaves every encoder's mean where it was: r is the same, what it can be held against is not."""
+    strong, absent = cloud(-0.95), cloud(0.0)
+
+    def noisy(evidence: Evidence, scale: float) -> Evidence:
+        rows = evidence.runs.drop(columns="seed").to_dict("records")
+        noise = scale * np.random.default_rng(2).normal(size=(len(rows), 1)) * np.array([1.0, -1.0, 0.0])
+        seeds = [row | {"seed": k, "fd": row["fd"] + noise[i, k]} for k in range(3) for i, row in enumerate(rows)]
+        return tier(seeds, evidence.encoders)
+
+    assert verdict("lds-predicts", absent).verdict == "contradicted"
+    assert verdict("lds-predicts", noisy(absent, 0.5)).verdict == "contradicted"
+    hidden = verdict("lds-predicts", noisy(absent, 8.0))
+    assert hidden.verdict == "inconclusive"
+    assert hidden.finding is not None
+    assert hidden.finding.estimate.value == pytest.approx(0, abs=1e-9)
+    assert verdict("lds-predicts", noisy(strong, 8.0)).verdict == "supported"
+
+
 @pytest.mark.parametrize("metric", list(numbers.PANELS))
 def test_published_correlations_are_found_again(printed: Evidence, metric: str) -> None:
     """Within 0.005 of what the figure prints, from each panel alone and from the joined points."""

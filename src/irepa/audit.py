@@ -131,9 +131,8 @@ def _verdict(name: str, claim: Claim, evidence: Evidence, finding: Finding, adju
 def _by_test(finding: Finding, options: Rule, adjusted: float) -> tuple[str, str]:
     estimate = finding.estimate
     shown = f"Holm-adjusted p = {adjusted:.2g}"
-    beyond = (
-        min(estimate.low, estimate.high) > options.threshold or max(estimate.low, estimate.high) < options.threshold
-    )
+    threshold = options.threshold if finding.shown_as is None else finding.shown_as
+    beyond = min(estimate.low, estimate.high) > threshold or max(estimate.low, estimate.high) < threshold
     if adjusted >= options.alpha or not beyond or math.isnan(estimate.low):
         return "inconclusive", f"{shown}; the interval is {estimate.low:.3g} to {estimate.high:.3g}"
     return ("supported" if options.holds(estimate.value) else "contradicted"), shown

@@ -50,6 +50,7 @@ class Finding:
         parameter: what was estimated, in words with its unit.
         estimate: its value and interval.
         p: two-sided p of the parameter being the threshold; None where no test was made.
+        shown_as: where in this evidence a parameter at the threshold would be seen, if noise moves it; None: at the threshold.
         sufficient: whether there is as much evidence as the rule asks for; ``lacking`` says what is missing.
         decided: the verdict of a rule without a test, else None.
         power: what the test could have seen.
@@ -64,6 +65,7 @@ class Finding:
     p: float | None
     sufficient: bool
     lacking: str = ""
+    shown_as: float | None = None
     decided: bool | None = None
     power: str = ""
     notes: list[str] = field(default_factory=list)

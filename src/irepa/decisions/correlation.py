@@ -36,6 +36,8 @@ def rule(options: Options) -> str:
     return (
         f"Pearson r of {NAMES[options.metric]} with the distance, at the largest scale of the network, is {side(options)}. "
         + needed(options, "encoders")
+        + " An r weaker than the threshold is held against the threshold times the largest |r| that the noise between seeds "
+        "leaves visible."
     )
 
 
@@ -46,18 +48,21 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     points = evidence.points(experiment, scales[-1], options.method).dropna(subset=[options.metric, "fd"])
     x, y = points[options.metric].to_numpy(float), points["fd"].to_numpy(float)
     r = correlation(x, y)
+    share = reliability(repeats := evidence.repeats(experiment, scales[-1], options.method).to_numpy(float))
+    shown_as = as_seen(options.threshold, r.value, share)
     enough = len(points) >= options.minimum
     printed = [("r that the paper prints", f"{options.expected:g}", 27)] if evidence.printed else []
     return Finding(
         parameter=f"Pearson r of {NAMES[options.metric]} with {evidence.distance} ({scales[-1]})",
         estimate=r,
-        p=correlation_p(r.value, options.threshold, r.n),
+        p=correlation_p(r.value, shown_as, r.n),
+        shown_as=shown_as,
         sufficient=enough,
         lacking="" if enough else f"{len(points)} encoders, the rule asks for {options.minimum}",
         power=power(options, r.n),
         checks=[
             *printed,
-            *ceiling(evidence.repeats(experiment, scales[-1], options.method).to_numpy(float)),
+            *ceiling(share, repeats, shown_as),
             *checks(x, y, points["family"].fillna("").tolist()),
         ],
         records=records_of(points),
@@ -73,14 +78,26 @@ def power(options: Options, n: int) -> str:
     )
 
 
-def ceiling(repeats: np.ndarray) -> list[tuple[str, str, int | None]]:
+def as_seen(threshold: float, r: float, share: float) -> float:
+    """Where a true correlation at the threshold would be seen through the noise between seeds, as far as that matters to r.
+
+    Noise weakens correlations: a strong r is strong all the same, a weak one may be a strong one that is hidden. Between what
+    is seen of the threshold and the threshold itself nothing is decided: there it is r. ``share``: reliability, NaN if unknown.
+    """
+    if not math.isfinite(share) or not math.isfinite(r):
+        return threshold
+    ends = sorted([threshold, threshold * math.sqrt(share)])
+    return min(max(r, ends[0]), ends[1])
+
+
+def ceiling(share: float, repeats: np.ndarray, shown_as: float) -> list[tuple[str, str, int | None]]:
     """How large a correlation the seeds' noise leaves visible. ``repeats``: distances, (encoders, seeds)."""
-    share = reliability(repeats)
     if not math.isfinite(share):
         return []
     complete = int(np.isfinite(repeats).all(axis=1).sum())
     what = f"share of the distances' variance that {repeats.shape[1]} seeds agree on"
-    return [(what, f"{share:.2f}; a true |r| of 1 would show as {math.sqrt(share):.2f}", complete)]
+    told = f"{share:.2f}; a true |r| of 1 would show as {math.sqrt(share):.2f}, r is held against {shown_as:.2f}"
+    return [(what, told, complete)]
 
 
 def checks(x: np.ndarray, y: np.ndarray, families: list[str]) -> list[tuple[str, str, int | None]]:
