@@ -1,4 +1,4 @@
-"""What each part of iREPA changes, by scale of the network or by images seen: when does the convolution help?"""
+"""What each part of iREPA changes, by images seen, training recipe or scale of the network: when does the convolution help?"""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ PARTS = {
     "both (irepa against repa)": ("irepa", "repa"),
 }
 
+AXES = {"images": "training images seen", "recipe": "training recipe", "scale": "scale of the network"}
+
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per part, scale, images seen and seed: ``change``, percent of the distance without the part."""
+    """A row per part, scale, recipe, images seen and seed: ``change``, percent of the distance without the part."""
     runs = distances(context, experiment)
     seen = [images_seen(context.tier, recipe) for recipe in runs["recipe"]]
     wide = runs.assign(images=seen).pivot_table(
-        index=["distance", "scale", "images", "seed"], columns="method", values="fd"
+        index=["distance", "scale", "recipe", "images", "seed"], columns="method", values="fd"
     )
     frames = [
         (100 * (wide[one] / wide[other] - 1)).rename("change").reset_index().assign(part=part)
@@ -39,7 +41,8 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 
 
 def axis_of(frame: pd.DataFrame) -> str:
-    return "images" if frame["images"].nunique() > 1 else "scale"
+    """Which of ``AXES`` differs."""
+    return next((name for name in AXES if frame[name].nunique() > 1), "scale")
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -50,8 +53,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     sns.pointplot(frame, x=x, y="change", hue="part", hue_order=order, dodge=0.35, errorbar=("pi", 100), markersize=5,
                   linewidth=1, capsize=0.03, ax=axis)  # fmt: skip
     axis.axhline(0, color="0.5", linewidth=0.8)
-    axis.set(xlabel="training images seen" if x == "images" else "scale of the network",
-             ylabel=f"change of {frame['distance'].iloc[0]} (%)")  # fmt: skip
+    axis.set(xlabel=AXES[x], ylabel=f"change of {frame['distance'].iloc[0]} (%)")
     sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, title="", fontsize=8)
     return figure
 

@@ -19,13 +19,14 @@ OURS, THEIRS = "here", "published"
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """Rows of (``source``, ``recipe``, ``method``, ``fd``, ``distance``, ``encoder``, ``seed``): the experiment and
-    every other for E6."""
+    """Rows of (``source``, ``recipe``, ``method``, ``fd``, ``distance``, ``encoder``, ``seed``): the experiment and its
+    methods in every other for E6."""
     names = [
         experiment,
         *(name for name, e in context.tier.experiments.items() if "E6" in e.paper and name != experiment),
     ]
     ours = pd.concat([distances(context, name) for name in names], ignore_index=True).drop_duplicates("record")
+    ours = ours[ours["method"].isin(distances(context, experiment)["method"])]
     smallest = ours.groupby("recipe")["scale"].transform(
         "first"
     )  # of a recipe run at several scales, the experiment's own
