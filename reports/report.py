@@ -119,8 +119,9 @@ show(
     + "; ".join(f"*{source['name']}*: {source['title']}, {source['distance']}" for source in audit["sources"])
     + "."
 )
-show(f"""Supported: the evidence is on the claim's side of the threshold, by the rule that was fixed for it beforehand. Contradicted: on the
-other side. Inconclusive: there is evidence, and it does not decide. Not testable: the source has nothing to say.
+show(f"""Supported: the evidence is on the claim's side of the threshold, by the rule that was fixed for it beforehand (for
+correlations one made stricter since: a weak one counts only as far as the noise between seeds would have let a strong one show).
+Contradicted: on the other side. Inconclusive: there is evidence, and it does not decide. Not testable: the source has nothing to say.
 All of it for machines: {link("audit/verdicts.json")}, {link("audit/verdicts.csv")}.
 
 **What this tier shows**
