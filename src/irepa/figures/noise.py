@@ -15,7 +15,7 @@ from irepa.figures import WIDTH, style, table_only
 from irepa.grid import NO_ENCODER, experiment_cells
 from irepa.results import distances
 from irepa.runner import Context
-from irepa.statistics import pooled_spread
+from irepa.statistics import mean_by_pooled, pooled_spread
 
 needs = table_only
 REFERENCE = "repa"
@@ -62,20 +62,32 @@ def draw(frame: pd.DataFrame) -> Figure:
         )
     axis.axvline(0, color="0.5", linewidth=0.8)
     sns.stripplot(others, y="name", x="change", hue="kind", order=order, ax=axis, size=4, alpha=0.7, jitter=False)
-    means = others.groupby("name")["change"].mean()
-    axis.scatter(means[order], range(len(order)), marker="|", s=120, color="black", label="mean")
+    means = effects(frame).loc[order]
+    axis.errorbar(means["mean"], range(len(order)), xerr=means["half"], fmt="|", markersize=11, color="black", linewidth=0.8,
+                  label="mean, 95% interval (spread pooled)")  # fmt: skip
     reference = frame.loc[frame["kind"] == "reference", "encoder"].iloc[0]
     axis.set(xlabel=f"change of {frame['distance'].iloc[0]} against repa with {reference}, same seed (%)", ylabel="")
     axis.tick_params(axis="y", labelsize=7.5)
-    axis.legend(loc="upper right", fontsize=8)  # changes are sorted: this corner is free
+    axis.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=8)
     return figure
 
 
+def effects(frame: pd.DataFrame) -> pd.DataFrame:
+    """``mean`` change by name, and ``half`` its 95% t interval, by the spread of differences between seeds pooled over all."""
+    groups = {
+        name: rows.to_numpy(float) for name, rows in frame[frame["kind"] != "reference"].groupby("name")["change"]
+    }
+    pooled = pooled_spread(list(groups.values()))
+    found = {name: mean_by_pooled(values, *pooled) for name, values in groups.items()}
+    rows = {name: {"mean": e.value, "half": (e.high - e.low) / 2} for name, e in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def caption(frame: pd.DataFrame) -> str:
-    others, sd = frame[frame["kind"] != "reference"], frame["noise"].iloc[0]
-    means = others.groupby("name")["change"].mean()
-    beyond = int((means.abs() > 2 * sd).sum())
+    sd, found = frame["noise"].iloc[0], effects(frame)
+    means, beyond = found["mean"], int((found["mean"].abs() > found["half"]).sum())
     return (
-        f"Standard deviation between seeds: {sd:.1f}% of the distance. {beyond} of {len(means)} changes move the distance by "
-        f"more than twice that; largest: {means.idxmin()} ({means.min():+.1f}%) and {means.idxmax()} ({means.max():+.1f}%)."
+        f"Standard deviation between seeds: {sd:.1f}% of the distance; dots are differences at the same seed, and noise that "
+        f"both runs share cancels. {beyond} of {len(means)} changes have an interval without 0; largest: "
+        f"{means.idxmin()} ({means.min():+.1f}%) and {means.idxmax()} ({means.max():+.1f}%)."
     )

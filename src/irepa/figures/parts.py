@@ -49,9 +49,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     style()
     figure, axis = plt.subplots(figsize=(WIDTH, 3.8))
     x = axis_of(frame)
+    line = "none" if x == "recipe" else "-"  # recipes have no order
     order = list(dict.fromkeys(frame["part"]))
     sns.pointplot(frame, x=x, y="change", hue="part", hue_order=order, dodge=0.35, errorbar=("pi", 100), markersize=5,
-                  linewidth=1, capsize=0.03, ax=axis)  # fmt: skip
+                  linewidth=1, linestyle=line, capsize=0.03, ax=axis)  # fmt: skip
     axis.axhline(0, color="0.5", linewidth=0.8)
     axis.set(xlabel=AXES[x], ylabel=f"change of {frame['distance'].iloc[0]} (%)")
     sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, title="", fontsize=8)

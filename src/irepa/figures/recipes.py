@@ -42,16 +42,16 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> Figure:
     style()
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4), width_ratios=[1.1, 1.3])
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 6.2))
     order = methods_in(frame)
     colours = dict(zip(METHOD_ORDER, sns.color_palette(n_colors=len(METHOD_ORDER)), strict=True))
     for axis, source in zip(axes, (OURS, THEIRS), strict=True):
         rows = frame[frame["source"] == source]
         sns.barplot(rows, x="recipe", y="fd", hue="method", hue_order=order, palette=colours, ax=axis,
                     errorbar="sd" if source == OURS else None, legend=source == OURS)  # fmt: skip
-        for bars in axis.containers:
-            if isinstance(bars, BarContainer):
-                axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=3, rotation=90 if source == OURS else 0)
+        for drawn in axis.containers:
+            if isinstance(drawn, BarContainer):  # numbers stand in the bars, out of the way of what seeds spread
+                axis.bar_label(drawn, fmt="%.0f", fontsize=8, label_type="center", color="white")
         axis.set(xlabel="", ylabel=f"{rows['distance'].iloc[0]} (lower is better)")
         axis.set_title("here" if source == OURS else "published, ImageNet 256x256, mean over encoders")
         axis.set_ylim(0, rows["fd"].max() * 1.3)
