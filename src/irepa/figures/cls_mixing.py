@@ -41,6 +41,7 @@ def caption(frame: pd.DataFrame) -> str:
     for quantity in ("accuracy", "lds", "fd"):
         values = mean[quantity]
         name = frame["distance"].iloc[0] if quantity == "fd" else {"lds": "LDS"}.get(quantity, quantity)
-        parts.append(f"{name} {values.iloc[0]:.4g} to {values.iloc[-1]:.4g}")
+        digits = {"lds": 2, "accuracy": 1}.get(quantity, 0)
+        parts.append(f"{name} {values.iloc[0]:.{digits}f} to {values.iloc[-1]:.{digits}f}")
     alphas = mean["fd"].index
-    return f"From alpha = {alphas.min():g} to {alphas.max():g}: " + "; ".join(parts)
+    return f"From alpha = {alphas.min():g} to {alphas.max():g}: {'; '.join(parts)}."

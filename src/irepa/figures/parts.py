@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
@@ -37,7 +38,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         for part, (one, other) in PARTS.items()
         if {one, other} <= {*wide.columns}
     ]
-    return pd.concat(frames, ignore_index=True).dropna()
+    found = pd.concat(frames, ignore_index=True).dropna()
+    scales, recipes = list(context.tier.scales), list(context.tier.recipes)
+    order = np.lexsort((found["recipe"].map(recipes.index), found["images"], found["scale"].map(scales.index)))
+    return found.iloc[order]  # in the tier's order, which is that of the axis
 
 
 def axis_of(frame: pd.DataFrame) -> str:
@@ -50,9 +54,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 3.8))
     x = axis_of(frame)
     line = "none" if x == "recipe" else "-"  # recipes have no order
-    order = list(dict.fromkeys(frame["part"]))
-    sns.pointplot(frame, x=x, y="change", hue="part", hue_order=order, dodge=0.35, errorbar=("pi", 100), markersize=5,
-                  linewidth=1, linestyle=line, capsize=0.03, ax=axis)  # fmt: skip
+    colours = dict(zip(PARTS, sns.color_palette(), strict=False))
+    order = [part for part in PARTS if part in set(frame["part"])]
+    sns.pointplot(frame, x=x, y="change", hue="part", hue_order=order, palette=colours, dodge=0.35, errorbar=("pi", 100),
+                  markersize=5, linewidth=1, linestyle=line, capsize=0.03, ax=axis)  # fmt: skip
     axis.axhline(0, color="0.5", linewidth=0.8)
     axis.set(xlabel=AXES[x], ylabel=f"change of {frame['distance'].iloc[0]} (%)")
     sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, title="", fontsize=8)
@@ -61,7 +66,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def caption(frame: pd.DataFrame) -> str:
     x = axis_of(frame)
-    mean = frame.groupby(["part", x], sort=False)["change"].mean().unstack()
+    mean = frame.groupby(["part", x], sort=False)["change"].mean().unstack()[list(dict.fromkeys(frame[x]))]
     rows = [
         f"{str(part).split(' (')[0]}: " + ", ".join(f"{where} {value:+.1f}%" for where, value in row.items())
         for part, row in mean.iterrows()
