@@ -57,6 +57,9 @@ def test_everything_is_made_again_from_the_numbers_alone(archived: Path, tmp_pat
     print(done.stdout)
     assert {name: (copy / name).read_bytes() for name in tables} == before
     assert redraw(copy, finished) == [], "the report's page is the same bytes as well"
+    (copy / "figures" / "samples.csv").unlink()  # holds images, which are nowhere else in an archive
+    with pytest.raises(CacheError, match=r"samples\.csv is missing"):
+        redraw(copy, finished)
 
 
 def test_a_number_that_was_edited_shows_in_the_table(archived: Path, tmp_path: Path, finished: Path) -> None:

@@ -153,7 +153,8 @@ def processor() -> str:
 def redraw(folder: Path, root: Path) -> list[str]:
     """Make table, figures, verdicts and report of an archive again, in place; returns the files that came out different.
 
-    A figure of images, which are not kept, is drawn again from its own data.
+    A figure of images, which are not kept, is drawn again from its own data. Raises CacheError where a file that cannot be
+    made again is missing.
     """
     from irepa.stages.figure import draw_collected
 
@@ -166,6 +167,8 @@ def redraw(folder: Path, root: Path) -> list[str]:
         if plan.record(job).failed is not None:
             continue
         if job.stage == "figure" and not _collectable(plan, job):
+            if not (data := context.output(".csv")).exists():
+                raise CacheError(f"{data} is missing, and what it was collected from is not kept: take it from Git")
             metrics = draw_collected(context)
         else:
             metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(context)
