@@ -59,7 +59,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         shown_as=shown_as,
         sufficient=enough,
         lacking="" if enough else f"{len(points)} encoders, the rule asks for {options.minimum}",
-        power=power(options, r.n),
+        power=power(options, r.n, share),
         checks=[
             *printed,
             *ceiling(share, repeats, shown_as),
@@ -69,12 +69,16 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     )
 
 
-def power(options: Options, n: int) -> str:
-    found = correlation_power(options.expected, n, options.alpha, options.threshold)
-    enough = units_for_correlation(options.expected, options.threshold, options.alpha)
+def power(options: Options, n: int, share: float) -> str:
+    """What the test could have seen of the paper's r. ``share``: reliability of the distances, NaN if unknown."""
+    seen = options.expected * (math.sqrt(share) if math.isfinite(share) else 1)
+    against = as_seen(options.threshold, seen, share)
+    found = correlation_power(seen, n, options.alpha, against)
+    enough = units_for_correlation(seen, against, options.alpha)
+    noise = f", seen as {seen:.2f} through the noise between seeds" if math.isfinite(share) else ""
     return (
-        f"If the true r were {options.expected:g}, {n} encoders would tell it from {options.threshold:g} with power {found:.2f}; "
-        f"power 0.8 takes {enough}."
+        f"If the true r were {options.expected:g}{noise}, {n} encoders would tell it from {against:.3g} with power {found:.2f}; "
+        + (f"power 0.8 takes {enough}." if enough else "power 0.8 takes a thousand or more.")
     )
 
 
