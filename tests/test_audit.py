@@ -66,14 +66,20 @@ def cloud(r: float, n: int = 20) -> Evidence:
     return tier([{"encoder": e, "fd": v} for e, v in zip(names, fd, strict=True)], encoders)
 
 
+def repeated(evidence: Evidence, noise: np.ndarray) -> Evidence:
+    """Each run with several seeds, ``noise`` (seeds, runs) added to its distance."""
+    rows = evidence.runs.to_dict("records")
+    seeds = [
+        row | {"seed": k, "fd": row["fd"] + added[i]} for k, added in enumerate(noise) for i, row in enumerate(rows)
+    ]
+    return tier(seeds, evidence.encoders)
+
+
 def test_a_correlation_comes_with_what_the_noise_between_seeds_leaves_of_one() -> None:
     one = cloud(-0.9)
-    rows = one.runs.drop(columns="seed").to_dict("records")
-    noise = np.random.default_rng(1).normal(scale=5, size=(3, len(rows)))
-    seeds = [row | {"seed": k, "fd": row["fd"] + noise[k, i]} for k in range(3) for i, row in enumerate(rows)]
-    found = verdict("lds-predicts", tier(seeds, one.encoders))
+    found = verdict("lds-predicts", repeated(one, np.random.default_rng(1).normal(scale=5, size=(3, len(one.runs)))))
     share = float(check(found, "share of the distances' variance that 3 seeds agree on").split(";")[0])
-    between = np.var([row["fd"] for row in rows], ddof=1)
+    between = np.var(one.runs["fd"], ddof=1)
     assert share == pytest.approx(between / (between + 25 / 3), abs=0.15)
     with pytest.raises(StopIteration):
         check(verdict("lds-predicts", one), "share of the distances' variance")
@@ -84,10 +90,9 @@ def test_a_weak_correlation_that_noise_may_have_hidden_contradicts_nothing() -> 
     strong, absent = cloud(-0.95), cloud(0.0)
 
     def noisy(evidence: Evidence, scale: float) -> Evidence:
-        rows = evidence.runs.drop(columns="seed").to_dict("records")
-        noise = scale * np.random.default_rng(2).normal(size=(len(rows), 1)) * np.array([1.0, -1.0, 0.0])
-        seeds = [row | {"seed": k, "fd": row["fd"] + noise[i, k]} for k in range(3) for i, row in enumerate(rows)]
-        return tier(seeds, evidence.encoders)
+        return repeated(
+            evidence, scale * np.outer([1, -1, 0], np.random.default_rng(2).normal(size=len(evidence.runs)))
+        )
 
     assert verdict("lds-predicts", absent).verdict == "contradicted"
     assert verdict("lds-predicts", noisy(absent, 0.5)).verdict == "contradicted"

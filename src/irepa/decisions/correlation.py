@@ -48,7 +48,8 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     points = evidence.points(experiment, scales[-1], options.method).dropna(subset=[options.metric, "fd"])
     x, y = points[options.metric].to_numpy(float), points["fd"].to_numpy(float)
     r = correlation(x, y)
-    share = reliability(repeats := evidence.repeats(experiment, scales[-1], options.method).to_numpy(float))
+    repeats = evidence.repeats(experiment, scales[-1], options.method).to_numpy(float)
+    share = reliability(repeats)
     shown_as = as_seen(options.threshold, r.value, share)
     enough = len(points) >= options.minimum
     printed = [("r that the paper prints", f"{options.expected:g}", 27)] if evidence.printed else []

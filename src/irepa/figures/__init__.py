@@ -63,12 +63,17 @@ def methods_in(frame: pd.DataFrame) -> list[str]:
 def bars(frame: pd.DataFrame, axis: Axes, fmt: str, **roles: Any) -> None:
     """Mean distances as bars with their values inside, every seed as a dot. ``roles``: seaborn's x, y, hue and their orders."""
     sns.barplot(frame, ax=axis, errorbar=None, **roles)
-    for container in axis.containers:
-        if isinstance(container, BarContainer):
-            axis.bar_label(container, fmt=fmt, fontsize=8, label_type="center", color="white")
+    numbers(axis, fmt)
     dots = {role: value for role, value in roles.items() if role != "legend"}
     sns.stripplot(frame, ax=axis, dodge="order" not in roles, palette=["black"] * len(roles["hue_order"]), size=3.5, jitter=False,
                   legend=False, **dots)  # fmt: skip
+
+
+def numbers(axis: Axes, fmt: str) -> None:
+    """The numbers in the bars, out of the way of what is drawn at their ends."""
+    for container in axis.containers:
+        if isinstance(container, BarContainer):
+            axis.bar_label(container, fmt=fmt, fontsize=8, label_type="center", color="white")
 
 
 def to_text(image: NDArray[np.uint8]) -> str:

@@ -53,7 +53,8 @@ def noise(runs: pd.DataFrame) -> float:
 def draw(frame: pd.DataFrame) -> Figure:
     style()
     others = frame[frame["kind"] != "reference"]
-    order = others.groupby("name")["change"].mean().sort_values().index
+    means = effects(frame).sort_values("mean")
+    order = means.index
     figure, axis = plt.subplots(figsize=(WIDTH * 0.85, 0.24 * len(order) + 1.4))
     sd = frame["noise"].iloc[0]
     if np.isfinite(sd):
@@ -62,7 +63,6 @@ def draw(frame: pd.DataFrame) -> Figure:
         )
     axis.axvline(0, color="0.5", linewidth=0.8)
     sns.stripplot(others, y="name", x="change", hue="kind", order=order, ax=axis, size=4, alpha=0.7, jitter=False)
-    means = effects(frame).loc[order]
     axis.errorbar(means["mean"], range(len(order)), xerr=means["half"], fmt="|", markersize=11, color="black", linewidth=0.8,
                   label="mean, 95% interval (spread pooled)")  # fmt: skip
     reference = frame.loc[frame["kind"] == "reference", "encoder"].iloc[0]

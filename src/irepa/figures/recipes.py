@@ -5,11 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from irepa import published
-from irepa.figures import METHOD_ORDER, WIDTH, methods_in, style, table_only
+from irepa.figures import METHOD_ORDER, WIDTH, methods_in, numbers, style, table_only
 from irepa.results import distances
 from irepa.runner import Context
 
@@ -25,8 +24,9 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         experiment,
         *(name for name, e in context.tier.experiments.items() if "E6" in e.paper and name != experiment),
     ]
-    ours = pd.concat([distances(context, name) for name in names], ignore_index=True).drop_duplicates("record")
-    ours = ours[ours["method"].isin(distances(context, experiment)["method"])]
+    found = [distances(context, name) for name in names]
+    ours = pd.concat(found, ignore_index=True).drop_duplicates("record")
+    ours = ours[ours["method"].isin(found[0]["method"])]
     smallest = ours.groupby("recipe")["scale"].transform(
         "first"
     )  # of a recipe run at several scales, the experiment's own
@@ -49,9 +49,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         rows = frame[frame["source"] == source]
         sns.barplot(rows, x="recipe", y="fd", hue="method", hue_order=order, palette=colours, ax=axis,
                     errorbar="sd" if source == OURS else None, legend=source == OURS)  # fmt: skip
-        for drawn in axis.containers:
-            if isinstance(drawn, BarContainer):  # numbers stand in the bars, out of the way of what seeds spread
-                axis.bar_label(drawn, fmt="%.0f", fontsize=8, label_type="center", color="white")
+        numbers(axis, "%.0f")
         axis.set(xlabel="", ylabel=f"{rows['distance'].iloc[0]} (lower is better)")
         axis.set_title("here" if source == OURS else "published, ImageNet 256x256, mean over encoders")
         axis.set_ylim(0, rows["fd"].max() * 1.3)
