@@ -21,14 +21,15 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from irepa import plugins
-from irepa.checkpoints import Checkpoints
-from irepa.compute import setup
-from irepa.config import load_settings
-from irepa.describe import network_facts, projector_facts
+from irepa.commands.describe import network_facts, projector_facts
+from irepa.config import plugins
+from irepa.config.load import load_settings
+from irepa.config.plugins import plugin_options
+from irepa.config.tier import Settings
+from irepa.engine.checkpoints import Checkpoints
+from irepa.engine.device import setup
+from irepa.engine.trainer import TrainingData, build_alignment, train
 from irepa.random import StepRandom
-from irepa.settings import Settings, plugin_options
-from irepa.training import TrainingData, build_alignment, train
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -19,15 +19,15 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from irepa import published
-from irepa.audit import shown
-from irepa.changes import read_changes
-from irepa.config import load_settings
-from irepa.files import read_json
-from irepa.plan import Plan
-from irepa.settings import Settings
-from irepa.summary import changes_table
-from irepa.summary import table as markdown
+from irepa.audit import paper as published
+from irepa.audit.changes import read_changes
+from irepa.audit.summary import changes_table
+from irepa.audit.summary import table as markdown
+from irepa.audit.verdicts import shown
+from irepa.config.load import load_settings
+from irepa.config.tier import Settings
+from irepa.pipeline.files import read_json
+from irepa.pipeline.plan import Plan
 
 root = Path(os.environ.get("IREPA_ROOT", ".."))
 if "IREPA_SETTINGS" in os.environ:

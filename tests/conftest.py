@@ -13,8 +13,8 @@ import hypothesis
 import pytest
 import torch
 
-from irepa.config import load_settings
-from irepa.settings import Settings
+from irepa.config.load import load_settings
+from irepa.config.tier import Settings
 
 torch.set_num_threads(1)  # what tests compute is too small to share: several threads take longer
 

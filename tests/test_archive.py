@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from irepa.archive import redraw, save
-from irepa.config import load_settings
+from irepa.commands.archive import redraw, save
+from irepa.config.load import load_settings
 from irepa.errors import CacheError
-from irepa.plan import Plan
+from irepa.pipeline.plan import Plan
 from tests.conftest import call, copy_project, snakemake, succeed
 from tests.test_pipeline import jobs
 

@@ -15,16 +15,18 @@ import pytest
 import torch
 from PIL import Image
 
-from irepa import published as numbers
-from irepa.audit import Judged, judge, read_claims, read_discrepancies, rule_of
-from irepa.changes import changes
-from irepa.config import load_settings
-from irepa.decisions import convergence
-from irepa.discrepancies import compared, effects
+from irepa.audit import paper as numbers
+from irepa.audit.changes import changes
+from irepa.audit.claims import read_claims, read_discrepancies, rule_of
+from irepa.audit.discrepancies import compared, effects
+from irepa.audit.evidence import RUNS, Evidence, published, released
+from irepa.audit.rules import convergence
+from irepa.audit.verdicts import Judged, judge
+from irepa.config.load import load_settings
 from irepa.errors import ConfigError, DataError
-from irepa.evidence import RUNS, Evidence, published, released
-from irepa.plan import Job, Plan
-from irepa.runner import execute
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import execute
 from irepa.spatial import spatial_metrics
 from irepa.stages.audit import changes_of, document, others
 from tests.conftest import WORKFLOW, call, copy_project

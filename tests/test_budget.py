@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irepa.budget import Budget, summary
-from irepa.config import load_settings
-from irepa.plan import Job, Plan
-from irepa.statistics import correlation_power
+from irepa.audit.statistics import correlation_power
+from irepa.commands.budget import Budget, summary
+from irepa.config.load import load_settings
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
 from tests.conftest import WORKFLOW
 
 

@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoImageProcessor, BitImageProcessor, Dinov2Config, Dinov2Model
 
-from irepa import plugins
-from irepa.describe import describe_encoder
+from irepa.commands.describe import describe_encoder
+from irepa.config import plugins
+from irepa.config.plugins import encoder_options
+from irepa.config.read import read_yaml
+from irepa.config.tier import EncoderEntry
 from irepa.encoders import open_clip as open_clip_encoders
 from irepa.encoders import timm_vit, transformers
 from irepa.errors import WeightsError
-from irepa.settings import EncoderEntry, encoder_options, read_yaml
 from tests.conftest import WORKFLOW
 
 CATALOGUE = {name: EncoderEntry.model_validate(row) for name, row in read_yaml(WORKFLOW / "encoders.yaml").items()}

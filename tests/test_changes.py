@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from irepa.changes import SMALL, changes, paired, paired_encoders, reading
-from irepa.evidence import RUNS, Evidence, published
-from irepa.statistics import Estimate
-from irepa.summary import changes_table
+from irepa.audit.changes import SMALL, changes, paired, paired_encoders, reading
+from irepa.audit.evidence import RUNS, Evidence, published
+from irepa.audit.statistics import Estimate
+from irepa.audit.summary import changes_table
 
 DEFAULTS = {
     "experiments": "E5",

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irepa.data import Dataset, image_folder, parquet, photos
-from irepa.data._decode import center_crop, decode
 from irepa.errors import DataError
+from irepa.images import center_crop, decode
 from irepa.masks import boundary_contrast_mask, token_masks, usable
 
 

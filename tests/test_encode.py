@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from irepa.encode import OnlineTokens, build_encoder, encode
+from irepa.config.tier import Settings
+from irepa.engine.targets import OnlineTokens, TokenCache, build_encoder, encode
 from irepa.models.sit import SiT
-from irepa.plan import Job, Plan
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import Context
 from irepa.recipes.sit import SiTRecipe
-from irepa.runner import Context
-from irepa.settings import Settings
-from irepa.tokens import TokenCache
 from tests.conftest import REPOSITORY
 
 CPU = torch.device("cpu")

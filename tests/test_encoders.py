@@ -13,13 +13,16 @@ from skimage.color import rgb2gray
 from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
-from irepa import plugins
-from irepa.encoders import hog, resize, standardise
+from irepa.config import plugins
+from irepa.config.plugins import encoder_options
+from irepa.config.read import read_yaml
+from irepa.config.tier import EncoderEntry, Evaluation
+from irepa.encoders import hog
 from irepa.encoders import timm as timm_encoders
-from irepa.encoders._weights import load_in_order
+from irepa.engine.judges import extract
 from irepa.errors import WeightsError
-from irepa.evaluation import extract
-from irepa.settings import EncoderEntry, Evaluation, encoder_options, read_yaml
+from irepa.images import resize, standardise
+from irepa.weights import load_in_order
 from tests.conftest import WORKFLOW
 
 CATALOGUE = {name: EncoderEntry.model_validate(row) for name, row in read_yaml(WORKFLOW / "encoders.yaml").items()}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irepa.errors import ConfigError, WeightsError
-from irepa.evaluation import (
+from irepa.config.tier import EncoderEntry
+from irepa.engine.judges import (
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -19,7 +19,7 @@ from irepa.evaluation import (
     register,
     statistics,
 )
-from irepa.settings import EncoderEntry
+from irepa.errors import ConfigError, WeightsError
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irepa.errors import CacheError, DataError
-from irepa.files import (
+from irepa.pipeline.files import (
     Record,
     describe_file,
     read_json,

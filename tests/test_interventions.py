@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from irepa.encoders import lds_tuned
+from irepa.engine.targets import TokenCache, transformed
 from irepa.errors import ConfigError
 from irepa.spatial import spatial_metrics
-from irepa.tokens import TokenCache, transformed
 from irepa.transforms import blur, demean, meanmix, shuffle, spatialnorm
 
 GRID = (8, 8)

@@ -15,9 +15,9 @@ import torch
 import yaml
 from diffusers import AutoencoderKL
 
-from irepa.config import load_settings
+from irepa.config.load import load_settings
 from irepa.models.sit import SiT
-from irepa.plan import Plan
+from irepa.pipeline.plan import Plan
 from tests.conftest import WORKFLOW, call, copy_project, snakemake
 
 TOY_SCALE = {"depth": 2, "width": 32, "heads": 2, "patch": 2, "align_depth": 1, "projector_hidden": 32}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import yaml
 
-from irepa.archive import PIPELINE, archives
-from irepa.archive import dvc_yaml as archive_yaml
-from irepa.phases import PHASES, dvc_yaml
-from irepa.plan import STAGES
+from irepa.commands.archive import PIPELINE, archives
+from irepa.commands.archive import dvc_yaml as archive_yaml
+from irepa.pipeline.dvc import PHASES, dvc_yaml
+from irepa.pipeline.graph import STAGES
 from tests.conftest import REPOSITORY
 
 

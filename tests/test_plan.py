@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from irepa import plan as planning
-from irepa.config import load_settings
+from irepa.config.load import load_settings
+from irepa.config.tier import Settings
 from irepa.errors import CacheError, ConfigError
-from irepa.plan import STAGES, Job, Plan, own_modules, source_hash
-from irepa.settings import Settings
+from irepa.pipeline import plan as planning
+from irepa.pipeline.graph import STAGES, Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.sources import own_modules, source_hash
 from tests.conftest import REPOSITORY, copy_project
 
 Load = Callable[..., Settings]
@@ -104,7 +106,7 @@ def test_every_stage_is_run_by_a_module_of_its_name() -> None:
 
 def test_the_hash_of_a_module_covers_what_it_imports() -> None:
     _, imported = planning._imports("irepa.stages.spatial")
-    assert {"irepa.spatial", "irepa.masks", "irepa.encode"} <= imported
+    assert {"irepa.spatial", "irepa.masks", "irepa.engine.targets"} <= imported
     assert not imported & planning.PLUMBING
     assert source_hash(frozenset({"irepa.spatial"})) != source_hash(frozenset({"irepa.masks"}))
 
@@ -161,5 +163,5 @@ def test_the_papers_recipes_are_declared_at_its_scale() -> None:
 
 
 def test_the_code_that_the_reports_notebook_imports_is_the_reports_code() -> None:
-    assert {"irepa.stages.report", "irepa.summary", "irepa.published"} <= set(own_modules("report", REPOSITORY))
+    assert {"irepa.stages.report", "irepa.audit.summary", "irepa.audit.paper"} <= set(own_modules("report", REPOSITORY))
     assert own_modules("train", REPOSITORY) == ["irepa.stages.train"]

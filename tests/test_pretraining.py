@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from irepa import plugins
-from irepa.config import load_settings
+from irepa.config import plugins
+from irepa.config.load import load_settings
 from irepa.errors import ConfigError
 from irepa.objectives import Learner, _augment
-from irepa.plan import Job, Plan
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import execute
 from irepa.random import StepRandom
-from irepa.runner import execute
 from tests.conftest import REPOSITORY, WORKFLOW
 
 CPU = torch.device("cpu")

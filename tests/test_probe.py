@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irepa.probe import linear_probe
+from irepa.stages.probe import linear_probe
 
 
 def test_separable_classes_are_read_and_noise_is_not() -> None:

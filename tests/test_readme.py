@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from irepa.archive import Archive
-from irepa.summary import summary
+from irepa.audit.summary import summary
+from irepa.commands.archive import Archive
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "README.md").read_text()

@@ -17,8 +17,9 @@ from torchvision.models import vgg16
 
 from irepa.alignment import Alignment
 from irepa.autoencoders import autoencoder_kl
+from irepa.commands.export import save_tuned
+from irepa.config.tier import Scale
 from irepa.errors import ConfigError, WeightsError
-from irepa.export import save_tuned
 from irepa.models import jit, mean_sit, unet
 from irepa.models import sit as sit_model
 from irepa.random import StepRandom
@@ -27,7 +28,6 @@ from irepa.recipes import meanflow, repa_e
 from irepa.recipes import sit as sit_recipe
 from irepa.recipes._vae_losses import Lpips, PatchGan, adversarial_terms
 from irepa.samplers import ode_euler, ode_heun
-from irepa.settings import Scale
 
 SHAPE, CLASSES, GRID = (3, 16, 16), 4, (4, 4)
 LATENT = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1)

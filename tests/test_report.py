@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from irepa.audit import VERDICTS, read_claims
+from irepa.audit.claims import read_claims
+from irepa.audit.verdicts import VERDICTS
 from irepa.stages.report import marked
 from tests.conftest import WORKFLOW
 

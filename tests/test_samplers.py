@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from irepa.config.tier import Guidance
 from irepa.samplers import euler_maruyama, guided, ode_euler, ode_heun
-from irepa.settings import Guidance
 
 MEAN, SD = 1.5, 0.5
 

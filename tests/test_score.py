@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from irepa import published
+from irepa.audit import paper as published
+from irepa.commands.score import estimate, parse_encoder, read_images, score
 from irepa.data.photos import photographs
 from irepa.errors import ConfigError, DataError
 from irepa.masks import boundary_contrast_mask, token_masks
-from irepa.score import estimate, parse_encoder, read_images, score
 from irepa.spatial import spatial_metrics
 from tests.conftest import REPOSITORY, call
 
@@ -66,7 +66,7 @@ def test_metrics_are_those_of_the_encoders_tokens(folder: Path) -> None:
 
 
 def parse_rgb():  # type: ignore[no-untyped-def]
-    from irepa.settings import EncoderEntry
+    from irepa.config.tier import EncoderEntry
 
     return EncoderEntry(library="rgb", family="handcrafted")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from irepa.cli import schema_texts
-from irepa.config import check_machine, load_settings, tier_names
+from irepa.commands.check import check_machine
+from irepa.config.cells import Cell, cells, experiment_cells, split_encoder, targets
+from irepa.config.load import load_settings, tier_names
+from irepa.config.tier import Settings
 from irepa.errors import ConfigError, DataError, WeightsError
-from irepa.grid import Cell, cells, experiment_cells, split_encoder, targets
-from irepa.settings import Settings
 from tests.conftest import WORKFLOW
 
 Load = Callable[..., Settings]

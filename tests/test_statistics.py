@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from irepa import statistics as s
+from irepa.audit import statistics as s
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 

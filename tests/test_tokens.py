@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irepa.engine.targets import TokenCache
 from irepa.errors import CacheError, DivergedError
-from irepa.tokens import TokenCache, check_finite, resample, spread, storage_grid
+from irepa.tokens import check_finite, resample, spread, storage_grid
 
 
 def cache(transforms: tuple[tuple[str, float | None], ...] = (), global_dim: int = 3) -> TokenCache:

@@ -12,12 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from irepa.autoencoders.identity import Identity
-from irepa.checkpoints import Checkpoints
+from irepa.config.tier import Method, Scale, SpatialNorm, Training
+from irepa.engine.checkpoints import Checkpoints
+from irepa.engine.trainer import TrainingData, build_alignment, drop_labels, train
 from irepa.errors import DivergedError
 from irepa.models.sit import SiT
 from irepa.recipes.sit import SiTRecipe
-from irepa.settings import Method, Scale, SpatialNorm, Training
-from irepa.training import TrainingData, build_alignment, drop_labels, train
 
 SCALE = Scale(depth=2, width=32, heads=2, patch=4, align_depth=1, projector_hidden=16)
 CPU = torch.device("cpu")

@@ -10,16 +10,17 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from irepa.config import check_claims, check_machine, load_settings, read_tier, tier_names
+from irepa.commands.check import check_claims, check_machine
+from irepa.config.load import load_settings, read_tier, tier_names
+from irepa.config.read import read_yaml
 from irepa.errors import ConfigError, IrepaError
-from irepa.plan import STAGES, Job, Plan
-from irepa.settings import read_yaml
+from irepa.pipeline.graph import STAGES, Job, Stage
+from irepa.pipeline.plan import Plan
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -27,24 +28,6 @@ ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters
 RootOption = Annotated[Path, typer.Option("--root", help="The repository: where workflow/ and results/ are.")]
 TierOption = Annotated[str | None, typer.Option("--tier", help="Use this tier instead of the one in the parameters.")]
 LogOption = Annotated[Path | None, typer.Option("--log", help="Also write messages to this file.")]
-
-HELP = {
-    "data": "Decode the dataset into arrays, with foreground masks.",
-    "latents": "Compute the autoencoder's moments of the training images.",
-    "autoencoder": "Train one of the tier's autoencoders. KEY is its name.",
-    "pretrain": "Train one of the tier's own encoders. KEY is its name.",
-    "features": "Compute one encoder's tokens. KEY is an encoder's name.",
-    "spatial": "Compute LDS, CDS, SRSS and RMSC. KEY is an encoder's name, wrapped or not.",
-    "probe": "Fit a linear probe. KEY is an encoder's name, wrapped or not.",
-    "reference": "Compute the reference statistics of one judge. KEY is its name.",
-    "train": "Train one cell. KEY is recipe/scale/encoder/method/seed<k>.",
-    "sample": "Draw samples from a trained cell. KEY is the cell.",
-    "evaluate": "Measure a cell's samples. KEY is the cell.",
-    "inspect": "Compute self-similarity maps of a cell. KEY is the cell.",
-    "table": "Collect every number into results/<tier>/table.csv.",
-    "figure": "Draw one figure. KEY is its name in the tier file.",
-    "report": "Write results/<tier>/report.html and its plain twin report.md.",
-}
 
 
 def make_plan(params: Path, root: Path, tier: str | None, check_options: bool = True) -> Plan:
@@ -63,7 +46,7 @@ def start_log(path: Path | None) -> None:
 
 
 def _stage_run(plan: Plan, job: Job, log: Path | None) -> None:
-    from irepa.runner import execute
+    from irepa.pipeline.runner import execute
 
     start_log(log)
     try:
@@ -79,21 +62,8 @@ def _stage_run(plan: Plan, job: Job, log: Path | None) -> None:
         raise
 
 
-def _stage_command(stage: str) -> Callable[..., None]:
-    fans_out = "{key}" in STAGES[stage].outputs[0]
-
-    if fans_out:
-
-        def command(
-            key: Annotated[str, typer.Argument(help="What to work on.")],
-            params: ParamsOption = Path("params.yaml"),
-            root: RootOption = Path("."),
-            tier: TierOption = None,
-            log: LogOption = None,
-        ) -> None:
-            _stage_run(make_plan(params, root, tier, check_options=False), Job(stage, key), log)
-
-        return command
+def _stage_command(name: str, stage: Stage) -> None:
+    """Make a stage a command of its name."""
 
     def single(
         params: ParamsOption = Path("params.yaml"),
@@ -101,13 +71,24 @@ def _stage_command(stage: str) -> Callable[..., None]:
         tier: TierOption = None,
         log: LogOption = None,
     ) -> None:
-        _stage_run(make_plan(params, root, tier, check_options=False), Job(stage), log)
+        _stage_run(make_plan(params, root, tier, check_options=False), Job(name), log)
 
-    return single
+    def keyed(
+        key: Annotated[str, typer.Argument(help=f"What to work on: {stage.key}.")],
+        params: ParamsOption = Path("params.yaml"),
+        root: RootOption = Path("."),
+        tier: TierOption = None,
+        log: LogOption = None,
+    ) -> None:
+        _stage_run(make_plan(params, root, tier, check_options=False), Job(name, key), log)
+
+    keyed.__annotations__["key"] = Annotated[str, typer.Argument(help=f"What to work on: {stage.key}.")]
+    app.command(name=name, help=stage.help)(keyed if stage.key else single)
 
 
-for _stage in HELP:
-    app.command(name=_stage, help=HELP[_stage])(_stage_command(_stage))
+for _name, _stage in STAGES.items():
+    if _name != "audit":  # has options of its own
+        _stage_command(_name, _stage)
 
 
 @app.command()
@@ -124,7 +105,7 @@ def audit(
     log: LogOption = None,
 ) -> None:
     """Judge the paper's claims and print the verdicts; those on a tier's results go to results/<tier>/audit/verdicts.json."""
-    from irepa.files import read_json, write_json
+    from irepa.pipeline.files import read_json, write_json
 
     plan = make_plan(params, root, tier, check_options=False)
     if published:
@@ -146,7 +127,7 @@ def show_audit(found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from irepa.audit import shown
+    from irepa.audit.verdicts import shown
 
     names = [source["name"] for source in found["sources"]]
     table = Table("claim", *names, title="The paper's claims", show_lines=True)
@@ -208,7 +189,7 @@ def encoders(params: ParamsOption = Path("params.yaml"), root: RootOption = Path
     from rich.console import Console
     from rich.table import Table
 
-    from irepa.describe import describe_encoder
+    from irepa.commands.describe import describe_encoder
 
     settings = make_plan(params, root, tier, check_options=False).settings
     table = Table(
@@ -244,9 +225,9 @@ def score(
     from rich.console import Console
     from rich.table import Table
 
-    from irepa.compute import setup
-    from irepa.score import parse_encoder, read_images
-    from irepa.score import score as measure
+    from irepa.commands.score import parse_encoder, read_images
+    from irepa.commands.score import score as measure
+    from irepa.engine.device import setup
 
     catalogue = declared(root)
     entry = parse_encoder(encoder, catalogue, weights)
@@ -271,7 +252,8 @@ def score(
 
 def declared(root: Path) -> dict[str, Any]:
     """The catalogue of encoders of a repository, or none where the command is used elsewhere."""
-    from irepa.settings import EncoderEntry, validated
+    from irepa.config.read import validated
+    from irepa.config.tier import EncoderEntry
 
     path = root / "workflow" / "encoders.yaml"
     rows = read_yaml(path) if path.exists() else {}
@@ -288,7 +270,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Numbers for machines.")] = False,
 ) -> None:
     """Say what the tier costs before anything is spent: arithmetic, GPU-hours, disk, and a cheap subset."""
-    from irepa.budget import GPUS, Budget, summary
+    from irepa.commands.budget import GPUS, Budget, summary
 
     if gpu not in GPUS:
         raise ConfigError.unknown("--gpu", gpu, list(GPUS))
@@ -300,7 +282,7 @@ def plan(
 
 
 def show_budget(found: dict[str, Any], gpu: str, peak: float, utilisation: float) -> None:
-    """The numbers of :func:`irepa.budget.summary` as tables."""
+    """The numbers of :func:`irepa.commands.budget.summary` as tables."""
     from rich.console import Console
     from rich.table import Table
 
@@ -353,7 +335,7 @@ def export_autoencoder(
     tier: TierOption = None,
 ) -> None:
     """Save the autoencoder that a run has tuned: `autoencoder.weights: FOLDER` gives it to a plain latent recipe."""
-    from irepa.export import export
+    from irepa.commands.export import export
 
     export(make_plan(params, root, tier, check_options=False), key, folder)
     print(folder)
@@ -367,7 +349,7 @@ def archive(
     tier: TierOption = None,
 ) -> None:
     """Keep a finished tier's numbers, table, figures, verdicts and report in the repository, without weights and images."""
-    from irepa.archive import save
+    from irepa.commands.archive import save
 
     print(f"{folder}: {save(make_plan(params, root, tier, check_options=False), folder)} files")
 
@@ -380,7 +362,7 @@ def restore(
     tier: TierOption = None,
 ) -> None:
     """Go on from an archive: what its records say and would come out the same today is not computed again."""
-    from irepa.archive import restore as take_over
+    from irepa.commands.archive import restore as take_over
 
     taken, other = take_over(make_plan(params, root, tier, check_options=False), folder)
     print(
@@ -394,7 +376,7 @@ def redraw(
     root: RootOption = Path("."),
 ) -> None:
     """Make table, figures, verdicts and report of an archive again from its numbers, without training anything."""
-    from irepa.archive import redraw as make_again
+    from irepa.commands.archive import redraw as make_again
 
     changed = make_again(folder, root)
     print(f"{folder}: {'nothing changed' if not changed else 'changed: ' + ', '.join(changed)}")
@@ -406,8 +388,8 @@ def summary(
     root: RootOption = Path("."),
 ) -> None:
     """Print an archive's claims, here and in print, and its measured changes: the tables of the README."""
-    from irepa.archive import Archive
-    from irepa.summary import summary as tables
+    from irepa.audit.summary import summary as tables
+    from irepa.commands.archive import Archive
 
     print(tables(folder, Archive(folder, root).settings.params.tier), end="")
 
@@ -429,9 +411,9 @@ def where(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
 @app.command()
 def dvc(root: RootOption = Path(".")) -> None:
     """Write dvc.yaml from the plan, and that of every archive in reports."""
-    from irepa import archive
-    from irepa.files import write_text
-    from irepa.phases import dvc_yaml
+    from irepa.commands import archive
+    from irepa.pipeline.dvc import dvc_yaml
+    from irepa.pipeline.files import write_text
 
     write_text(root / "dvc.yaml", dvc_yaml(root))
     for folder in archive.archives(root):
@@ -441,7 +423,7 @@ def dvc(root: RootOption = Path(".")) -> None:
 @app.command()
 def schemas(root: RootOption = Path(".")) -> None:
     """Write the JSON schemas of params.yaml and of the tier files into workflow/schemas."""
-    from irepa.files import write_text
+    from irepa.pipeline.files import write_text
 
     for name, text in schema_texts().items():
         write_text(root / "workflow" / "schemas" / name, text)
@@ -449,7 +431,7 @@ def schemas(root: RootOption = Path(".")) -> None:
 
 def schema_texts() -> dict[str, str]:
     """The schema files by name: what editors and other tools know the configuration by."""
-    from irepa.settings import EncoderEntry, Method, Params, Tier
+    from irepa.config.tier import EncoderEntry, Method, Params, Tier
 
     models: dict[str, Any] = {"params": Params, "tier": Tier, "encoder": EncoderEntry, "method": Method}
     return {f"{name}.schema.json": json.dumps(m.model_json_schema(), indent=2) + "\n" for name, m in models.items()}

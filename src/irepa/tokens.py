@@ -12,11 +12,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa import plugins
 from irepa.errors import DivergedError
-from irepa.files import Record
 
 Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an encoder says of a batch of images.
+
+    Attributes:
+        patch: (batch, h*w, dim) float32, row by row.
+        grid: (h, w), the encoder's own grid.
+        global_token: (batch, dim) float32, or None where the encoder has none.
+    """
+
+    patch: Tensor
+    grid: tuple[int, int]
+    global_token: Tensor | None = None
 
 
 def spread(total: int, count: int) -> NDArray[np.int64]:
@@ -59,9 +72,6 @@ def check_finite(array: Tensor, what: str) -> None:
         raise DivergedError(f"{what}: {bad} of {array.numel()} values are NaN or infinite")
 
 
-Transforms = tuple[tuple[str, float | None], ...]
-
-
 class TokenSource(Protocol):
     """Tokens of one encoder and one split, on the tier's grid, with the transforms of a wrapped encoder applied."""
 
@@ -72,49 +82,3 @@ class TokenSource(Protocol):
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         """Tokens (batch, H*W, dim), float32, of these images."""
-
-
-def transformed(
-    tokens: Tensor, global_token: Tensor | None, transforms: Transforms, grid: Grid, indices: NDArray[np.int64]
-) -> Tensor:
-    """Tokens (batch, H*W, dim) after the transforms in a wrapped encoder's name."""
-    for name, argument in transforms:
-        module = plugins.load("transforms", name, "encoder")
-        tokens = module.apply(tokens, global_token, argument, grid, indices)
-    return tokens
-
-
-@dataclass(frozen=True)
-class TokenCache:
-    """Tokens read from disk. Row i is the same whatever else is asked for with it."""
-
-    stored: NDArray[np.generic]
-    globals_: NDArray[np.generic]
-    stored_grid: Grid
-    grid: Grid
-    transforms: Transforms
-
-    @classmethod
-    def open(cls, record: Record, split: str, grid: Grid, transforms: Transforms) -> TokenCache:
-        """Raises CacheError where a file of the cache is missing, truncated or edited."""
-        height, width = record.metrics["grid"]
-        return cls(
-            record.array(f"{split}.tokens.npy"),
-            record.array(f"{split}.global.npy"),
-            (height, width),
-            grid,
-            transforms,
-        )
-
-    def __len__(self) -> int:
-        return int(self.stored.shape[0])
-
-    @property
-    def dim(self) -> int:
-        return int(self.stored.shape[2])
-
-    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
-        tokens = resample(torch.from_numpy(self.stored[indices]).float(), self.stored_grid, self.grid)
-        rows = self.globals_[indices]
-        global_token = torch.from_numpy(rows).float() if rows.shape[1] else None
-        return transformed(tokens, global_token, self.transforms, self.grid, indices)

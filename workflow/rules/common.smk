@@ -1,5 +1,6 @@
 # Shared by the rules. The validated settings, and the questions that rules ask of the plan.
 import os
+import shlex
 import time
 
 from snakemake.exceptions import WorkflowError
@@ -7,12 +8,13 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(REPOSITORY / "src"))
 
-from irepa.config import check_claims, check_machine, load_settings
+from irepa.commands.check import check_claims, check_machine
+from irepa.config.load import load_settings
+from irepa.config.tier import JobResources
 from irepa.errors import IrepaError
-from irepa.files import write_text
-from irepa.phases import PHASES
-from irepa.plan import STAGES, Job, Plan
-from irepa.settings import JobResources
+from irepa.pipeline.files import write_text
+from irepa.pipeline.graph import PHASES, STAGES, Job
+from irepa.pipeline.plan import Plan
 
 ROOT = Path(os.path.relpath(REPOSITORY))
 
@@ -48,6 +50,11 @@ onstart:
 
 def key_of(wildcards):
     return getattr(wildcards, "key", "")
+
+
+def quoted_key(wildcards):
+    key = key_of(wildcards)
+    return shlex.quote(key) if key else ""
 
 
 def outputs(stage):
@@ -103,8 +110,12 @@ def fresh(stage):
     return lambda wildcards: str(stamp_of(Job(stage, key_of(wildcards))))
 
 
+def message(stage):
+    return STAGES[stage].help + (" {wildcards.key}" if STAGES[stage].key else "")
+
+
 def log_of(stage):
-    name = f"{stage}/{{key}}" if "{key}" in STAGES[stage].outputs[0] else stage
+    name = f"{stage}/{{key}}" if STAGES[stage].key else stage
     return str(PLAN.results / "logs" / f"{name}.log")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -39,13 +38,3 @@ class LatentAutoencoder(Autoencoder, Protocol):
 
     def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
         """Moments and standard normal noise (batch, *shape) -> scaled latents (batch, *shape)."""
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Images (batch, 3, H, W) uint8 -> [-1, 1] float32."""
-    return images.float() / 127.5 - 1
-
-
-def to_images(pixels: Tensor) -> Tensor:
-    """Pixels (batch, 3, H, W), clamped to [-1, 1] -> uint8."""
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

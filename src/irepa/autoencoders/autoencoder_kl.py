@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from irepa.autoencoders import AutoencoderFacts, to_images, to_unit
+from irepa.autoencoders import AutoencoderFacts
+from irepa.config.options import Positive, Strict
 from irepa.errors import ConfigError, WeightsError, first_line
-from irepa.hub import download_command
-from irepa.settings import Positive, Strict
+from irepa.images import to_images, to_unit
+from irepa.weights import download_command
 
 PRECOMPUTABLE = True
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from irepa.autoencoders import AutoencoderFacts, to_images, to_unit
-from irepa.settings import Strict
+from irepa.autoencoders import AutoencoderFacts
+from irepa.config.options import Strict
+from irepa.images import to_images, to_unit
 
 PRECOMPUTABLE = False
 

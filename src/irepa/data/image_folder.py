@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from irepa.config.options import Positive, Strict
 from irepa.data import Dataset, Images, Split
-from irepa.data._decode import decode_all
 from irepa.errors import DataError
-from irepa.settings import Positive, Strict
+from irepa.images import decode_all
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 BATCH = 256

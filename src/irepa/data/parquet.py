@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from irepa.config.options import Positive, Strict
 from irepa.data import Dataset, Images, Split
-from irepa.data._decode import decode_all
 from irepa.errors import DataError
-from irepa.settings import Positive, Strict
+from irepa.images import decode_all
 
 
 class Options(Strict):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from irepa.config.options import Positive, Strict
 from irepa.data import Dataset, Images, Split
-from irepa.settings import Positive, Strict
 
 # Name of the class and function of skimage.data. Drawings, test patterns and scanned text are left out.
 SKIMAGE_PHOTOGRAPHS = {

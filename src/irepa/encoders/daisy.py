@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irepa.encoders import Tokens, resize
-from irepa.settings import Positive, Strict
-from irepa.tokens import resample
+from irepa.config.options import Positive, Strict
+from irepa.images import resize
+from irepa.tokens import Tokens, resample
 
 
 class Options(Strict):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irepa.encoders import Tokens
-from irepa.settings import Positive, Strict
+from irepa.config.options import Positive, Strict
+from irepa.tokens import Tokens
 
 
 class Options(Strict):

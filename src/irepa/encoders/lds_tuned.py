@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from irepa.config.options import Positive, Strict
 from irepa.progress import track
 from irepa.random import batch_indices
-from irepa.settings import Positive, Strict
 from irepa.spatial import Thresholds, manhattan
 from irepa.tokens import Grid, TokenSource
 

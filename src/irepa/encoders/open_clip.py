@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from irepa.encoders import Tokens, standardise
-from irepa.encoders._weights import HUB, RANDOM, check_weights, fingerprint, initial, unavailable
-from irepa.settings import Strict
+from irepa.config.options import Strict
+from irepa.images import standardise
+from irepa.tokens import Tokens
+from irepa.weights import HUB, RANDOM, check_weights, fingerprint, initial, unavailable
 
 
 class Options(Strict):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irepa.encoders import Tokens
-from irepa.settings import Strict
+from irepa.config.options import Strict
+from irepa.tokens import Tokens
 
 
 class Options(Strict):

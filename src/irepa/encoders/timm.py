@@ -11,21 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irepa.encoders import Tokens, standardise
-from irepa.encoders._weights import (
+from irepa.config.options import Positive, Strict
+from irepa.errors import WeightsError
+from irepa.images import standardise
+from irepa.tokens import Tokens
+from irepa.weights import (
     HUB,
     PACKAGE,
     RANDOM,
     check_weights,
+    download_command,
     fingerprint,
     initial,
     load_in_order,
     package_file,
     unavailable,
 )
-from irepa.errors import WeightsError
-from irepa.hub import download_command
-from irepa.settings import Positive, Strict
 
 
 class Options(Strict):
@@ -33,7 +34,7 @@ class Options(Strict):
 
     ``input_size``: pixels; null takes what puts the map on the tier's grid.
 
-    ``weights``: as :mod:`irepa.encoders._weights` says; a package's tensors are taken in order.
+    ``weights``: as :mod:`irepa.weights` says; a package's tensors are taken in order.
     """
 
     model: str

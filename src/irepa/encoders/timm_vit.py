@@ -14,11 +14,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from irepa.encoders import Tokens, standardise
-from irepa.encoders._weights import HUB, RANDOM, check_weights, fingerprint, initial, read_state, unavailable
+from irepa.config.options import Positive, Strict
 from irepa.errors import WeightsError
-from irepa.hub import download_command
-from irepa.settings import TRAINED, Positive, Strict
+from irepa.images import standardise
+from irepa.tokens import Tokens
+from irepa.weights import (
+    HUB,
+    RANDOM,
+    TRAINED,
+    check_weights,
+    download_command,
+    fingerprint,
+    initial,
+    read_state,
+    unavailable,
+)
 
 
 class Options(Strict):

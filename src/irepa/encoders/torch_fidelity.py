@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from irepa.config.options import Strict
 from irepa.errors import WeightsError
-from irepa.settings import Strict
 
 # The pooled feature of FID, and the class logits of the Inception Score.
 LAYERS = ("2048", "logits_unbiased")

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from irepa.files import whole
-from irepa.plan import Job
+from irepa.pipeline.files import whole
+from irepa.pipeline.graph import Job
 
 matplotlib.use("Agg")
 

@@ -7,8 +7,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from irepa.figures import WIDTH, bars, methods_in, style, table_only
-from irepa.results import distances
-from irepa.runner import Context
+from irepa.pipeline.runner import Context
+from irepa.table import distances
 
 needs = table_only
 

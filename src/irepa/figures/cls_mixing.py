@@ -7,10 +7,10 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from irepa.decisions.trend import alpha
+from irepa.audit.rules.trend import alpha
 from irepa.figures import WIDTH, style, table_only
-from irepa.results import distances, encoder_metrics
-from irepa.runner import Context
+from irepa.pipeline.runner import Context
+from irepa.table import distances, encoder_metrics
 
 needs = table_only
 

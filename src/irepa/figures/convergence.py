@@ -8,8 +8,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from irepa.figures import WIDTH, methods_in, style, table_only
-from irepa.results import distances, images_seen, steps_of
-from irepa.runner import Context
+from irepa.pipeline.runner import Context
+from irepa.table import distances, images_seen, steps_of
 
 needs = table_only
 

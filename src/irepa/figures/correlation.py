@@ -8,10 +8,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from irepa.audit.statistics import Estimate, correlation
 from irepa.figures import MARKERS, WIDTH, style, table_only
-from irepa.results import SPATIAL_NAMES, distances, encoder_metrics
-from irepa.runner import Context
-from irepa.statistics import Estimate, correlation
+from irepa.pipeline.runner import Context
+from irepa.table import SPATIAL_NAMES, distances, encoder_metrics
 
 needs = table_only
 

@@ -7,10 +7,10 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from irepa.audit.statistics import Estimate, correlation
 from irepa.figures import MARKERS, WIDTH, style, table_only
-from irepa.results import distances, encoder_metrics
-from irepa.runner import Context
-from irepa.statistics import Estimate, correlation
+from irepa.pipeline.runner import Context
+from irepa.table import distances, encoder_metrics
 
 needs = table_only
 

@@ -11,11 +11,11 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from irepa.audit.statistics import mean_by_pooled, pooled_spread
+from irepa.config.cells import NO_ENCODER, experiment_cells
 from irepa.figures import WIDTH, style, table_only
-from irepa.grid import NO_ENCODER, experiment_cells
-from irepa.results import distances
-from irepa.runner import Context
-from irepa.statistics import mean_by_pooled, pooled_spread
+from irepa.pipeline.runner import Context
+from irepa.table import distances
 
 needs = table_only
 REFERENCE = "repa"

@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from irepa.figures import WIDTH, style, table_only
-from irepa.results import distances, images_seen
-from irepa.runner import Context
+from irepa.pipeline.runner import Context
+from irepa.table import distances, images_seen
 
 needs = table_only
 

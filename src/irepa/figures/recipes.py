@@ -7,10 +7,10 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from irepa import published
+from irepa.audit import paper as published
 from irepa.figures import METHOD_ORDER, WIDTH, methods_in, numbers, style, table_only
-from irepa.results import distances
-from irepa.runner import Context
+from irepa.pipeline.runner import Context
+from irepa.table import distances
 
 needs = table_only
 

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from irepa.config.cells import experiment_cells
+from irepa.config.tier import Settings
 from irepa.figures import WIDTH, from_text, style, to_text
-from irepa.grid import experiment_cells
-from irepa.plan import Job
-from irepa.runner import Context
-from irepa.settings import Settings
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
 
 COLUMNS = 12
 

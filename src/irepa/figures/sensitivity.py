@@ -12,14 +12,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from irepa.audit.statistics import correlation, spearman
+from irepa.config.cells import NO_ENCODER, experiment_cells, split_encoder
 from irepa.correlogram import DISTANCES, NORMALISATIONS, lds
 from irepa.figures import WIDTH, style
-from irepa.grid import NO_ENCODER, experiment_cells, split_encoder
-from irepa.plan import Job
-from irepa.results import distances
-from irepa.runner import Context
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
 from irepa.spatial import Thresholds
-from irepa.statistics import correlation, spearman
+from irepa.table import distances
 
 DEFAULT = "default"
 IMAGES = (10, 30, 100, 300, 1000, 3000)

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irepa.models.sit import LabelEmbedder, TimestepEmbedder, check_grid, initialise_linear, modulate, sincos_positions
-from irepa.settings import Scale
+from irepa.models.sit import LabelEmbedder, TimestepEmbedder, initialise_linear, modulate, sincos_positions
 
 THETA = 10_000.0
 
@@ -104,28 +103,48 @@ class JiTBlock(nn.Module):
 
 class JiT(nn.Module):
     """Image (batch, C, H, W), t (batch,), labels (batch,) -> prediction of that shape, and hidden patch tokens
-    (batch, T, width)."""
+    (batch, T, width).
+
+    Args:
+        input_size, channels, classes, depth, width, heads, patch, align_depth: as of :class:`irepa.models.sit.SiT`.
+        bottleneck: width between the two patch projections; None is ``width``.
+        context: class tokens among the patch tokens, from block ``context_start`` (counted from 0) on.
+    """
 
     angles: Tensor
     angles_with_context: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, grid: tuple[int, int], scale: Scale) -> None:
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        channels: int,
+        classes: int,
+        *,
+        depth: int,
+        width: int,
+        heads: int,
+        patch: int,
+        align_depth: int,
+        bottleneck: int | None = None,
+        context: int = 0,
+        context_start: int = 0,
+    ) -> None:
         super().__init__()
-        channels, width = shape[0], scale.width
-        self.channels, self.classes, self.patch, self.grid = channels, classes, scale.patch, grid
-        self.align_depth, self.context_start, self.context = scale.align_depth, scale.context_start, scale.context
-        self.proj1 = nn.Conv2d(channels, scale.bottleneck or width, scale.patch, scale.patch, bias=False)
-        self.proj2 = nn.Conv2d(scale.bottleneck or width, width, 1)
+        grid = (input_size[0] // patch, input_size[1] // patch)
+        self.channels, self.classes, self.patch, self.grid = channels, classes, patch, grid
+        self.align_depth, self.context_start, self.context = align_depth, context_start, context
+        self.proj1 = nn.Conv2d(channels, bottleneck or width, patch, patch, bias=False)
+        self.proj2 = nn.Conv2d(bottleneck or width, width, 1)
         self.t_embedder, self.y_embedder = TimestepEmbedder(width), LabelEmbedder(classes, width)
         self.register_parameter("pos_embed", nn.Parameter(sincos_positions(width, grid), requires_grad=False))
-        self.context_positions = nn.Parameter(0.02 * torch.randn(1, scale.context, width))
-        self.blocks = nn.ModuleList([JiTBlock(width, scale.heads) for _ in range(scale.depth)])
+        self.context_positions = nn.Parameter(0.02 * torch.randn(1, context, width))
+        self.blocks = nn.ModuleList([JiTBlock(width, heads) for _ in range(depth)])
         self.norm = RMSNorm(width, eps=1e-6)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        self.linear = nn.Linear(width, scale.patch**2 * channels)
-        head = width // scale.heads
+        self.linear = nn.Linear(width, patch**2 * channels)
+        head = width // heads
         self.register_buffer("angles", rotary_table(grid, head), persistent=False)
-        self.register_buffer("angles_with_context", rotary_table(grid, head, scale.context), persistent=False)
+        self.register_buffer("angles_with_context", rotary_table(grid, head, context), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -164,9 +183,3 @@ class JiT(nn.Module):
             stride=self.patch,
         )
         return image, hidden
-
-
-def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> JiT:
-    """Raises ConfigError where its tokens do not lie on the grid."""
-    check_grid(scale, shape, grid)
-    return JiT(shape, classes, grid, scale)

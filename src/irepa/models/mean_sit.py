@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from irepa.models.sit import SiT, TimestepEmbedder
-from irepa.models.sit import build as build_sit
-from irepa.settings import Scale
 
 
 class MeanSiT(SiT):
@@ -26,8 +24,3 @@ class MeanSiT(SiT):
         """``span``: t - r, (batch,) in [0, t]; None is 0. The rest as in :class:`SiT`."""
         span = torch.zeros_like(t) if span is None else span
         return self.transform(x, self.t_embedder(t) + self.span_embedder(span) + self.y_embedder(labels))
-
-
-def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> SiT:
-    """Raises ConfigError where its tokens do not lie on the grid."""
-    return build_sit(scale, shape, classes, grid, MeanSiT)

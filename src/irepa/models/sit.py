@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from irepa.errors import ConfigError, WeightsError
-from irepa.settings import Scale
+from irepa.errors import WeightsError
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
@@ -274,29 +273,3 @@ def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
             folded = kept[name].unflatten(0, (model.patch * model.patch, 2 * model.channels))
             kept[name] = folded[:, : model.channels].flatten(0, 1)
     model.load_state_dict(kept)
-
-
-def check_grid(scale: Scale, shape: tuple[int, int, int], grid: tuple[int, int]) -> None:
-    """Raises ConfigError where patches of what the network sees, (channels, H, W), do not lie on the grid."""
-    _, height, width = shape
-    if (height // scale.patch, width // scale.patch) != tuple(grid):
-        raise ConfigError(
-            f"scale with patch {scale.patch} gives {height // scale.patch}x{width // scale.patch} tokens on "
-            f"{height}x{width} latents, the tier's grid is {grid[0]}x{grid[1]}"
-        )
-
-
-def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int], kind: type[SiT] = SiT) -> SiT:
-    """A SiT of this scale for latents of ``shape``. Raises ConfigError where its tokens do not lie on the grid."""
-    check_grid(scale, shape, grid)
-    channels, height, width = shape
-    return kind(
-        (height, width),
-        channels,
-        classes,
-        depth=scale.depth,
-        width=scale.width,
-        heads=scale.heads,
-        patch=scale.patch,
-        align_depth=scale.align_depth,
-    )

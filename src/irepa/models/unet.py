@@ -11,9 +11,6 @@ from typing import Any
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from irepa.errors import ConfigError
-from irepa.settings import Scale
-
 TIMES = 1000.0  # diffusers embeds times of 0..1000
 
 
@@ -52,17 +49,3 @@ class UNet(nn.Module):
         finally:
             handle.remove()
         return velocity, bottom[0].flatten(2).transpose(1, 2)
-
-
-def build(scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> UNet:
-    """Raises ConfigError where halving the image does not lead to the grid."""
-    levels = [round(math.log2(size / side)) for size, side in zip(shape[1:], grid, strict=True)]
-    if (
-        levels[0] != levels[1]
-        or levels[0] < 1
-        or any(s != g << levels[0] for s, g in zip(shape[1:], grid, strict=True))
-    ):
-        raise ConfigError(
-            f"unet: {shape[1]}x{shape[2]} does not come to the tier's grid of {grid[0]}x{grid[1]} by halving at least once"
-        )
-    return UNet(shape, classes, levels[0], depth=scale.depth, width=scale.width, heads=scale.heads)

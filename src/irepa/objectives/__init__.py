@@ -1,7 +1,7 @@
 """What the pipeline's own encoders are trained for: one module per objective.
 
 Each has ``Options`` and ``build(options)``. An objective adds the heads that it needs to a vision transformer, and has a
-loss on images in [0, 1], in the shape that :func:`irepa.training.train` asks for.
+loss on images in [0, 1], in the shape that :func:`irepa.engine.trainer.train` asks for.
 """
 
 from __future__ import annotations

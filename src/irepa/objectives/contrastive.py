@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from irepa.config.options import Fraction, Positive, Strict
 from irepa.objectives import Learner
 from irepa.objectives._augment import crop_and_flip, jitter
 from irepa.random import StepRandom
 from irepa.recipes import Align
-from irepa.settings import Fraction, Positive, Strict
 
 
 class Options(Strict):

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from irepa.config.options import Positive, Strict
 from irepa.objectives import Learner
 from irepa.objectives._augment import crop_and_flip
 from irepa.random import StepRandom
 from irepa.recipes import Align
-from irepa.settings import Positive, Strict
 
 
 class Options(Strict):

@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from irepa.config.options import Fraction, Strict
 from irepa.objectives import Learner
 from irepa.objectives._augment import crop_and_flip
 from irepa.random import StepRandom
 from irepa.recipes import Align
-from irepa.settings import Fraction, Strict
 
 
 class Options(Strict):

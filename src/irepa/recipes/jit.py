@@ -14,10 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from irepa.config.options import Strict
 from irepa.random import StepRandom
 from irepa.recipes import Align, Velocity
 from irepa.recipes.sit import interpolate
-from irepa.settings import Strict
 
 
 class Options(Strict):

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from irepa.config.options import Fraction, Strict
 from irepa.random import StepRandom
 from irepa.recipes import Align, Velocity
 from irepa.recipes.sit import SiTRecipe, interpolate
-from irepa.settings import Fraction, Strict
 
 
 class Options(Strict):

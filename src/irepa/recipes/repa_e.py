@@ -14,13 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from irepa.autoencoders import Autoencoder, to_images, to_unit
+from irepa.autoencoders import Autoencoder
 from irepa.autoencoders.autoencoder_kl import posterior_sample
+from irepa.config.options import Strict
+from irepa.images import to_images, to_unit
 from irepa.random import StepRandom
 from irepa.recipes import Align
 from irepa.recipes._vae_losses import Lpips, PatchGan, adversarial_terms
 from irepa.recipes.sit import SiTRecipe, interpolate
-from irepa.settings import Strict
 
 Weight = Annotated[float, Field(ge=0)]
 

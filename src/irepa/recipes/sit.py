@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from irepa.config.options import Strict
 from irepa.random import StepRandom
 from irepa.recipes import Align, Velocity
-from irepa.settings import Strict
 
 
 class Options(Strict):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from irepa.config.tier import Guidance
 from irepa.recipes import Velocity
-from irepa.settings import Guidance
 
 
 def times(steps: int, end: float = 0.0) -> list[float]:

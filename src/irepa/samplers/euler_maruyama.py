@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pydantic import Field
 from torch import Tensor
 
+from irepa.config.options import Positive, Strict
 from irepa.recipes import Velocity
 from irepa.samplers import at, times
-from irepa.settings import Positive, Strict
 
 
 class Options(Strict):

@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from irepa.audit import as_json, judge, read_claims, read_discrepancies
-from irepa.changes import changes
-from irepa.discrepancies import effects
-from irepa.evidence import Evidence, published, released, results
-from irepa.files import Json, Record, whole, write_json
-from irepa.runner import Context
+from irepa.audit.changes import changes
+from irepa.audit.claims import read_claims, read_discrepancies
+from irepa.audit.discrepancies import effects
+from irepa.audit.evidence import Evidence, published, released, results
+from irepa.audit.verdicts import as_json, judge
+from irepa.pipeline.files import Json, Record, whole, write_json
+from irepa.pipeline.runner import Context
 
 
 def run(context: Context) -> Json:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch.nn.functional import l1_loss
 
-from irepa.autoencoders import to_unit
 from irepa.autoencoders.autoencoder_kl import Options, posterior_sample
-from irepa.compute import setup
+from irepa.config.plugins import plugin_options
+from irepa.engine.device import setup
 from irepa.errors import DivergedError
-from irepa.files import Json
+from irepa.images import to_unit
+from irepa.pipeline.files import Json
+from irepa.pipeline.runner import Context
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
-from irepa.runner import Context
-from irepa.settings import plugin_options
 
 SCALED_ON = 512  # images whose latents set the scale
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from irepa import plugins
-from irepa.files import Json, write_array, write_array_in_parts
+from irepa.config import plugins
+from irepa.config.plugins import plugin_options
 from irepa.masks import boundary_contrast_mask
+from irepa.pipeline.files import Json, write_array, write_array_in_parts
+from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.runner import Context
-from irepa.settings import plugin_options
 from irepa.tokens import spread
 
 

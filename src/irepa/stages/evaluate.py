@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from irepa.compute import setup
-from irepa.errors import ConfigError
-from irepa.evaluation import (
+from irepa.engine.device import setup
+from irepa.engine.judges import (
     extract,
     frechet_distance,
     inception_score,
@@ -12,8 +11,9 @@ from irepa.evaluation import (
     precision_recall,
     statistics,
 )
-from irepa.files import Json
-from irepa.runner import Context
+from irepa.errors import ConfigError
+from irepa.pipeline.files import Json
+from irepa.pipeline.runner import Context
 
 
 def run(context: Context) -> Json:

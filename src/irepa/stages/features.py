@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa.compute import setup
-from irepa.encode import build_encoder, encode, fit_encoder, token_source
-from irepa.encoders import Tokens
-from irepa.files import Json, write_array, write_array_in_parts
+from irepa.engine.device import setup
+from irepa.engine.targets import build_encoder, encode, fit_encoder, token_source
+from irepa.pipeline.files import Json, write_array, write_array_in_parts
+from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.runner import Context
-from irepa.tokens import cache_bytes, check_finite, spread
+from irepa.tokens import Tokens, cache_bytes, check_finite, spread
 
 
 def run(context: Context) -> Json:

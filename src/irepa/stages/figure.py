@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from irepa import plugins
+from irepa.config import plugins
 from irepa.errors import DivergedError
 from irepa.figures import save
-from irepa.files import Json, whole
-from irepa.runner import Context
+from irepa.pipeline.files import Json, whole
+from irepa.pipeline.runner import Context
 
 
 def run(context: Context) -> Json:

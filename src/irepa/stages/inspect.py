@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irepa.cell import build_parts, load_trained, trained_autoencoder
-from irepa.compute import setup
-from irepa.encode import token_source
-from irepa.files import Json, whole
-from irepa.grid import NO_ENCODER, Cell, trained_cell
+from irepa.config.cells import NO_ENCODER, Cell, trained_cell
+from irepa.engine.device import setup
+from irepa.engine.network import build_parts, load_trained, trained_autoencoder
+from irepa.engine.targets import token_source
+from irepa.pipeline.files import Json, whole
+from irepa.pipeline.runner import Context
 from irepa.random import image_noise
-from irepa.runner import Context
 from irepa.tokens import spread
 
 

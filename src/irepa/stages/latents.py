@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from irepa.autoencoders import LatentAutoencoder
-from irepa.cell import build_autoencoder
-from irepa.compute import setup
-from irepa.files import Json, write_array_in_shards
-from irepa.runner import Context
+from irepa.engine.device import setup
+from irepa.engine.network import build_autoencoder
+from irepa.pipeline.files import Json, write_array_in_shards
+from irepa.pipeline.runner import Context
 
 SHARD = 4096  # images
 

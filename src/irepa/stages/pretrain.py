@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from irepa import plugins
-from irepa.checkpoints import Checkpoints
-from irepa.compute import setup
-from irepa.encoders import resize
-from irepa.encoders._weights import RANDOM
-from irepa.files import Json, whole, write_text
+from irepa.config import plugins
+from irepa.config.plugins import encoder_options, plugin_options
+from irepa.engine.checkpoints import Checkpoints
+from irepa.engine.device import setup
+from irepa.engine.trainer import TrainingData, train
+from irepa.images import resize
 from irepa.objectives import Learner, Objective
+from irepa.pipeline.files import Json, whole, write_text
+from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
-from irepa.runner import Context
-from irepa.settings import encoder_options, plugin_options
-from irepa.training import TrainingData, train
+from irepa.weights import RANDOM
 
 VIT = "vit."
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from irepa.compute import setup
-from irepa.encode import token_source
-from irepa.files import Json
-from irepa.probe import linear_probe
+from irepa.engine.device import setup
+from irepa.engine.targets import token_source
+from irepa.pipeline.files import Json
+from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.runner import Context
 from irepa.tokens import TokenSource, spread
 
 BATCH = 256
@@ -22,6 +27,26 @@ def pooled(source: TokenSource, indices: NDArray[np.int64]) -> NDArray[np.float6
     return np.concatenate(
         [source[batch].mean(dim=1).double().numpy() for batch in track(batches, "pool", len(batches))]
     )
+
+
+def linear_probe(
+    train: NDArray[np.float64],
+    train_labels: NDArray[np.int64],
+    test: NDArray[np.float64],
+    test_labels: NDArray[np.int64],
+    c: float,
+    max_iter: int,
+) -> tuple[float, bool]:
+    """Multinomial logistic regression on standardised features (images, dim).
+
+    Returns held-out accuracy in [0, 1] and whether the optimiser converged. ``c`` is the inverse of the L2 penalty.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=max_iter))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(train, train_labels)
+    converged = bool(model[-1].n_iter_.max() < max_iter)
+    return float(model.score(test, test_labels)), converged
 
 
 def run(context: Context) -> Json:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from irepa.compute import setup
-from irepa.evaluation import extract, read_statistics, statistics
-from irepa.files import Json, write_array
-from irepa.runner import Context
+from irepa.engine.device import setup
+from irepa.engine.judges import extract, read_statistics, statistics
+from irepa.pipeline.files import Json, write_array
+from irepa.pipeline.runner import Context
 from irepa.tokens import spread
 
 

@@ -11,12 +11,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from irepa.audit import VERDICTS
-from irepa.changes import READINGS
+from irepa.audit.changes import READINGS
+from irepa.audit.verdicts import VERDICTS
 from irepa.errors import IrepaError
-from irepa.files import Json, whole, write_text
-from irepa.plan import Job
-from irepa.runner import Context
+from irepa.pipeline.files import Json, whole, write_text
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from irepa.cell import build_parts, load_trained, trained_autoencoder
-from irepa.compute import setup
-from irepa.files import Json, write_array, write_array_in_shards
-from irepa.grid import Cell, trained_cell
+from irepa.config.cells import Cell, trained_cell
+from irepa.engine.device import setup
+from irepa.engine.network import build_parts, load_trained, trained_autoencoder
+from irepa.engine.sampling import Sampler, labels_of
+from irepa.pipeline.files import Json, write_array, write_array_in_shards
+from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.runner import Context
-from irepa.sampling import Sampler, labels_of
 
 
 def run(context: Context) -> Json:

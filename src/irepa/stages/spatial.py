@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from irepa.compute import setup
 from irepa.correlogram import Correlogram
-from irepa.encode import token_source
-from irepa.files import Json, whole
+from irepa.engine.device import setup
+from irepa.engine.targets import token_source
 from irepa.masks import token_masks, usable
-from irepa.runner import Context
+from irepa.pipeline.files import Json, whole
+from irepa.pipeline.runner import Context
 from irepa.spatial import Thresholds, spatial_metrics
 
 BATCH = 64

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from irepa.files import Json, Record, whole
-from irepa.grid import Cell, cells, targets, trained_cell
-from irepa.plan import Job
-from irepa.runner import Context
+from irepa.config.cells import Cell, cells, targets, trained_cell
+from irepa.pipeline.files import Json, Record, whole
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
 
 COLUMNS = [
     "tier",

@@ -21,23 +21,25 @@ from torch import Tensor
 
 from irepa import errors
 from irepa.alignment import Alignment
-from irepa.autoencoders import LatentAutoencoder, to_unit
-from irepa.cell import build_parts, trained_autoencoder
-from irepa.checkpoints import Checkpoints
-from irepa.compute import setup
-from irepa.config import load_settings
-from irepa.encode import token_source
+from irepa.autoencoders import LatentAutoencoder
+from irepa.config.cells import NO_ENCODER, Cell, snapshots
+from irepa.config.load import load_settings
+from irepa.engine.checkpoints import Checkpoints
+from irepa.engine.device import setup
+from irepa.engine.network import build_parts, trained_autoencoder
+from irepa.engine.sampling import Sampler
+from irepa.engine.targets import token_source
+from irepa.engine.trainer import TrainingData, build_alignment, termination, train
 from irepa.errors import IrepaError, WeightsError
-from irepa.files import Json, read_json, sha256, whole, write_json, write_text
-from irepa.grid import NO_ENCODER, Cell, snapshots
+from irepa.images import to_unit
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
-from irepa.plan import Job, Plan
+from irepa.pipeline.files import Json, read_json, sha256, whole, write_json, write_text
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
 from irepa.recipes import JointRecipe
-from irepa.runner import Context
-from irepa.sampling import Sampler
 from irepa.tokens import TokenSource
-from irepa.training import TrainingData, build_alignment, termination, train
 
 
 def run(context: Context) -> Json:

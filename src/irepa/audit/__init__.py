@@ -1,0 +1,1 @@
+"""The audit: claims, the evidence for them, rules fixed in advance, and verdicts."""

@@ -1,0 +1,192 @@
+"""Results kept in the repository: every number of a finished tier, without weights, features and images.
+
+An archive has the layout of ``results/<tier>``. From its records the table, figures, verdicts and report are made again, by the
+present code, without training anything: ``irepa redraw``, or ``dvc repro`` of the archive's own ``dvc.yaml``. What the records
+were made from stands in them; it need not be what the code would make today, so their fingerprints are not compared, while
+damage to a file is found as ever.
+
+A tier is also continued from its archive (``irepa restore``): what the records say need not be computed again, where the present
+settings and code would compute the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from irepa.config.tier import Settings
+from irepa.errors import CacheError
+from irepa.pipeline.dvc import code
+from irepa.pipeline.files import Json, Record, describe_file, read_json, sha256, whole, write_json, write_text
+from irepa.pipeline.graph import Job, kept, written
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import Context, versions
+
+SETTINGS, ENVIRONMENT, PIPELINE = "settings.json", "environment.json", "dvc.yaml"
+RECORDS, WHOLE = kept("record"), kept("everything")  # what is whole can be made again from the records
+
+
+class Archive(Plan):
+    """A plan whose results lie in a folder of the repository and are taken as they are."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        """Raises CacheError where the folder is no archive."""
+        settings = Settings.model_validate(read_json(folder / SETTINGS))
+        super().__init__(settings, root)
+        self.results = folder
+
+    def record(self, job: Job) -> Record:
+        return Record(self.record_path(job))
+
+    def is_current(self, job: Job) -> bool:
+        return self.record_path(job).exists()
+
+
+def save(plan: Plan, folder: Path) -> int:
+    """Copy a finished tier's numbers, table, figures, verdicts and report; returns how many files.
+
+    Raises CacheError where a result is missing or out of date.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    copied = 0
+    jobs = plan.jobs()
+    for job in jobs:
+        if job.stage not in (*RECORDS, *WHOLE):
+            continue
+        record = plan.record(job)
+        for path in plan.outputs(job) if job.stage in WHOLE else [record.path]:
+            target = folder / path.relative_to(plan.results)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            copied += 1
+    write_text(folder / SETTINGS, plan.settings.model_dump_json(indent=2) + "\n")
+    write_json(folder / ENVIRONMENT, environment([plan.record(job) for job in jobs if plan.is_current(job)]))
+    write_text(folder / PIPELINE, dvc_yaml(folder, plan.root))
+    return copied + 3
+
+
+def restore(plan: Plan, folder: Path) -> tuple[int, int]:
+    """Take over the records of an archive that are what the plan would make; returns how many, and how many are not.
+
+    The rest of a tier is then made beside them: more seeds, encoders or experiments. Raises CacheError where there is no archive.
+    """
+    archive, taken, other = Archive(folder, plan.root), {}, 0
+    for job in plan.jobs():
+        source, target = archive.record_path(job), plan.record_path(job)
+        if job.stage not in RECORDS or not source.exists() or plan.is_current(job):
+            continue
+        if Record(source).fingerprint != plan.fingerprint(job):
+            other += 1
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole(target) as temporary:
+            shutil.copyfile(source, temporary)
+        taken[target.relative_to(plan.results).as_posix()] = sha256(target)
+    before = read_json(plan.restored_path) if plan.restored_path.exists() else {}
+    write_json(plan.restored_path, before | taken)
+    return len(taken), other
+
+
+def archives(root: Path) -> list[Path]:
+    """The archives in the repository's ``reports`` folder."""
+    return sorted(path.parent for path in (root / "reports").glob(f"*/{SETTINGS}"))
+
+
+def dvc_yaml(folder: Path, root: Path) -> str:
+    """The text of an archive's ``dvc.yaml``: one stage that makes again what follows from the records, kept in Git."""
+    here = Path(os.path.relpath(folder, root)).as_posix()
+
+    def below(stages: Iterable[str]) -> list[str]:
+        return [f"{here}/{out}" for out in written(stages) if (folder / out).exists()]
+
+    made = below(WHOLE)
+    read = [path for path in below(RECORDS) if path not in made]
+    stage = {
+        "wdir": Path(os.path.relpath(root, folder)).as_posix(),
+        "cmd": f"irepa redraw {here}",
+        "deps": [f"{here}/{SETTINGS}", *read, *code(WHOLE, root)],
+        "outs": [{path: {"cache": False, "persist": True}} for path in made],
+    }
+    head = "# Generated by `irepa archive` and `irepa dvc`; a test compares. Nothing is trained.\n"
+    return head + yaml.safe_dump({"stages": {"redraw": stage}}, sort_keys=False, width=120)
+
+
+def environment(records: list[Record]) -> Json:
+    """What the numbers were made with and what they cost, from the records' own provenance."""
+    made = [record.content["provenance"] for record in records]
+    seconds: dict[str, float] = {}
+    for record, where in zip(records, made, strict=True):
+        threads = where.get("threads") or 1
+        seconds[record.content["stage"]] = seconds.get(record.content["stage"], 0.0) + where["seconds"] * threads
+    seen = [record.metrics.get("images_seen") or 0 for record in records]
+    return {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platforms": sorted({where["platform"] for where in made}),
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "gpus": sorted({where["gpu"] for where in made if where["gpu"]}),
+        "git_revisions": sorted({str(where["git_revision"]) for where in made}),
+        "jobs": len(records),
+        "trainings": sum(record.content["stage"] == "train" for record in records),
+        "images_seen": sum(seen),
+        "core_hours": {stage: round(total / 3600, 2) for stage, total in sorted(seconds.items())},
+        "first": min(where["started"] for where in made),
+        "last": max(where["started"] for where in made),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the kernel tells it."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def redraw(folder: Path, root: Path) -> list[str]:
+    """Make table, figures, verdicts and report of an archive again, in place; returns the files that came out different.
+
+    A figure of images, which are not kept, is drawn again from its own data. Raises CacheError where a file that cannot be
+    made again is missing.
+    """
+    from irepa.stages.figure import draw_collected
+
+    plan = Archive(folder, root)
+    jobs = [job for job in plan.jobs() if job.stage in WHOLE]
+    files = [path for job in jobs for path in plan.outputs(job) if path != plan.record_path(job)]
+    before = {path: path.read_bytes() for path in files if path.exists()}
+    for job in jobs:
+        context = Context(plan, job)
+        if plan.record(job).failed is not None:
+            continue
+        if job.stage == "figure" and not _collectable(plan, job):
+            if not (data := context.output(".csv")).exists():
+                raise CacheError(f"{data} is missing, and what it was collected from is not kept: take it from Git")
+            metrics = draw_collected(context)
+        else:
+            metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(context)
+        _note(plan, job, metrics)
+    return [str(path.relative_to(folder)) for path in files if before.get(path) != path.read_bytes()]
+
+
+def _note(plan: Archive, job: Job, metrics: Json) -> None:
+    """The record keeps what it says of the job's making, and says what its metrics, a figure's caption, and files are now."""
+    content, path = plan.record(job).content, plan.record_path(job)
+    files = {str(file.relative_to(path.parent)): describe_file(file) for file in plan.outputs(job) if file != path}
+    write_json(path, content | {"metrics": metrics, "files": files})
+
+
+def _collectable(plan: Archive, job: Job) -> bool:
+    """Whether every file that the figure reads is in the archive."""
+    try:
+        records = [plan.record(needed) for needed in plan.needs(job)]
+        return all(record.file(name).exists() for record in records for name in record.content["files"])
+    except CacheError:
+        return False

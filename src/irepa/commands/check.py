@@ -1,0 +1,33 @@
+"""What a run needs beyond a valid configuration, asked for before it starts: claims that can be read, data, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from irepa.audit.claims import read_claims, read_discrepancies
+from irepa.config import plugins
+from irepa.config.load import encoders_in_use
+from irepa.config.plugins import plugin_options
+from irepa.config.tier import Settings
+from irepa.errors import ConfigError
+
+
+def check_claims(workflow: Path) -> None:
+    """Refuse claims and discrepancies that cannot be read, before a run that ends with them."""
+
+    read_claims(workflow)
+    read_discrepancies(workflow)
+
+
+def check_machine(settings: Settings) -> None:
+    """Refuse what is missing on this machine: a dataset, a package of weights. Not asked for a dry run."""
+    tier = settings.tier
+    for name, options in encoders_in_use(settings):
+        plugins.load("encoders", settings.catalogue[name].library, name).check(name, options)
+    options = plugin_options("data", tier.dataset, "dataset")
+    plugins.load("data", tier.dataset.name, "dataset").check(options)
+    if tier.training.precision == "fp16":
+        import torch  # takes seconds, and nothing else here needs it
+
+        if not torch.cuda.is_available():
+            raise ConfigError("training.precision = fp16 needs a CUDA device; allowed here are fp32, bf16")

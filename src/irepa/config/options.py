@@ -1,0 +1,28 @@
+"""Base types of every settings class, and of the ``Options`` of a plug-in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Grid = tuple[Positive, Positive]
+
+
+class Strict(BaseModel):
+    """A settings object: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugged(BaseModel):
+    """A named implementation and its own options, written flat: ``{name: photos, train_per_class: 250}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})

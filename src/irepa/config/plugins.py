@@ -1,0 +1,58 @@
+"""Find the implementation of a named thing: one module per name, in one folder per kind.
+
+``load("encoders", "hog")`` is the module ``irepa.encoders.hog``. A new implementation is a new file in the folder; nothing
+else has to list it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from irepa.config.options import Plugged
+from irepa.config.read import validated
+from irepa.errors import ConfigError
+
+if TYPE_CHECKING:
+    from irepa.config.tier import EncoderEntry
+
+FOLDER = Path(__file__).parents[1]
+
+
+def module_name(kind: str, name: str) -> str:
+    """``("samplers", "ode-heun")`` -> ``irepa.samplers.ode_heun``."""
+    return f"irepa.{kind}.{name.replace('-', '_')}"
+
+
+def names(kind: str) -> list[str]:
+    """The implementations of a kind, as written in configuration (with hyphens)."""
+    # By file name: importing the package of the figures, for one, takes seconds that most jobs have no use for.
+    found = (info.name for info in pkgutil.iter_modules([str(FOLDER.joinpath(*kind.split(".")))]))
+    return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+
+
+def load(kind: str, name: str, where: str) -> ModuleType:
+    """Import the implementation. Raises ConfigError, naming ``where`` it was asked for, where there is none."""
+    if name not in names(kind):
+        raise ConfigError.unknown(where, name, names(kind))
+    return importlib.import_module(module_name(kind, name))
+
+
+def plugin_options(kind: str, plugged: Plugged, where: str) -> Any:
+    """The validated ``Options`` of a named implementation. Raises ConfigError."""
+    return validated(load(kind, plugged.name, where).Options, plugged.options(), where)
+
+
+def encoder_options(entry: EncoderEntry, input_size: int | None, where: str) -> Any:
+    """The validated ``Options`` of an encoder; ``input_size`` is the tier's, for a row that sets none.
+
+    Raises ConfigError.
+    """
+    model = load("encoders", entry.library, where).Options
+    options = entry.options()
+    if input_size is not None and "input_size" in model.model_fields:
+        options.setdefault("input_size", input_size)
+    return validated(model, options, where)

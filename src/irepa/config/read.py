@@ -1,0 +1,87 @@
+"""Read YAML and validate it: every refusal names the file, the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from irepa.errors import ConfigError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validated(model: type[_Model], value: Any, where: str) -> _Model:
+    """``model.model_validate`` with refusals in the project's words. ``where`` is the file or the key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: Any, where: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path) or "(whole)"
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(model, path[:-1])
+        close = difflib.get_close_matches(path[-1], allowed, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{where}: unknown key {key}{hint}; allowed are {', '.join(sorted(allowed))}"
+    if error["type"] == "missing":
+        return f"{where}: key {key} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {key} = {json.dumps(error['input'], default=str)[:120]}: {message}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the keys allowed at a place of the model, for an error message."""
+    current: Any = model
+    for part in path:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is not None:
+            current = _model_inside(field.annotation)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _model_inside(annotation: Any) -> Any:
+    """The settings class inside ``X | None``, ``dict[str, X]`` or ``Annotated[X, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_inside(argument)
+        if found is not None:
+            return found
+    return None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML where a key may stand once: PyYAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigError(f"{self.name}: {key} stands twice (line {key_node.start_mark.line + 1})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys, not {type(value).__name__}")
+    return value

@@ -1,0 +1,119 @@
+"""Build the parts of one cell from the settings: what training, sampling and inspection have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from irepa.alignment import Alignment
+from irepa.autoencoders import Autoencoder
+from irepa.config import plugins
+from irepa.config.cells import Cell
+from irepa.config.plugins import plugin_options
+from irepa.config.tier import Settings, Tier
+from irepa.engine.trainer import PROJECTOR, build_alignment
+from irepa.pipeline.files import Record
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
+from irepa.recipes import JointRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Parts:
+    network: nn.Module
+    recipe: Recipe
+    autoencoder: Autoencoder
+
+    @property
+    def codec(self) -> Autoencoder:
+        """The autoencoder as the network knows it: the one inside where it was trained along."""
+        if isinstance(self.recipe, JointRecipe):
+            return self.recipe.codec(self.network, self.autoencoder)
+        return self.autoencoder
+
+
+def build_autoencoder(
+    settings: Settings, device: torch.device, recipe: str | None = None, trained: Path | None = None
+) -> Any:
+    """The recipe's autoencoder, or the tier's; ``trained``: folder of the weights, where the pipeline has trained it.
+
+    Raises ConfigError, and WeightsError where its weights cannot be had.
+    """
+    chosen = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
+    options = plugin_options("autoencoders", chosen, "autoencoder")
+    if trained is not None:
+        options = options.model_copy(update={"weights": str(trained)})
+    module = plugins.load("autoencoders", chosen.name, "autoencoder")
+    return module.build(options, settings.tier.dataset.image_size, device)
+
+
+def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
+    """Folder of the cell's autoencoder where the pipeline has trained it, verified; else None."""
+    name = context.settings.trains_autoencoder(cell.recipe)
+    if name is None:
+        return None
+    record = context.plan.record(Job("autoencoder", name))
+    record.file("config.json")
+    return record.file("diffusion_pytorch_model.safetensors").parent
+
+
+def build_parts(
+    settings: Settings, cell: Cell, classes: int, device: torch.device, trained: Path | None = None
+) -> Parts:
+    """Network (initialised from the cell's seed), recipe and autoencoder. Raises ConfigError."""
+    tier = settings.tier
+    autoencoder: Autoencoder = build_autoencoder(settings, device, cell.recipe, trained)
+    chosen = tier.recipes[cell.recipe]
+    where = f"recipes.{cell.recipe}"
+    recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
+    with torch.random.fork_rng():
+        torch.manual_seed(cell.seed)
+        network = build_network(tier, cell.recipe, cell.scale, autoencoder.shape, classes)
+    return Parts(join(recipe, network, autoencoder), recipe, autoencoder)
+
+
+def build_network(tier: Tier, recipe: str, scale: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network of a recipe at a scale, for latents or images of ``shape``, initialised from torch's random state."""
+    architecture, where = tier.recipes[recipe].architecture, f"scales.{scale}.options"
+    sizes = tier.scales[scale]
+    options = plugin_options("architectures", sizes.plugged(architecture), where)
+    network: nn.Module = plugins.load("architectures", architecture, where).build(
+        options, sizes, shape, classes, tier.grid
+    )
+    return network
+
+
+def join(recipe: Recipe, network: nn.Module, autoencoder: Autoencoder) -> nn.Module:
+    """What is trained: the network, with the autoencoder where the recipe trains it along."""
+    return recipe.join(network, autoencoder) if isinstance(recipe, JointRecipe) else network
+
+
+def load_trained(
+    parts: Parts, record: Record, settings: Settings, cell: Cell, device: torch.device
+) -> Alignment | None:
+    """Load a run's EMA weights, its last or those its recipe is ``at``, into ``parts.network``.
+
+    Returns the alignment with the trained projector.
+
+    Raises CacheError where the weights are missing or damaged.
+    """
+    at = settings.tier.recipes[cell.recipe].at
+    weights = load_file(record.file("model.safetensors" if at is None else "snapshots.safetensors"))
+    if at is not None:
+        weights = {name.removeprefix(f"{at}/"): w for name, w in weights.items() if name.startswith(f"{at}/")}
+    projector = {name.removeprefix(PROJECTOR): w for name, w in weights.items() if name.startswith(PROJECTOR)}
+    parts.network.load_state_dict({name: w for name, w in weights.items() if not name.startswith(PROJECTOR)})
+    parts.network.to(device).eval()
+    if not projector:
+        return None
+    tier = settings.tier
+    alignment = build_alignment(
+        settings.methods[cell.method], tier.scales[cell.scale], record.metrics["token_dim"], tier.grid, cell.seed
+    )
+    alignment.projector.load_state_dict(projector)
+    return alignment.to(device).eval()

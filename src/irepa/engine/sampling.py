@@ -1,0 +1,68 @@
+"""Draw images from a network. Image i depends on (seed, i) only, not on the batch it is drawn in."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from irepa.config import plugins
+from irepa.config.cells import Cell
+from irepa.config.plugins import plugin_options
+from irepa.config.tier import Settings
+from irepa.engine.network import Parts
+from irepa.random import image_label, image_noise
+from irepa.recipes import Velocity
+from irepa.samplers import guided
+
+
+def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
+    """Classes (n,) of the generated images ``indices``."""
+    return torch.tensor([image_label(seed, index, classes) for index in indices])
+
+
+def in_bf16(velocity: Velocity, device: torch.device) -> Velocity:
+    """The network in mixed precision; the sampler's own arithmetic stays as it is."""
+
+    def mixed(x: torch.Tensor, t: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return velocity(x, t, r).to(x.dtype)
+
+    return mixed
+
+
+class Sampler:
+    """The recipe's sampler with its guidance, for one network."""
+
+    def __init__(self, settings: Settings, cell: Cell, parts: Parts, classes: int, device: torch.device) -> None:
+        recipe = settings.tier.recipes[cell.recipe]
+        self.module = plugins.load("samplers", recipe.sampler.name, cell.recipe)
+        self.options = plugin_options("samplers", recipe.sampler, f"recipes.{cell.recipe}.sampler")
+        self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
+        self.classes, self.device = classes, device
+        self.mixed = settings.tier.sampling.precision == "bf16"
+
+    @property
+    def evaluations(self) -> int:
+        """Times at which the velocity is evaluated (NFE), guidance not counted twice."""
+        return int(self.module.evaluations(self.options))
+
+    @torch.inference_mode()
+    def draw(self, indices: range) -> NDArray[np.uint8]:
+        """Images (n, H, W, 3) of these indices."""
+        shape = self.parts.codec.shape
+
+        def noise(step: int) -> torch.Tensor:
+            drawn = np.stack([image_noise(self.seed, index, step, shape) for index in indices])
+            return torch.from_numpy(drawn).to(self.device)
+
+        labels = labels_of(self.seed, indices, self.classes).to(self.device)
+        velocity = self.parts.recipe.velocity(self.parts.network, labels)
+        if self.guidance is not None:
+            null = self.parts.recipe.velocity(self.parts.network, torch.full_like(labels, self.classes))
+            velocity = guided(velocity, null, self.guidance)
+        latents = self.module.sample(
+            in_bf16(velocity, self.device) if self.mixed else velocity, noise(0), self.options, noise
+        )
+        images = self.parts.codec.decode(latents)
+        return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()

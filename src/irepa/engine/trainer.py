@@ -1,0 +1,270 @@
+"""Train one cell: the recipe's loss plus the method's alignment, with an exponential moving average of the weights.
+
+Everything random at step k is a function of (seed, k), so cells with the same seed see the same images, times and noise in
+the same order whatever their method: differences between methods are paired. For the same reason a run that was killed goes on
+from its last checkpoint as if nothing had happened, and the loss does not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from irepa.alignment import Alignment
+from irepa.config.tier import Method, Scale, Training
+from irepa.engine.checkpoints import Checkpoints
+from irepa.errors import DivergedError, PreemptedError
+from irepa.pipeline.files import whole
+from irepa.progress import track
+from irepa.random import StepRandom, batch_indices
+from irepa.recipes import Loss
+
+PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
+PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate names them
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a batch is made of, by image index.
+
+    Attributes:
+        inputs: (indices, draws) -> what the diffusion model learns, (batch, C, H, W) float32: pixels, or latents drawn anew.
+        labels: (n,) in 0..classes-1.
+        tokens: tokens of the target encoder (batch, T, dim), or None.
+    """
+
+    inputs: Callable[[NDArray[np.int64], StepRandom], Tensor]
+    labels: NDArray[np.int64]
+    classes: int
+    tokens: Callable[[NDArray[np.int64]], Tensor] | None = None
+
+
+def build_alignment(method: Method, scale: Scale, dim: int, grid: tuple[int, int], seed: int) -> Alignment:
+    """The method's projector for an encoder of width ``dim``, initialised from the seed."""
+    assert method.projector is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed + 1)
+        return Alignment(
+            scale.width,
+            dim,
+            method.projector,
+            kernel=method.kernel,
+            hidden=scale.projector_hidden,
+            grid=grid,
+            gamma=None if method.spatial_norm is None else method.spatial_norm.gamma,
+            normaliser="std" if method.spatial_norm is None else method.spatial_norm.normaliser,
+            weight=method.weight,
+        )
+
+
+def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor:
+    """Replace labels (batch,) by the null class where draws (batch,) in [0, 1) fall below ``rate``."""
+    return torch.where(draws < rate, torch.full_like(labels, null), labels)
+
+
+class Objective(nn.Module):
+    """Network, projector and recipe as one module: what is trained, and what processes exchange gradients of."""
+
+    def __init__(self, network: nn.Module, alignment: Alignment | None, recipe: Loss) -> None:
+        super().__init__()
+        self.network, self.alignment, self.recipe = network, alignment, recipe
+
+    def forward(self, x: Tensor, labels: Tensor, tokens: Tensor | None, draws: StepRandom) -> dict[str, Tensor]:
+        """Terms of the loss, scalars: x (batch, C, H, W), labels (batch,), tokens (batch, T, dim) or None."""
+
+        def align(hidden: Tensor) -> Tensor:
+            if self.alignment is None or tokens is None:
+                return hidden.new_zeros(())
+            weighted: Tensor = self.alignment(hidden, tokens)
+            return weighted
+
+        return self.recipe.loss(self.network, x, labels, align, draws)
+
+
+@contextmanager
+def termination() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, instead of ending the process: a cluster's warning before it takes the machine away."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def make_accelerator(settings: Training, device: torch.device, log_folder: Path) -> Accelerator:
+    """One per process."""
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=PRECISION[settings.precision],
+        log_with="tensorboard" if settings.tensorboard else None,
+        project_dir=log_folder,
+    )
+
+
+def train(
+    network: nn.Module,
+    alignment: Alignment | None,
+    recipe: Loss,
+    data: TrainingData,
+    settings: Training,
+    seed: int,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    preview: Callable[[nn.Module], Tensor] | None = None,
+    snapshots: Mapping[int, Path] | None = None,
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Train, from the last checkpoint if there is one; returns (EMA weights with the projector's, loss curve).
+
+    ``preview``: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
+    ``snapshots``: files to which the same weights are written after so many steps.
+
+    Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite, and
+    PreemptedError after SIGTERM, once a checkpoint is written.
+    """
+    accelerator = make_accelerator(settings, device, checkpoints.folder.parent)
+    device = accelerator.device
+    network.to(device).train()
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    objective = Objective(network, alignment, recipe).to(device).train()
+    if settings.compile:
+        network.compile()  # not the projector: one graph whatever the target is, so that one compilation serves a tier
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, lr=settings.lr, betas=settings.betas, eps=1e-8, weight_decay=settings.weight_decay, fused=True
+    )
+    prepared, stepper = accelerator.prepare(objective, optimizer)
+    accelerator.register_for_checkpointing(averaged)
+    average, current = ([p.detach() for p in module.parameters()] for module in (averaged, network))
+    start, curve = checkpoints.restore(accelerator)
+    if settings.tensorboard:
+        accelerator.init_trackers("tensorboard")
+    with termination() as asked, _attention(settings, device):
+        for step in track(range(start, settings.steps), "train", settings.steps - start):
+            terms = _accumulate(prepared, accelerator, data, settings, seed, step)
+            # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
+            norm = accelerator.clip_grad_norm_(trained, settings.grad_clip)
+            losses = {"loss": sum(terms.values())} | terms
+            scaled = settings.precision == "fp16"
+            if not math.isfinite(losses["loss"]) or not (scaled or bool(torch.isfinite(norm))):
+                raise DivergedError(
+                    f"loss = {losses['loss']} and gradient norm = {float(norm)} at step {step + 1} of {settings.steps} "
+                    f"with lr = {settings.lr}: training diverged; lower training.lr; {checkpoints.last_words()}"
+                )
+            stepper.step()
+            stepper.zero_grad(set_to_none=True)
+            torch._foreach_lerp_(average, current, 1 - settings.ema)
+            for kept, buffer in zip(averaged.buffers(), network.buffers(), strict=True):
+                kept.copy_(buffer)
+            done = step + 1
+            if done % settings.log_every == 0 or done == settings.steps:
+                curve.append({"step": done, **losses, "grad_norm": float(norm)})
+                if settings.tensorboard:
+                    accelerator.log({key: value for key, value in curve[-1].items() if key != "step"}, step=done)
+            if snapshots and done in snapshots and accelerator.is_main_process:
+                with whole(snapshots[done]) as temporary:
+                    save_file(kept_weights(averaged, alignment), temporary)
+            stop = _any(asked.is_set(), accelerator)
+            due = settings.checkpoint_every is not None and done % settings.checkpoint_every == 0
+            if (due or stop) and done < settings.steps:
+                checkpoints.save(accelerator, done, curve)
+                if settings.tensorboard and preview is not None and accelerator.is_main_process:
+                    accelerator.get_tracker("tensorboard").writer.add_images(
+                        "samples", preview(averaged), done, dataformats="NHWC"
+                    )
+                if stop:
+                    raise PreemptedError(
+                        f"SIGTERM at step {done} of {settings.steps}: {checkpoints.last_words()}; run again to go on"
+                    )
+    if settings.tensorboard:
+        accelerator.end_training()
+    return kept_weights(averaged, alignment), curve
+
+
+def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, Tensor]:
+    """EMA weights with the projector's, on the CPU."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in averaged.state_dict().items()}
+    if alignment is not None:
+        projector = alignment.projector.state_dict()
+        weights |= {PROJECTOR + name: tensor.detach().cpu().contiguous() for name, tensor in projector.items()}
+    return weights
+
+
+def _accumulate(
+    prepared: nn.Module, accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, step: int
+) -> dict[str, float]:
+    """Forward and backward of one global batch; this process does its share, in ``accumulation`` parts.
+
+    Returns the terms of the loss, averaged over the global batch.
+    """
+    indices = batch_indices(seed, step, settings.batch, len(data.labels))
+    parts = accelerator.num_processes * settings.accumulation
+    size = settings.batch // parts
+    totals: dict[str, Tensor] = {}
+    for part in range(settings.accumulation):
+        first = (accelerator.process_index * settings.accumulation + part) * size
+        rows = slice(first, first + size)
+        draws = StepRandom(seed, step, settings.batch, rows, accelerator.device)
+        here = indices[rows]
+        labels = torch.from_numpy(data.labels[here]).to(accelerator.device)
+        labels = drop_labels(labels, draws.uniform(), settings.label_dropout, data.classes)
+        x = data.inputs(here, draws).to(accelerator.device)
+        tokens = None if data.tokens is None else data.tokens(here).to(accelerator.device)
+        # Gradients are exchanged once, with the last part.
+        last = part == settings.accumulation - 1
+        with _exchange(prepared, accelerator, last):
+            terms = prepared(x, labels, tokens, draws)
+            loss = torch.stack(list(terms.values())).sum() / settings.accumulation
+            accelerator.backward(loss)
+        for name, term in terms.items():
+            totals[name] = totals.get(name, 0) + term.detach().float() / settings.accumulation
+    if accelerator.num_processes > 1:
+        totals = {name: accelerator.reduce(total, "mean") for name, total in totals.items()}
+    return {name: float(total) for name, total in totals.items()}
+
+
+@contextmanager
+def _exchange(prepared: nn.Module, accelerator: Accelerator, now: bool) -> Iterator[None]:
+    """Exchange gradients between processes in this backward pass, or not yet."""
+    if now or accelerator.num_processes == 1:
+        yield
+    else:
+        with accelerator.no_sync(prepared):
+            yield
+
+
+def _attention(settings: Training, device: torch.device) -> AbstractContextManager[None]:
+    """Attention by plain matrix products where the fused one is slow: its backward pass in bf16 on a CPU takes half of a step."""
+    plain = device.type == "cpu" and settings.precision == "bf16"
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+
+
+def _any(flag: bool, accelerator: Accelerator) -> bool:
+    """Whether the flag is set in any process: all of them must agree to stop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    found: Any = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum")
+    return bool(found.item() > 0)

