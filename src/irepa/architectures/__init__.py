@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from irepa.autoencoders import Shape
 from irepa.config.tier import Scale
 from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
-
-Shape = tuple[int, int, int]
 
 
 class Architecture(Protocol):

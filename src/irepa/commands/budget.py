@@ -20,7 +20,7 @@ from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops,
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
 from irepa.config.plugins import plugin_options
-from irepa.config.tier import Autoencoder, Expected
+from irepa.config.tier import AutoencoderSettings, Expected
 from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
@@ -54,7 +54,7 @@ class Budget:
         self.pixels = 3 * self.tier.dataset.image_size**2
         self.tokens = math.prod(self.tier.grid)
 
-    def _describe(self, chosen: Autoencoder) -> AutoencoderFacts:
+    def _describe(self, chosen: AutoencoderSettings) -> AutoencoderFacts:
         module = plugins.load("autoencoders", chosen.name, "autoencoder")
         found: AutoencoderFacts = module.describe(
             plugin_options("autoencoders", chosen, "autoencoder"), self.tier.dataset.image_size
@@ -160,7 +160,7 @@ class Budget:
         cell = Cell.parse(key)
         recipe, images = self.tier.recipes[cell.recipe], self.tier.sampling.samples
         sampler = plugins.load("samplers", recipe.sampler.name, key)
-        steps = sampler.evaluations(plugin_options("samplers", recipe.sampler, key))
+        steps = sampler.build(plugin_options("samplers", recipe.sampler, key)).evaluations
         share = 0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
         per_image = (
             steps * (1 + share) * self.network(cell.recipe, cell.scale)[1]

@@ -14,6 +14,7 @@ from irepa.config.options import Fraction, Grid, Plugged, Positive, Strict
 from irepa.weights import TRAINED
 
 ALL = "all"
+TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
 # which the paper does not have.
 PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "I"]
@@ -31,8 +32,13 @@ class Expected(Strict):
     classes: Positive
 
 
-class Autoencoder(Plugged):
+class AutoencoderSettings(Plugged):
     precompute: bool = Field(False, description="True: its moments of the training images are a stage of their own.")
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether the pipeline trains it itself."""
+        return self.options().get("weights") == TRAINED_HERE
 
 
 class Guidance(Strict):
@@ -43,7 +49,7 @@ class Guidance(Strict):
     high: Fraction = 1.0
 
 
-class Recipe(Plugged):
+class RecipeSettings(Plugged):
     """How a model is trained and sampled: the implementation in ``irepa/recipes``, the network, and the sampler."""
 
     architecture: str = "sit"
@@ -56,7 +62,7 @@ class Recipe(Plugged):
     at: Positive | None = Field(None, description="With trained_as: from its EMA weights after so many training steps.")
 
     @model_validator(mode="after")
-    def _early_weights_are_of_another(self) -> Recipe:
+    def _early_weights_are_of_another(self) -> RecipeSettings:
         if self.at is not None and self.trained_as is None:
             raise ValueError("`at` needs `trained_as`: the recipe whose training passes that step")
         return self
@@ -273,14 +279,14 @@ class Tier(Strict):
     cannot_show: list[str]
     dataset: Dataset
     expected: Expected | None = None
-    autoencoder: Autoencoder
-    autoencoders: dict[str, Autoencoder] = Field({}, description="Further ones, for recipes that name them.")
+    autoencoder: AutoencoderSettings
+    autoencoders: dict[str, AutoencoderSettings] = Field({}, description="Further ones, for recipes that name them.")
     pretraining: dict[str, Pretraining] = Field({}, description="Encoders that the pipeline trains itself.")
     grid: Grid
     encoders: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
     scales: Annotated[dict[str, Scale], Field(min_length=1)]
-    recipes: Annotated[dict[str, Recipe], Field(min_length=1)]
+    recipes: Annotated[dict[str, RecipeSettings], Field(min_length=1)]
     seeds: Positive = 1
     features: Features = Features()
     spatial: Spatial
@@ -342,7 +348,7 @@ class Settings(Strict):
     catalogue: dict[str, EncoderEntry]
     methods: dict[str, Method]
 
-    def autoencoder(self, recipe: str) -> Autoencoder:
+    def autoencoder(self, recipe: str) -> AutoencoderSettings:
         """The recipe's own autoencoder, or the tier's."""
         name = self.tier.recipes[recipe].autoencoder
         return self.tier.autoencoder if name is None else self.tier.autoencoders[name]
@@ -350,7 +356,7 @@ class Settings(Strict):
     def trains_autoencoder(self, recipe: str) -> str | None:
         """The recipe's autoencoder if the pipeline trains it itself, as a stage of that key; else None."""
         name = self.tier.recipes[recipe].autoencoder
-        return name if name is not None and self.tier.autoencoders[name].options().get("weights") == "trained" else None
+        return name if name is not None and self.tier.autoencoders[name].trained_here else None
 
     def reads_latents(self, recipe: str) -> bool:
         """Whether the recipe learns from moments of the training images that were computed beforehand."""

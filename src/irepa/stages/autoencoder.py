@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import l1_loss
 
-from irepa.autoencoders.autoencoder_kl import Options, posterior_sample
+from irepa.autoencoders import posterior_sample
+from irepa.autoencoders.autoencoder_kl import Options
 from irepa.config.plugins import plugin_options
 from irepa.engine.device import setup
 from irepa.errors import DivergedError
@@ -67,6 +69,6 @@ def run(context: Context) -> Json:
     return {"l1": float(loss.detach()), "kl": float(kl.detach()), "scaling_factor": model.config.scaling_factor}
 
 
-def pixels_of(images: Any, indices: Any) -> torch.Tensor:
-    """(n, 3, H, W) in [-1, 1]."""
+def pixels_of(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> torch.Tensor:
+    """Of images (total, H, W, 3): (n, 3, H, W) in [-1, 1]."""
     return to_unit(torch.from_numpy(np.ascontiguousarray(images[indices])).permute(0, 3, 1, 2))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,12 +12,14 @@ from irepa.config import plugins
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.trainer import TrainingData, train
+from irepa.engine.trainer import TrainingData, last_values, train, write_curve
 from irepa.images import resize
-from irepa.objectives import Learner, Objective
-from irepa.pipeline.files import Json, whole, write_text
+from irepa.models.learner import Learner
+from irepa.objectives import Objective
+from irepa.pipeline.files import Json, whole
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
+from irepa.recipes import Align
 from irepa.weights import RANDOM
 
 VIT = "vit."
@@ -47,17 +47,19 @@ def run(context: Context) -> Json:
         pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
         return resize(pixels.float() / 255, encoder.input_size)
 
+    def loss(network: Learner, x: Tensor, labels: Tensor, align: Align, draws: StepRandom) -> dict[str, Tensor]:
+        return objective.loss(network, x, labels, draws)  # nothing is aligned
+
     folder = context.output("pretrain.json").parent / "checkpoints"
     checkpoints = Checkpoints(folder, context.fingerprint)
     learned = TrainingData(inputs, labels, data.metrics["classes"])
-    weights, curve = train(learner, None, objective, learned, chosen.training, seed, device, checkpoints)
+    weights, curve = train(learner, None, loss, learned, chosen.training, seed, device, checkpoints)
     kept = {name.removeprefix(VIT): tensor for name, tensor in weights.items() if name.startswith(VIT)}
     with whole(context.output("model.safetensors")) as temporary:
         save_file(kept, temporary)
-    write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
+    write_curve(context.output("loss.jsonl"), curve)
     checkpoints.clear()
-    final = {f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")}
-    return final | {
+    return last_values(curve) | {
         "parameters": sum(tensor.numel() for tensor in kept.values()),
         "images_seen": chosen.training.steps * chosen.training.batch,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -21,24 +19,21 @@ from torch import Tensor
 
 from irepa import errors
 from irepa.alignment import Alignment
-from irepa.autoencoders import LatentAutoencoder
 from irepa.config.cells import NO_ENCODER, Cell, snapshots
 from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.network import build_parts, trained_autoencoder
-from irepa.engine.sampling import Sampler
+from irepa.engine.network import build_parts, parts_of
+from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
-from irepa.engine.trainer import TrainingData, build_alignment, termination, train
+from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
 from irepa.errors import IrepaError, WeightsError
-from irepa.images import to_unit
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
-from irepa.pipeline.files import Json, read_json, sha256, whole, write_json, write_text
+from irepa.pipeline.files import Json, read_json, sha256, whole, write_json
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
-from irepa.recipes import JointRecipe
 from irepa.tokens import TokenSource
 
 
@@ -61,7 +56,7 @@ def learn(context: Context, device: torch.device) -> Json:
         method = context.settings.methods[cell.method]
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
-    parts = build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
+    parts = parts_of(context, cell, classes, device)
     reads_latents = context.settings.reads_latents(cell.recipe)
     if reads_latents:
         moments = context.input("latents").array("train.moments.npy")
@@ -70,13 +65,13 @@ def learn(context: Context, device: torch.device) -> Json:
 
     def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
         if reads_latents:
-            latent = cast(LatentAutoencoder, parts.autoencoder)
-            return latent.sample(torch.from_numpy(moments[indices]).to(device), draws.normal(*latent.shape))
-        chosen = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        return to_unit(chosen) if isinstance(parts.recipe, JointRecipe) else parts.autoencoder.encode(chosen)
+            noise = draws.normal(*parts.autoencoder.shape)
+            return parts.autoencoder.sample(torch.from_numpy(moments[indices]).to(device), noise)
+        batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
+        return parts.recipe.data(batch, parts.autoencoder)
 
     def preview(averaged: torch.nn.Module) -> Tensor:
-        sampler = Sampler(context.settings, cell, replace(parts, network=averaged), classes, device)
+        sampler = ImageSampler(context.settings, cell, replace(parts, network=averaged), classes, device)
         return torch.from_numpy(sampler.draw(range(min(16, tier.sampling.samples))))
 
     checkpoints = Checkpoints(checkpoint_folder(context), context.fingerprint, settings.keep_checkpoints)
@@ -86,7 +81,7 @@ def learn(context: Context, device: torch.device) -> Json:
     weights, curve = train(
         parts.network,
         alignment,
-        parts.recipe,
+        parts.recipe.loss,
         TrainingData(inputs, data.array("train.labels.npy"), classes, None if source is None else source.__getitem__),
         settings,
         cell.seed,
@@ -96,7 +91,7 @@ def learn(context: Context, device: torch.device) -> Json:
         early,
     )
     metrics = {
-        **{f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")},
+        **last_values(curve),
         "parameters": count(parts.network),
         "projector_parameters": 0 if alignment is None else count(alignment),
         "classes": classes,
@@ -107,7 +102,7 @@ def learn(context: Context, device: torch.device) -> Json:
         with whole(context.output("model.safetensors")) as temporary:
             save_file(weights, temporary)
         write_snapshots(context, early)
-        write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
+        write_curve(context.output("loss.jsonl"), curve)
         checkpoints.clear()
     return metrics
 
@@ -196,7 +191,7 @@ def adopt(context: Context, device: torch.device) -> Json:
     with whole(context.output("model.safetensors")) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
     write_snapshots(context, {})
-    write_text(context.output("loss.jsonl"), "")
+    write_curve(context.output("loss.jsonl"), [])
     return {
         "parameters": count(network),
         "projector_parameters": 0,
