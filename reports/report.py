@@ -26,8 +26,10 @@ from irepa.audit.summary import table as markdown
 from irepa.audit.verdicts import shown
 from irepa.config.load import load_settings
 from irepa.config.tier import Settings
+from irepa.engine.network import build_recipe
 from irepa.pipeline.files import read_json
 from irepa.pipeline.plan import Plan
+from irepa.recipes import reported_metrics
 
 root = Path(os.environ.get("IREPA_ROOT", ".."))
 if "IREPA_SETTINGS" in os.environ:
@@ -337,8 +339,7 @@ wanted = {
     frechet: frechet,
     kernel: kernel,
     f"{kernel}-sd": f"{kernel} s.d.",
-    "final_denoise": "velocity loss",
-    "final_align": "alignment loss",
+    **reported_metrics(build_recipe(tier, name) for name in tier.recipes),
     "parameters": "parameters",
     "images_seen": "images seen",
 }

@@ -133,6 +133,13 @@ def test_pretraining_that_the_tier_does_not_have_is_refused() -> None:
         load_settings(params, WORKFLOW)
 
 
+def test_pretraining_with_dropped_labels_is_refused(tmp_path: Path) -> None:
+    training = TRAINING | {"label_dropout": 0.1}
+    plan = plan_of(tmp_path, encoders=["vit-supervised"], **{"pretraining.supervised": SMALL | {"training": training}})
+    with pytest.raises(ConfigError, match=r"pretraining\.supervised\.training\.label_dropout = 0\.1: .* it must be 0"):
+        run(plan, Job("pretrain", "supervised"))
+
+
 def test_early_weights_are_those_of_a_shorter_training(tmp_path: Path) -> None:
     """`at: 3` of a training of 6 steps, against a training of 3 steps, byte by byte; and they are drawn from."""
     cell = "sit/nano-32/effnet-lite0-s16/irepa/seed0"

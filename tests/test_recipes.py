@@ -16,19 +16,25 @@ from torchvision.models import vgg16
 
 from irepa.alignment import Alignment
 from irepa.autoencoders import autoencoder_kl, identity, posterior_sample
+from irepa.commands.export import export
 from irepa.config import plugins
+from irepa.config.cells import Cell
+from irepa.config.load import load_settings
 from irepa.config.tier import Scale
+from irepa.engine.network import build_parts
 from irepa.errors import ConfigError, WeightsError
 from irepa.models.jit import rotary_table, rotate
 from irepa.models.joint import Joint
 from irepa.models.lpips import Lpips
 from irepa.models.patchgan import PatchGan, adversarial_terms
 from irepa.models.sit import TimestepEmbedder
+from irepa.pipeline.plan import Plan
 from irepa.random import StepRandom
-from irepa.recipes import interpolate, meanflow, repa_e
+from irepa.recipes import Recipe, interpolate, meanflow, repa_e, reported_metrics
 from irepa.recipes import jit as jit_recipe
 from irepa.recipes import sit as sit_recipe
 from irepa.samplers import ode_euler, ode_heun
+from tests.conftest import REPOSITORY, WORKFLOW
 
 SHAPE, CLASSES, GRID = (3, 16, 16), 4, (4, 4)
 SCALE = Scale(
@@ -256,6 +262,11 @@ def test_patches_come_back_to_their_place() -> None:
     assert torch.equal(first, torch.arange(48.0).view(4, 4, 3).permute(2, 0, 1))
 
 
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"align_depth must be in 1\.\.2, not 3"):
+        build("jit", SCALE.model_copy(update={"align_depth": 3}), SHAPE, CLASSES, GRID)
+
+
 # U-Net.
 
 
@@ -391,6 +402,46 @@ def test_the_tuned_autoencoder_serves_the_plain_latent_recipe(tmp_path: Path) ->
         torch.testing.assert_close(plain.encode(pixels), tuned.encode(pixels), atol=0.1, rtol=0.1)
 
 
+def test_the_discriminator_starts_from_the_cells_seed(tmp_path: Path) -> None:
+    """Whatever was drawn before in the same process; the denoiser is the same with and without one."""
+    SmallVae().model.save_pretrained(tmp_path)
+    recipe = {
+        "name": "repa-e",
+        "architecture": "sit",
+        "autoencoder": "small-vae",
+        "sampler": {"name": "ode-euler", "steps": 1},
+    }
+    overrides = {
+        "autoencoders.small-vae.architecture.block_out_channels": [8, 8],
+        "recipes.plain": recipe,
+        "recipes.gan": recipe | {"adversarial": 0.1},
+    }
+    settings = load_settings({"tier": "demo", "overrides": overrides}, WORKFLOW)
+
+    def weights(recipe: str, seed: int, drawn: int) -> dict[str, Tensor]:
+        torch.manual_seed(drawn)
+        cell = Cell(recipe, "latent-64", "none", "none", seed)
+        return build_parts(settings, cell, CLASSES, torch.device("cpu"), tmp_path).network.state_dict()
+
+    one, again, other = weights("gan", 0, 1), weights("gan", 0, 2), weights("gan", 1, 1)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in one.items())
+    assert not torch.equal(one["discriminator.layers.0.weight"], other["discriminator.layers.0.weight"])
+    assert all(torch.equal(tensor, one[name]) for name, tensor in weights("plain", 0, 3).items())
+
+
+def test_an_autoencoder_without_weights_cannot_be_trained_along() -> None:
+    with pytest.raises(
+        ConfigError, match="Identity has no weights: the recipe needs an autoencoder that can be trained"
+    ):
+        repa_e.build(repa_e.Options()).join(nn.Identity(), identity.Identity(16))
+
+
+def test_only_recipes_that_tune_an_autoencoder_export_one(tmp_path: Path) -> None:
+    plan = Plan(load_settings({"tier": "demo"}, WORKFLOW), REPOSITORY)
+    with pytest.raises(ConfigError, match="recipe sit does not tune its autoencoder; those that do are repa-e"):
+        export(plan, "sit/tiny-64/none/none/seed0", tmp_path)
+
+
 class Shifted(nn.Module):
     """Stands for an autoencoder in a test of gradients: one weight, added to the pixels."""
 
@@ -484,12 +535,23 @@ def unreachable(url: str, *_: object, **__: object) -> None:
 
 # What every recipe must be able to do.
 
-RECIPES = {
+RECIPES: dict[str, tuple[Recipe, str]] = {
     "sit": (sit_recipe.build(sit_recipe.Options()), "sit"),
     "meanflow": (meanflow.build(meanflow.Options()), "mean-sit"),
     "jit": (jit_recipe.build(jit_recipe.Options()), "jit"),
     "unet": (sit_recipe.build(sit_recipe.Options()), "unet"),
 }
+
+
+def test_reports_read_the_terms_that_recipes_declare() -> None:
+    class Other(sit_recipe.SiTRecipe):
+        reported = {"denoise": "velocity loss", "gate": "gate loss"}  # noqa: RUF012
+
+    assert reported_metrics([sit_recipe.SiTRecipe(0), Other(0)]) == {
+        "final_denoise": "velocity loss",
+        "final_align": "alignment loss",
+        "final_gate": "gate loss",
+    }
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -519,5 +581,6 @@ def test_sixteen_images_are_learned_by_heart_with_their_alignment(name: str) -> 
     error = float((drawn - images).square().mean().sqrt())
     spread = float(images.std())
     print(f"{name}: rms error {error:.3f} of a spread of {spread:.3f}; alignment {terms['align'].item():.3f} of -0.5")
+    assert set(recipe.reported) <= set(terms)
     assert error < 0.35 * spread
     assert terms["align"].item() < -0.4

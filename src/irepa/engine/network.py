@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from irepa.alignment import Alignment
+from irepa.architectures import Architecture
 from irepa.autoencoders import Autoencoder, Shape
 from irepa.config import plugins
 from irepa.config.cells import Cell
@@ -57,7 +59,7 @@ def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
 def build_parts(
     settings: Settings, cell: Cell, classes: int, device: torch.device, trained: Path | None = None
 ) -> Parts:
-    """Network (initialised from the cell's seed), recipe and autoencoder of one cell.
+    """Network, initialised from the cell's seed, recipe and autoencoder of one cell.
 
     Args:
         trained: folder of the autoencoder's weights, where the pipeline has trained it.
@@ -69,26 +71,27 @@ def build_parts(
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
         network = build_network(settings.tier, cell.recipe, cell.scale, autoencoder.shape, classes)
-    return Parts(recipe.join(network, autoencoder), recipe, autoencoder)
+        joined = recipe.join(network, autoencoder)  # may have weights of its own to initialise, as a discriminator's
+    return Parts(joined, recipe, autoencoder)
 
 
 def build_autoencoder(
     settings: Settings, device: torch.device, recipe: str | None = None, trained: Path | None = None
 ) -> Autoencoder:
     """The recipe's autoencoder; the tier's where ``recipe`` is None. Arguments and errors as of :func:`build_parts`."""
-    chosen = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
-    options = plugin_options("autoencoders", chosen, "autoencoder")
+    named = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
+    options = plugin_options("autoencoders", named, "autoencoder")
     if trained is not None:
         options = options.model_copy(update={"weights": str(trained)})
-    module = plugins.load("autoencoders", chosen.name, "autoencoder")
+    module = plugins.load("autoencoders", named.name, "autoencoder")
     autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
     return autoencoder
 
 
 def build_recipe(tier: Tier, name: str) -> Recipe:
     """One of the tier's recipes. Raises ConfigError."""
-    chosen, where = tier.recipes[name], f"recipes.{name}"
-    recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
+    settings, where = tier.recipes[name], f"recipes.{name}"
+    recipe: Recipe = plugins.load("recipes", settings.name, where).build(plugin_options("recipes", settings, where))
     return recipe
 
 
@@ -100,9 +103,8 @@ def build_network(tier: Tier, recipe: str, scale: str, shape: Shape, classes: in
     architecture, where = tier.recipes[recipe].architecture, f"scales.{scale}.options"
     sizes = tier.scales[scale]
     options = plugin_options("architectures", sizes.plugged(architecture), where)
-    module = plugins.load("architectures", architecture, where)
-    network: nn.Module = module.build(options, sizes, shape, classes, tier.grid)
-    return network
+    module = cast(Architecture, plugins.load("architectures", architecture, where))
+    return module.build(options, sizes, shape, classes, tier.grid)
 
 
 def load_trained(

@@ -27,11 +27,12 @@ SCALED_ON = 512  # images whose latents set the scale
 
 
 def run(context: Context) -> Json:
+    """Raises DivergedError, naming the step, where the gradient stops being finite."""
     from diffusers import AutoencoderKL
 
     device = setup(context.resources.threads)
-    chosen = context.tier.autoencoders[context.key]
-    options: Options = plugin_options("autoencoders", chosen, f"autoencoders.{context.key}")
+    where = f"autoencoders.{context.key}"
+    options: Options = plugin_options("autoencoders", context.tier.autoencoders[context.key], where)
     settings, seed = options.training, context.settings.params.seed
     assert settings is not None
     assert options.architecture is not None
@@ -55,7 +56,10 @@ def run(context: Context) -> Json:
         (loss + settings.kl * kl).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not bool(torch.isfinite(norm)):
-            raise DivergedError(f"the autoencoder's gradient is {float(norm)} at step {step + 1}: lower training.lr")
+            raise DivergedError(
+                f"the autoencoder's gradient is {float(norm)} at step {step + 1} of {settings.steps} with lr = {settings.lr}: "
+                f"lower {where}.training.lr"
+            )
         optimizer.step()
     model.eval()
     with torch.no_grad():

@@ -13,6 +13,7 @@ from irepa.config.plugins import encoder_options, plugin_options
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
 from irepa.engine.trainer import TrainingData, last_values, train, write_curve
+from irepa.errors import ConfigError
 from irepa.images import resize
 from irepa.models.learner import Learner
 from irepa.objectives import Objective
@@ -26,14 +27,17 @@ VIT = "vit."
 
 
 def run(context: Context) -> Json:
+    """Raises ConfigError for settings that cannot be, and otherwise as :func:`irepa.engine.trainer.train`."""
     device = setup(context.resources.threads)
-    chosen, seed = context.tier.pretraining[context.key], context.settings.params.seed
-    entry = context.settings.catalogue[chosen.encoder]
+    settings, seed = context.tier.pretraining[context.key], context.settings.params.seed
+    entry = context.settings.catalogue[settings.encoder]
     where = f"pretraining.{context.key}"
+    if settings.training.label_dropout:
+        value = settings.training.label_dropout
+        raise ConfigError(f"{where}.training.label_dropout = {value}: an encoder has no null class; it must be 0")
     options = encoder_options(entry, context.tier.features.input_size, where)
-    objective: Objective = plugins.load("objectives", chosen.name, where).build(
-        plugin_options("objectives", chosen, where)
-    )
+    objective_module = plugins.load("objectives", settings.name, where)
+    objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
     images, labels = data.array("train.images.npy"), data.array("train.labels.npy")
     untrained = options.model_copy(update={"weights": RANDOM, "seed": seed, "layer": None})
@@ -53,7 +57,7 @@ def run(context: Context) -> Json:
     folder = context.output("pretrain.json").parent / "checkpoints"
     checkpoints = Checkpoints(folder, context.fingerprint)
     learned = TrainingData(inputs, labels, data.metrics["classes"])
-    weights, curve = train(learner, None, loss, learned, chosen.training, seed, device, checkpoints)
+    weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints)
     kept = {name.removeprefix(VIT): tensor for name, tensor in weights.items() if name.startswith(VIT)}
     with whole(context.output("model.safetensors")) as temporary:
         save_file(kept, temporary)
@@ -61,5 +65,5 @@ def run(context: Context) -> Json:
     checkpoints.clear()
     return last_values(curve) | {
         "parameters": sum(tensor.numel() for tensor in kept.values()),
-        "images_seen": chosen.training.steps * chosen.training.batch,
+        "images_seen": settings.training.steps * settings.training.batch,
     }

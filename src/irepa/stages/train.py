@@ -27,7 +27,7 @@ from irepa.engine.network import build_parts, parts_of
 from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
 from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
-from irepa.errors import IrepaError, WeightsError
+from irepa.errors import ConfigError, IrepaError, WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.pipeline.files import Json, read_json, sha256, whole, write_json
 from irepa.pipeline.graph import Job
@@ -38,12 +38,16 @@ from irepa.tokens import TokenSource
 
 
 def run(context: Context) -> Json:
+    """Raises as :func:`learn` and :func:`adopt`."""
     device = setup(context.resources.threads)
     return adopt(context, device) if context.key in context.tier.checkpoints else learn(context, device)
 
 
 def learn(context: Context, device: torch.device) -> Json:
-    """Train from scratch, or from the run's last checkpoint; in several processes where the tier asks for them."""
+    """Train from scratch, or from the run's last checkpoint; in several processes where the tier asks for them.
+
+    Raises as :func:`irepa.engine.trainer.train`.
+    """
     settings = context.tier.training
     if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
         return spread_over_processes(context)
@@ -108,7 +112,7 @@ def learn(context: Context, device: torch.device) -> Json:
 
 
 def write_snapshots(context: Context, early: Mapping[int, Path]) -> None:
-    """Gather the weights after earlier steps into one file, ``<step>/<name>``."""
+    """Gather the weights after earlier steps, by step, into one file, where they are named ``<step>/<name>``."""
     gathered = {f"{step}/{name}": tensor for step, path in early.items() for name, tensor in load_file(path).items()}
     with whole(context.output("snapshots.safetensors")) as temporary:
         save_file(gathered, temporary)
@@ -172,18 +176,24 @@ def worker(key: str, folder: Path, root: Path) -> None:
 
 
 def count(module: torch.nn.Module) -> int:
+    """Numbers that are trained."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def adopt(context: Context, device: torch.device) -> Json:
-    """Take over a published SiT or REPA checkpoint; its projectors are dropped."""
+    """Take over a published SiT or REPA checkpoint; its projectors are dropped.
+
+    Raises WeightsError where the file is missing or does not fit, and ConfigError where the recipe trains no SiT.
+    """
     cell, path = Cell.parse(context.key), context.tier.checkpoints[context.key]
     if not path.is_file():
         raise WeightsError(f"checkpoints: {context.key} = {path}: there is no such file")
     state = public_state_dict(path)
     classes = len(state["y_embedder.embedding_table.weight"]) - 1
     network = build_parts(context.settings, cell, classes, device).network
-    assert isinstance(network, SiT)
+    if not isinstance(network, SiT):
+        architecture = context.tier.recipes[cell.recipe].architecture
+        raise ConfigError(f"checkpoints: {context.key}: published checkpoints are of a sit, not of {architecture}")
     try:
         load_public_state_dict(network, state)
     except RuntimeError as error:
