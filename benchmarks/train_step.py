@@ -21,15 +21,13 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from irepa.autoencoders import AutoencoderFacts, Shape
+from irepa.autoencoders import Shape
 from irepa.commands.describe import network_facts, projector_facts
-from irepa.config import plugins
 from irepa.config.load import load_settings
-from irepa.config.plugins import plugin_options
 from irepa.config.tier import Settings, Tier
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.network import build_network, build_recipe
+from irepa.engine.network import build_network, build_recipe, describe_autoencoder
 from irepa.engine.trainer import TrainingData, build_alignment, train
 from irepa.random import StepRandom
 
@@ -59,13 +57,9 @@ def first_recipe(tier: Tier) -> str:
     return next(iter(tier.recipes))
 
 
-def latent_shape(tier: Tier) -> Shape:
+def seen_shape(tier: Tier) -> Shape:
     """(channels, H, W) of what the network of the tier's first recipe sees."""
-    autoencoder = tier.autoencoder
-    options = plugin_options("autoencoders", autoencoder, "autoencoder")
-    module = plugins.load("autoencoders", autoencoder.name, "autoencoder")
-    facts: AutoencoderFacts = module.describe(options, tier.dataset.image_size)
-    return facts.shape
+    return describe_autoencoder(tier.autoencoder, tier.dataset.image_size).shape
 
 
 def step_seconds(
@@ -73,7 +67,7 @@ def step_seconds(
 ) -> float:
     """Median seconds of a training step after the warm-up."""
     tier = settings.tier
-    shape, name = latent_shape(tier), first_recipe(tier)
+    shape, name = seen_shape(tier), first_recipe(tier)
     training = tier.training.model_copy(update=changes)
     classes = 10 if tier.expected is None else tier.expected.classes
     network, recipe = build_network(tier, name, scale, shape, classes), build_recipe(tier, name)
@@ -126,7 +120,7 @@ def main() -> None:
         print(f"matrix product {side}x{side} in {precision}: {rate / 1e12:.3f} TFLOP/s")
     print(f"{'scale':<12} {'precision':<9} {'compile':<7} {'images/s':>9} {'ms/step':>8} {'of the product rate':>19}")
     for scale in arguments.scale or tier.scales:
-        _, forward = network_facts(tier, first_recipe(tier), scale, latent_shape(tier), 10)
+        _, forward = network_facts(tier, first_recipe(tier), scale, seen_shape(tier), 10)
         _, extra = projector_facts(settings.methods[arguments.method], tier.scales[scale], arguments.dim, tier.grid)
         for precision in arguments.precision:
             for compiled in arguments.compile:

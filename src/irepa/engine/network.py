@@ -12,11 +12,11 @@ from torch import nn
 
 from irepa.alignment import Alignment
 from irepa.architectures import Architecture
-from irepa.autoencoders import Autoencoder, Shape
+from irepa.autoencoders import Autoencoder, AutoencoderFacts, Shape
 from irepa.config import plugins
 from irepa.config.cells import Cell
 from irepa.config.plugins import plugin_options
-from irepa.config.tier import Settings, Tier
+from irepa.config.tier import AutoencoderSettings, Settings, Tier
 from irepa.engine.trainer import PROJECTOR, build_alignment
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
@@ -86,6 +86,13 @@ def build_autoencoder(
     module = plugins.load("autoencoders", named.name, "autoencoder")
     autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
     return autoencoder
+
+
+def describe_autoencoder(named: AutoencoderSettings, image_size: int) -> AutoencoderFacts:
+    """One of a tier's autoencoders without its weights, for images of ``image_size`` pixels. Raises ConfigError."""
+    module = plugins.load("autoencoders", named.name, "autoencoder")
+    facts: AutoencoderFacts = module.describe(plugin_options("autoencoders", named, "autoencoder"), image_size)
+    return facts
 
 
 def build_recipe(tier: Tier, name: str) -> Recipe:

@@ -172,8 +172,13 @@ class JiT(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The image, shaped as x (batch, channels, H, W), and the hidden patch tokens after block ``align_depth``, (batch,
-        T, width). ``t``: (batch,), 1 at data; ``labels``: (batch,) in 0..classes."""
+        """The image, shaped as x, and the hidden patch tokens after block ``align_depth``, (batch, T, width).
+
+        Args:
+            x: (batch, channels, H, W).
+            t: (batch,) in [0, 1], 1 at data.
+            labels: (batch,) in 0..classes.
+        """
         of_class = self.y_embedder(labels)
         condition = self.t_embedder(t) + of_class
         tokens = self.proj2(self.proj1(x)).flatten(2).transpose(1, 2) + self.pos_embed
