@@ -23,12 +23,13 @@ another width inside::
         return SiT(shape[1:], shape[0], classes, **scale.transformer(), mlp_ratio=options.mlp_ratio)
 
 Saved as ``thin_sit.py`` it is at once known as ``thin-sit``. A recipe of a tier asks for it with
-``architecture: thin-sit``, and a scale sets its options: ``scales: {small: {..., options: {thin-sit: {mlp_ratio: 2.0}}}}``.
+``architecture: thin-sit``, and a scale sets its options:
+``scales: {small: {depth: 4, ..., options: {thin-sit: {mlp_ratio: 2.0}}}}``.
 
 A network is an ``nn.Module`` that maps x (batch, channels, H, W), times (batch,) and labels (batch,) to its prediction,
 shaped as x, and hidden tokens (batch, T, width) on the tier's grid, row by row. Its attribute ``classes`` is the null
 class of guidance. Recipes may ask for more, as MeanFlow's does for the span of time. A new network, with torch at the
-top, is a file in :mod:`irepa.models`. It is imported inside ``build``, so that a configuration is checked without torch.
+top, is a file in :mod:`irepa.models`. It is imported inside ``build``: a configuration is checked without torch.
 """
 
 from __future__ import annotations

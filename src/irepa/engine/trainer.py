@@ -104,7 +104,7 @@ class LossModule(nn.Module):
 
 @contextmanager
 def termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM, a cluster's warning before it takes the machine away, sets instead of ending the process."""
+    """An event that SIGTERM sets instead of ending the process: a cluster warns before it takes the machine away."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:

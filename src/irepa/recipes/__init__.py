@@ -104,7 +104,7 @@ class Recipe(ABC):
         return t
 
     def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """Data and noise (batch, C, H, W) at noise level t: what the network sees, and the times (batch,) it is given."""
+        """Data and noise (batch, C, H, W) at noise level t: what the network sees, and at which times (batch,)."""
         times = x.new_full((len(x),), t)
         return interpolate(x, noise, times), self.network_time(times)
 
