@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,18 +18,16 @@ from irepa.errors import ConfigError
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _override(tier: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Set dotted keys; a key that the validated model does not know is refused later like any other."""
-    result: dict[str, Any] = json.loads(json.dumps(tier))
-    for dotted, value in overrides.items():
-        *parents, last = dotted.split(".")
-        place = result
-        for part in parents:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"params.overrides: {dotted}: {part} is not a group of keys")
-        place[last] = value
-    return result
+def _override(tier: Mapping[str, Any], key: str, parts: list[str], value: Any) -> dict[str, Any]:
+    """``tier`` with the key of these parts set. A key that the tier does not know is refused later, like any other."""
+    first, *rest = parts
+    if not rest:
+        return {**tier, first: value}
+    inside = tier.get(first, {})
+    if not isinstance(inside, Mapping):
+        raise ConfigError(f"params.overrides: {key}: {first} is not a group of keys")
+    # A new group each time: in YAML, a group may stand in several places (`<<: *jit`), and only one of them is meant.
+    return {**tier, first: _override(inside, key, rest, value)}
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,6 +59,7 @@ def read_tier(name: str, workflow: Path) -> dict[str, Any]:
 
 
 def tier_names(workflow: Path) -> list[str]:
+    """The files of ``workflow/tiers``, without their ending."""
     return sorted(path.stem for path in (workflow / "tiers").glob("*.yaml"))
 
 
@@ -81,7 +79,9 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
     if chosen.tier not in tier_names(workflow):
         raise ConfigError.unknown(f"{where}: tier", chosen.tier, tier_names(workflow))
     tier_path = workflow / "tiers" / f"{chosen.tier}.yaml"
-    raw = _override(read_tier(chosen.tier, workflow), chosen.overrides)
+    raw = read_tier(chosen.tier, workflow)
+    for key, value in chosen.overrides.items():
+        raw = _override(raw, key, key.split("."), value)
     for name in ("encoders", "methods"):
         if getattr(chosen, name) is not None:
             raw[name] = getattr(chosen, name)
