@@ -421,20 +421,32 @@ def dvc(root: RootOption = Path(".")) -> None:
 
 
 @app.command()
+def settings(
+    part: Annotated[
+        str | None,
+        typer.Argument(help="Only this part, such as training, recipes or 'recipe jit'.", show_default="all"),
+    ] = None,
+    root: RootOption = Path("."),
+    write: Annotated[bool, typer.Option("--write", help="Write all of it to docs/settings.md instead.")] = False,
+) -> None:
+    """Print what can be set, with ranges, defaults and meanings: params.yaml, tiers, encoders, methods, and every plug-in."""
+    from irepa.commands.settings import reference, show
+    from irepa.pipeline.files import write_text
+
+    if write:
+        write_text(root / "docs" / "settings.md", reference())
+    else:
+        show(part)
+
+
+@app.command()
 def schemas(root: RootOption = Path(".")) -> None:
-    """Write the JSON schemas of params.yaml and of the tier files into workflow/schemas."""
+    """Write the JSON schemas of params.yaml, the tiers, encoders.yaml and methods.yaml into workflow/schemas, for editors."""
+    from irepa.commands.settings import schema_texts
     from irepa.pipeline.files import write_text
 
     for name, text in schema_texts().items():
         write_text(root / "workflow" / "schemas" / name, text)
-
-
-def schema_texts() -> dict[str, str]:
-    """The schema files by name: what editors and other tools know the configuration by."""
-    from irepa.config.tier import EncoderEntry, Method, Params, Tier
-
-    models: dict[str, Any] = {"params": Params, "tier": Tier, "encoder": EncoderEntry, "method": Method}
-    return {f"{name}.schema.json": json.dumps(m.model_json_schema(), indent=2) + "\n" for name, m in models.items()}
 
 
 def main() -> None:

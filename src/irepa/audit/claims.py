@@ -17,6 +17,12 @@ from irepa.errors import ConfigError
 ANY = "any"
 
 
+class Decision(Plugged):
+    """How a claim is decided: a module of `irepa/audit/rules`, and its options."""
+
+    name: str = Field(description="The rule: a module of irepa/audit/rules. Its options stand beside this key.")
+
+
 class Claim(Strict):
     """One row of `workflow/claims.yaml`: what the paper says, and the rule that decides it."""
 
@@ -26,7 +32,7 @@ class Claim(Strict):
     experiment: str = Field(
         description="The paper's experiment that bears on it: E1 to E7, D or I, as a tier's experiments say."
     )
-    decision: Plugged = Field(description="The rule, fixed before any result was looked at.")
+    decision: Decision = Field(description="The rule, fixed before any result was looked at.")
     decided_at: list[str] | Literal["any"] = Field(
         description="Tiers whose results may decide it; elsewhere what they say is shown and the verdict is inconclusive. "
         "any: every tier. What others have printed may always decide."

@@ -171,6 +171,14 @@ class Scale(Strict):
         description="By architecture, what it has beyond these sizes: `jit: {bottleneck: 128}`. See the architectures below.",
     )
 
+    @field_validator("options")
+    @classmethod
+    def _names_are_keys(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for architecture, options in value.items():
+            if "name" in options:
+                raise ValueError(f"{architecture} has no option `name`: the key above is the architecture's name")
+        return value
+
     def transformer(self) -> dict[str, int]:
         """The sizes that every transformer takes."""
         return {name: getattr(self, name) for name in ("depth", "width", "heads", "patch", "align_depth")}
@@ -429,11 +437,9 @@ class Tier(Strict):
     )
     experiments: dict[str, Experiment] = Field(
         min_length=1,
-        description="By name, the questions and their training runs; null takes one out that `extends` brought.",
+        description="By name, the questions and their training runs.",
     )
-    figures: dict[str, Figure] = Field(
-        description="By name, the figures of the report; null takes one out that `extends` brought."
-    )
+    figures: dict[str, Figure] = Field(description="By name, the figures of the report.")
     resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
 
     @field_validator("encoders", "methods")
@@ -452,6 +458,15 @@ class Tier(Strict):
                 f"sampling.samples ({self.sampling.samples})"
             )
         return self
+
+
+class Extension(Strict):
+    """What a tier file may say besides: that it has only what differs from another one."""
+
+    extends: str = Field(
+        description="Another tier: this file has only what differs from it. Groups of keys are merged, anything else is "
+        "replaced, and an experiment or figure that is null is taken out."
+    )
 
 
 class Params(Strict):
