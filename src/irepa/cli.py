@@ -386,12 +386,19 @@ def redraw(
 def summary(
     folder: Annotated[Path, typer.Argument(help="An archive, such as reports/cifar10.")],
     root: RootOption = Path("."),
+    write: Annotated[bool, typer.Option("--write", help="Fill in the tables of README.md and docs instead.")] = False,
 ) -> None:
-    """Print an archive's claims, here and in print, and its measured changes: the tables of the README."""
-    from irepa.audit.summary import summary as tables
+    """Print an archive's tables: its claims, here and in print, in short and in full, and the changes that it measured."""
+    from irepa.audit.summary import fill
+    from irepa.audit.summary import summary as tables_of
     from irepa.commands.archive import Archive
 
-    print(tables(folder, Archive(folder, root).settings.params.tier), end="")
+    tables = tables_of(folder, Archive(folder, root).settings.params.tier)
+    if write:
+        for path in fill(root, Path(os.path.relpath(folder, root)).as_posix(), tables):
+            print(path)
+    else:
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in tables.items()))
 
 
 @app.command()
