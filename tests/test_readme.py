@@ -15,8 +15,11 @@ from irepa.audit.claims import read_claims
 from irepa.audit.summary import MARKED, SHORT, documents, fill, filled, summary
 from irepa.cli import app
 from irepa.commands.archive import Archive
-from irepa.config.load import tier_names
+from irepa.config.load import load_settings, tier_names
+from irepa.config.options import Plugged, Strict
+from irepa.config.tier import Tier
 from irepa.errors import ConfigError
+from irepa.pipeline.plan import Plan
 from tests.conftest import REPOSITORY, WORKFLOW
 
 README = REPOSITORY / "README.md"
@@ -112,6 +115,22 @@ def test_files_and_modules_that_it_names_exist(page: Path) -> None:
             assert (REPOSITORY / name).exists(), name
         if re.fullmatch(r"irepa(\.\w+)+", name):
             assert importlib.util.find_spec(name) is not None, name
+
+
+@each_page
+def test_settings_that_it_names_exist(page: Path) -> None:
+    """A dotted key of the tier file, `training.steps: 500`; what a plug-in adds is not looked up."""
+    for part, key in re.findall(r"`(?:overrides: )?\{?([a-z_]+)\.(?!py\b)(\w+)", prose(page.read_text())):
+        if part in Tier.model_fields:
+            kind = Tier.model_fields[part].annotation
+            if isinstance(kind, type) and issubclass(kind, Strict) and not issubclass(kind, Plugged):
+                assert key in kind.model_fields, f"{part}.{key}"
+
+
+def test_the_rule_graph_is_that_of_the_demo() -> None:
+    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", (REPOSITORY / "docs" / "rulegraph.svg").read_text())
+    jobs = Plan(load_settings({"tier": "demo"}, WORKFLOW), REPOSITORY).jobs()
+    assert set(drawn) == {job.stage for job in jobs} | {"reproduce"}, "make docs/rulegraph.svg"
 
 
 def test_every_folder_of_the_package_is_described() -> None:
