@@ -40,5 +40,5 @@ lint: install
 clean:
 	rm -rf .venv .snakemake results
 
-docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) src/irepa/plan.py
+docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) src/irepa/pipeline/graph.py
 	$(BIN)/snakemake --rulegraph | dot -Tsvg > $@

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from irepa.audit.claims import read_claims
 from irepa.audit.summary import MARKED, SHORT, documents, fill, filled, summary
@@ -164,6 +165,12 @@ def test_tables_are_filled_in_where_they_are_marked(tmp_path: Path) -> None:
     assert {path.relative_to(tmp_path).as_posix() for path in written} == {"README.md", "docs/findings.md"}
     assert [(tmp_path / name).read_text() for name in NAMES] == [page.read_text() for page in PAGES]
     assert fill(tmp_path, "reports/cifar10", tables_of("reports/cifar10")) == []
+
+
+def test_the_command_prints_every_table() -> None:
+    done = CliRunner().invoke(app, ["summary", str(REPOSITORY / "reports" / "cifar10"), "--root", str(REPOSITORY)])
+    assert done.exit_code == 0, done.output
+    assert all(f"{name}\n\n{table}\n" in done.output for name, table in tables_of("reports/cifar10").items())
 
 
 def test_only_known_tables_of_the_archive_are_filled_in() -> None:
