@@ -91,8 +91,11 @@ class Sources:
         return self._modules[name]
 
     def _read(self, path: Path) -> Module:
+        return self._parse(path, path.read_bytes())
+
+    def _parse(self, path: Path, text: bytes | str) -> Module:
         module = Module(path)
-        for statement in ast.parse(path.read_bytes()).body:
+        for statement in ast.parse(text).body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 module.imports |= self.imported(statement)
             elif names := _defined(statement):
