@@ -66,7 +66,7 @@ def with_remarks(text: str) -> str:
 class Reword(ast.NodeTransformer):
     """Other docstrings, descriptions of settings and words of error messages."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr:  # noqa: N802
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return ast.Expr(ast.Constant("In other words."))
         self.generic_visit(node)
@@ -78,7 +78,7 @@ class Reword(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
-    def visit_Raise(self, node: ast.Raise) -> ast.Raise:  # noqa: N802
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
         if isinstance(node.exc, ast.Call):
             node.exc.args = [self.told(argument) for argument in node.exc.args]
         return node
@@ -297,7 +297,7 @@ def test_only_what_is_used_counts(tmp_path: Path) -> None:
 
 
 def test_a_local_variable_is_not_the_definition_of_its_name(tmp_path: Path) -> None:
-    stage = "from irepa.tools import spread\n\ndef run(x):\n    return one(spread(x))\n\ndef one(lower):\n    return [lower for lower in x]\n"
+    stage = "from irepa.tools import spread\n\ndef run(x):\n    return [lower for lower in spread(x)]\n"
     tools = "def spread(x):\n    lower = x\n    return lower\n\ndef lower(x):\n    return 1\n"
     first = digest_of(tmp_path, stages__it=stage, tools=tools)
     assert digest_of(tmp_path, stages__it=stage, tools=tools.replace("return 1", "return 2")) == first
