@@ -159,7 +159,7 @@ class Scale(Strict):
 
     depth: Positive = Field(description="Number of blocks; of a U-Net, layers per level.")
     width: Positive = Field(description="Channels of a token; of a U-Net, channels at the bottleneck.")
-    heads: Positive = Field(description="Attention heads; they divide the width.")
+    heads: Positive = Field(description="Attention heads; `width` must be a multiple of their number.")
     patch: Positive = Field(
         description="Side of a patch, in latent pixels (in pixels where the model sees images). Image or latents divided by it "
         "must give the tier's `grid`."
@@ -168,7 +168,7 @@ class Scale(Strict):
     projector_hidden: Positive = Field(2048, description="Channels inside the `mlp` projector.")
     options: dict[str, dict[str, Any]] = Field(
         {},
-        description="By architecture, what it has beyond these sizes: `jit: {bottleneck: 128}`. See the architectures below.",
+        description="By architecture, what it has beyond these sizes: `jit: {bottleneck: 128}`.",
     )
 
     @field_validator("options")
@@ -201,8 +201,7 @@ class Features(Strict):
     )
     input_size: Positive | None = Field(
         None,
-        description="Side of the images that an encoder is given, in pixels. null, or a row of encoders.yaml with its own: "
-        "what the encoder says.",
+        description="Side, in pixels, of the images given to encoders whose row of encoders.yaml sets none; null: each one's default.",
     )
 
 
@@ -316,8 +315,7 @@ class Evaluation(Strict):
     batch: Positive = Field(64, description="Images that a judge is given at a time.")
     input_size: Positive | None = Field(
         None,
-        description="Side of the images that a judge is given, in pixels. null, or a row of encoders.yaml with its own: "
-        "what the judge says.",
+        description="Side, in pixels, of the images given to judges whose row of encoders.yaml sets none; null: each one's default.",
     )
     references: dict[str, Path] = Field(
         {},
