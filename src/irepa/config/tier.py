@@ -201,7 +201,8 @@ class Features(Strict):
     )
     input_size: Positive | None = Field(
         None,
-        description="Side, in pixels, of the images given to encoders whose row of encoders.yaml sets none; null: each one's default.",
+        description="Side, in pixels, of the images given to encoders whose row of encoders.yaml sets none; null: the default of "
+        "each.",
     )
 
 
@@ -315,7 +316,8 @@ class Evaluation(Strict):
     batch: Positive = Field(64, description="Images that a judge is given at a time.")
     input_size: Positive | None = Field(
         None,
-        description="Side, in pixels, of the images given to judges whose row of encoders.yaml sets none; null: each one's default.",
+        description="Side, in pixels, of the images given to judges whose row of encoders.yaml sets none; null: the default of "
+        "each.",
     )
     references: dict[str, Path] = Field(
         {},
