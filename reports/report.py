@@ -115,8 +115,8 @@ for claim in finished.claims:
 # %% [markdown]
 # ## Training recipes, beside Tables 2a and 2b
 #
-# Mean distances over seeds without alignment, with REPA and with iREPA, and the change from REPA to iREPA. Distances of different
-# names cannot be compared with each other.
+# Distances without alignment, with REPA and with iREPA, in the runs that were made to compare recipes: means over their seeds, which
+# may be fewer than those of the changes above. Distances of different names cannot be compared with each other.
 
 # %%
 show(recipes.recipe_table(finished))

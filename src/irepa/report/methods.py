@@ -71,13 +71,13 @@ def _reference(finished: FinishedTier) -> str:
 
 
 def cost_summary(finished: FinishedTier) -> str:
-    """Trainings, images and core-hours, in a sentence."""
+    """Trainings, images and core-hours, in a sentence; an archive lacks the records of some stages."""
     trainings = [
         record.metrics for record in finished.records if record.content["stage"] == "train" and not record.failed
     ]
     images = sum(metrics.get("images_seen") or 0 for metrics in trainings)
     hours = sum(cost.core_hours for cost in costs(finished.records).values())
-    return f"{len(trainings)} trainings, {images:,} training images in them, {hours:.1f} core-hours for everything."
+    return f"{len(trainings)} trainings, {images:,} training images in them, {hours:.1f} core-hours in the jobs below."
 
 
 def cost_table(finished: FinishedTier) -> str:

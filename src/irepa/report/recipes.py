@@ -17,7 +17,7 @@ RUN = ["recipe", "scale", "encoder", "method", "distance"]
 
 
 def recipe_table(finished: FinishedTier) -> str:
-    """A row per recipe, scale and encoder that was trained with REPA and with iREPA: mean distances over seeds."""
+    """A row per recipe, scale and encoder that was trained with REPA and with iREPA: mean distances over seeds, and how many."""
     rows = [*_pairs("here", measured(finished)), *_pairs("published", printed())]
     return grid(rows, 1) or "No pair of REPA and iREPA has been run."
 
@@ -40,15 +40,18 @@ def printed() -> pd.DataFrame:
 
 def _pairs(source: str, runs: pd.DataFrame) -> Iterator[dict[str, object]]:
     alone = runs[runs["method"] == ALONE].groupby(["recipe", "scale"])["value"].mean()
-    means = runs[runs["method"] != ALONE].groupby(RUN, sort=False)["value"].mean().unstack("method")
-    if not {REPA, IREPA} <= set(means):
-        return
-    for row in means.dropna(subset=[REPA, IREPA]).reset_index().to_dict("records"):
+    grouped = runs[runs["method"] != ALONE].groupby(RUN, sort=False)["value"]
+    means, counts = (
+        frame.unstack("method").reindex(columns=[REPA, IREPA]).dropna() for frame in (grouped.mean(), grouped.size())
+    )
+    rows = means.assign(seeds=counts.min(axis="columns").astype(int)).reset_index()
+    for row in rows.to_dict("records"):
         yield {
             "source": source,
             **{name: row[name] for name in RUN if name != "method"},
             "none": alone.get((row["recipe"], row["scale"]), float("nan")),
             "REPA": row[REPA],
             "iREPA": row[IREPA],
+            "seeds": row["seeds"],
             "change": f"{row[IREPA] / row[REPA] - 1:+.1%}",
         }
