@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from irepa.audit.rules import Rule
 from irepa.config import plugins
 from irepa.config.options import Plugged, Strict
@@ -13,32 +15,36 @@ from irepa.config.read import read_yaml, validated
 from irepa.errors import ConfigError
 
 ANY = "any"
+Measure = Literal["lds-variants", "shared-fid", "repeated-fid"]  # functions of irepa.audit.discrepancies
 
 
 class Claim(Strict):
-    """One claim. ``decided_at``: tiers whose results may decide it; what others have printed always may.
+    """One claim of the paper, and the rule that decides it."""
 
-    ``asked``: by the paper, or here, where the paper leaves something open.
-    """
-
-    statement: str
-    where: str
-    reported: str
-    experiment: str
-    decision: Plugged
-    decided_at: list[str] | Literal["any"]
-    asked: Literal["paper", "here"] = "paper"
+    statement: str = Field(description="What is claimed, in a sentence.")
+    where: str = Field(description="Where the paper says so.")
+    reported: str = Field(description="The numbers that the paper prints for it.")
+    experiment: str = Field(description="The paper's experiment that bears on it, E1 to E7, I (interventions) or any.")
+    decision: Plugged = Field(description="The rule that decides it, a module of irepa/audit/rules, with its options.")
+    decided_at: list[str] | Literal["any"] = Field(
+        description="Tiers whose results may decide it, or any; what others have printed always may."
+    )
+    asked: Literal["paper", "here"] = Field(
+        "paper", description="Who asks: the paper, or this project, where the paper leaves something open."
+    )
 
 
 class Discrepancy(Strict):
     """One difference between the paper's text and its released code."""
 
-    about: str
-    text: str
-    code: str
-    meaning: str
-    compare: tuple[tuple[str, str], ...] = ()
-    measure: str | None = None
+    about: str = Field(description="What differs.")
+    text: str = Field(description="What the paper's text says.")
+    code: str = Field(description="What its released code does.")
+    meaning: str = Field(description="What follows from it, and which of the two this project does.")
+    compare: tuple[tuple[str, str], ...] = Field(
+        (), description="Pairs [variant, base] of methods whose distances measure the effect."
+    )
+    measure: Measure | None = Field(None, description="Another number that shows the effect; null: none.")
 
 
 def read_claims(workflow: Path) -> dict[str, Claim]:
@@ -51,11 +57,13 @@ def read_claims(workflow: Path) -> dict[str, Claim]:
 
 
 def read_discrepancies(workflow: Path) -> dict[str, Discrepancy]:
+    """``workflow/discrepancies.yaml``. Raises ConfigError."""
     path = workflow / "discrepancies.yaml"
     return {name: validated(Discrepancy, row, f"{path}: {name}") for name, row in read_yaml(path).items()}
 
 
 def options_of(claim: Claim, where: str) -> Rule:
+    """The validated options of a claim's rule. Raises ConfigError, naming ``where`` the claim stands."""
     options = plugin_options("audit.rules", claim.decision, f"{where}: decision")
     if not isinstance(options, Rule):
         raise ConfigError(f"{where}: decision {claim.decision.name} is no rule")
@@ -63,6 +71,6 @@ def options_of(claim: Claim, where: str) -> Rule:
 
 
 def rule_of(claim: Claim) -> str:
-    """The rule in a sentence."""
+    """A claim's rule, with its numbers, in one or two sentences."""
     module = plugins.load("audit.rules", claim.decision.name, "decision")
     return str(module.rule(options_of(claim, "claim")))

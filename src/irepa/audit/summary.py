@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from irepa.audit.changes import ALONE, REPA, read_changes, told
+from irepa.audit import words
+from irepa.audit.changes import ALONE, REPA, estimate_of, read_changes
 from irepa.audit.verdicts import shown
 from irepa.pipeline.files import read_json
 
@@ -42,7 +43,7 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
         if row["second"] == ALONE and row["encoder"] not in studied:
             continue
         where = f"{row['scale']}, {row['recipe']}" + (f", {row['encoder']}" if row["kind"] == "method" else "")
-        moved = told(row["change"], row["low"], row["high"])
+        moved = words.percentages(estimate_of(row))
         rows.append([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]])
     return table(["change", "where", "FD, 95% interval", "seeds", "reads as"], rows, right={3})
 
