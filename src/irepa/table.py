@@ -1,6 +1,7 @@
 """The tier's numbers as one tidy table: what a row of ``table.csv`` is, how the table is written, and how it is read.
 
-Figures, the audit and the report start from this table and from nothing else, but for the few figures that show images or maps.
+Figures, the audit and the report start from this table and from nothing else, but for the few figures that show images,
+maps or correlograms.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from irepa.pipeline.runner import Context
 if TYPE_CHECKING:
     import pandas as pd
 
-# A row is one number of one record: the metric and its value, the record's path below the tier's results, and what the record is
-# about, an encoder or a cell and the experiments that the cell serves. A record without a result has a row of metric `failed`.
+# A row is one number of one record: the metric and its value, the record's path below the tier's results, and what the
+# record is about, an encoder or a cell and the experiments that the cell serves. A record without a result has a row of
+# metric `failed`.
 CELL = [field.name for field in fields(Cell)]
 COLUMNS = ["tier", "stage", "experiments", *CELL, "metric", "value", "record", "failed"]
 FAILED = "failed"
@@ -30,7 +32,7 @@ Row = dict[str, object]
 
 
 def collect(context: Context) -> pd.DataFrame:
-    """Every number of every encoder and every cell of the tier, in ``COLUMNS``. Raises CacheError where a record is missing."""
+    """Every number of every encoder and every cell, in ``COLUMNS``. Raises CacheError where a record is missing."""
     import pandas as pd
 
     rows = [row for job, about in described(context) for row in rows_of(context, job, about)]
@@ -66,7 +68,10 @@ def rows_of(context: Context, job: Job, about: Row) -> list[Row]:
 
 
 def read_csv(record: Record, ending: str = ".csv", **how: Any) -> pd.DataFrame:
-    """One of a record's CSV files, verified, named by how its name goes on after the record's own. how: as pandas takes it."""
+    """One of a record's CSV files, verified.
+
+    ending: how its name goes on after the record's own. how: as pandas takes it.
+    """
     import pandas as pd
 
     frame: pd.DataFrame = pd.read_csv(record.file(f"{record.path.stem}{ending}"), **how)
@@ -94,7 +99,7 @@ def images_seen(tier: Tier, recipe: str) -> int:
 
 
 def distances(context: Context, experiment: str) -> pd.DataFrame:
-    """Every cell of an experiment with its distance: ``CELL``, ``fd``, ``record``, and the distance's name, ``distance``.
+    """Every cell of an experiment with its distance: ``CELL``, ``fd``, ``record``, and ``distance``, its name.
 
     A cell that has failed has no distance, and is left out.
     """

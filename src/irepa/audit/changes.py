@@ -1,9 +1,9 @@
 """What one change does to the distance: every pair of runs that differ in nothing else, with its interval over seeds.
 
-A change is a method against the one that it adds to, or an encoder whose tokens were changed against the same encoder unchanged.
-A few seeds say little about their own spread, and the spread is much the same for all changes: so it is pooled over all changes
-that a source measured. There is no correction for the number of changes, because each is read by its own interval; the claims
-have tests of their own.
+A change is a method against the one that it adds to, or an encoder whose tokens were changed against the same encoder
+unchanged. A few seeds say little about their own spread, and the spread is much the same for all changes: so it is
+pooled over all changes that a source measured. There is no correction for the number of changes, because each is read
+by its own interval; the claims have tests of their own.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def to_percent(log_ratio: float) -> float:
 
 
 def reading(change: Estimate) -> str:
-    """What an interval of a log ratio says: ``lower``, ``higher``, ``small`` (inside 5% either way) or ``inconclusive``.
+    """What the interval of a log ratio says: ``lower``, ``higher``, ``small`` or ``inconclusive``.
 
-    Fewer than three seeds say nothing.
+    Small is inside 5% either way. Fewer than three seeds say nothing.
     """
     if change.n < ENOUGH or not math.isfinite(change.low):
         return "inconclusive"

@@ -69,7 +69,7 @@ def lds_variants(source: Evidence) -> list[dict[str, Any]]:
 
 
 def shared_fid(source: Evidence) -> list[dict[str, Any]]:
-    """Pairs of points with one FID, of which one may stand for two encoders, and r of LDS without each point of them."""
+    """Pairs of points with one FID, which may be the FID of one encoder, and r of LDS without each of these points."""
     if source.name != "published":
         return []
     points = source.points("E1", "SiT-XL/2").dropna(subset=["lds"])

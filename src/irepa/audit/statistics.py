@@ -1,8 +1,8 @@
 """What can be concluded from a few dozen encoders: correlations, paired differences, their intervals and their power.
 
-Intervals are 95% unless said otherwise. Everything random is drawn from a fixed seed, so that the same numbers give the same
-interval. SciPy and statsmodels take a second to import and are imported by the functions that use them: a rule of the audit can
-then be read without them.
+Intervals are 95% unless said otherwise. Everything random is drawn from a fixed seed, so that the same numbers give the
+same interval. SciPy and statsmodels take a second to import and are imported by the functions that use them: a rule of
+the audit can then be read without them.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def strength_difference(better: Array, worse: Array, target: Array) -> tuple[Est
 
 
 def weakest_strength(x: Sequence[Array], y: Sequence[Array]) -> tuple[Estimate, Statistic]:
-    """The smallest |r| of several pairs of columns (n,) over the same units, with its interval; and the statistic itself."""
+    """The smallest |r| of several pairs of columns (n,) over the same units, with its interval; and the statistic."""
     half = len(x)
 
     def statistic(*values: Array, axis: int = -1) -> Array:
@@ -195,7 +195,10 @@ def leave_out(x: Array, y: Array, groups: Sequence[str]) -> dict[str, float]:
 
 
 def mean_effect(values: Array) -> tuple[Estimate, float]:
-    """Mean of paired differences with its t interval, and the two-sided p of a mean of 0. NaN and 1 for fewer than 2."""
+    """Mean of paired differences (n,) with its t interval, and the two-sided p of a mean of 0.
+
+    NaN ends and 1 for fewer than 2.
+    """
     from scipy import stats
 
     (values,) = complete(values)
@@ -223,7 +226,10 @@ def slope(x: Array, y: Array) -> tuple[Estimate, float]:
 
 
 def pooled_spread(groups: Sequence[Array]) -> tuple[float, int]:
-    """Standard deviation within groups, pooled over them, and its degrees of freedom; NaN and 0 where no group has two values."""
+    """Standard deviation within groups, pooled over them, and its degrees of freedom.
+
+    NaN and 0 where no group has two values.
+    """
     freedom = sum(len(values) - 1 for values in groups)
     if freedom < 1:
         return math.nan, 0
@@ -243,9 +249,9 @@ def mean_by_pooled(values: Array, spread: float, freedom: int) -> Estimate:
 def reliability(values: Array) -> float:
     """How much of the variance of units' means is the units' and not their repeats': Cronbach's alpha, 0 to 1.
 
-    values: (units, repeats), NaN where one was not measured; units without every repeat are left out. What a repeat adds to all
-    units alike does not count against it. A correlation with the means is at most its square root (Spearman). NaN for fewer
-    than 3 units or 2 repeats, or where all means are one.
+    values: (units, repeats), NaN where one was not measured; units without every repeat are left out. What a repeat
+    adds to all units alike does not count against it. A correlation with the means is at most its square root
+    (Spearman). NaN for fewer than 3 units or 2 repeats, or where all means are one.
     """
     values = values[np.isfinite(values).all(axis=1)]
     units, repeats = values.shape
@@ -273,7 +279,7 @@ def signed_rank_p(values: Array) -> float:
 
 
 def effect_seen(n: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The mean, in standard deviations, that the two-sided t test of a mean of 0 among n >= 2 units sees with this power."""
+    """The mean, in standard deviations, that a two-sided t test among n >= 2 units tells from 0 with this power."""
     from statsmodels.stats.power import TTestPower
 
     return float(TTestPower().solve_power(effect_size=None, nobs=n, alpha=alpha, power=power))

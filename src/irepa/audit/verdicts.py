@@ -1,7 +1,7 @@
 """The audit: every claim of the paper, the evidence for it from each source, and a verdict by a rule fixed in advance.
 
-Within a source, Holm's correction runs over all claims that were put to a test there, so that asking many questions does not by
-itself give answers.
+Within a source, Holm's correction runs over all claims that were put to a test there, so that asking many questions
+does not by itself give answers.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
 
 
 def shown(said: dict[str, Any], digits: int = 3) -> str:
-    """The estimate of one source, from :func:`as_json`, in words; a log ratio as a change in percent. Empty where there is none.
+    """The estimate of one source in words; a log ratio as a change in percent. Empty where there is none.
 
-    digits: significant digits of anything but a percentage.
+    said: an entry of ``sources`` in :func:`as_json`. digits: significant digits of anything but a percentage.
     """
     if said.get("estimate") is None:
         return ""

@@ -1,7 +1,7 @@
 """How numbers are written: estimates with their intervals, changes in percent, ranges, p values and counts.
 
-The verdicts, the report, the figures' captions and the tables on the screen all take their words from here, so that one number
-reads the same everywhere.
+The verdicts, the report, the figures' captions and the tables on the screen all take their words from here, so that one
+number reads the same everywhere.
 """
 
 from __future__ import annotations

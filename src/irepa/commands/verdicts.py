@@ -18,8 +18,8 @@ COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"
 def of_others(workflow: Path, released: Path | None, output: Path | None = None) -> Json:
     """The audit of what others have published, as :func:`irepa.stages.audit.document`; nothing has to be trained.
 
-    workflow: the folder of the claims. released: the authors' released statistics, where they have been downloaded. output:
-    where to write the audit as JSON too.
+    workflow: the folder of the claims. released: the authors' released statistics, where they have been downloaded.
+    output: where to write the audit as JSON too.
     """
     sources = others(released)
     audit = document(workflow, sources, changes_of(workflow, sources))
@@ -29,7 +29,7 @@ def of_others(workflow: Path, released: Path | None, output: Path | None = None)
 
 
 def show(audit: Json) -> None:
-    """Print an audit: a row per claim and a column per source, what else the evidence says, and notes on the sources."""
+    """Print an audit: its claims by source, what else the evidence says, and notes on the sources."""
     console = Console(width=max(120, Console().width), highlight=False)
     console.print(claims_table(audit))
     console.print(checks_table(audit))

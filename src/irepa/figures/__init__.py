@@ -2,10 +2,11 @@
 
 A kind of figure has four functions:
 
-- ``needs(settings, experiment)``: the jobs whose files it reads. :func:`table_only` says it for a figure of the table alone.
+- ``needs(settings, experiment)``: the jobs whose files it reads. :func:`table_only` says it for a figure of the table
+  alone.
 - ``collect(context, experiment)``: a data frame of exactly what is drawn; it is kept as CSV beside the picture.
-  :mod:`irepa.table` has the rows of an experiment, and :func:`runs_of` is enough for a figure of distances. An empty frame says
-  that every run has failed, and there is nothing to draw.
+  :mod:`irepa.table` has the rows of an experiment, and :func:`runs_of` is enough for a figure of distances. An empty
+  frame says that every run has failed, and there is nothing to draw.
 - ``draw(frame)``: the picture, from that CSV alone.
 - ``caption(frame)``: what to see in it, in a sentence or two with the numbers, from the CSV too.
 

@@ -66,7 +66,10 @@ def methods_in(frame: pd.DataFrame) -> list[str]:
 
 
 def bars(frame: pd.DataFrame, axis: Axes, fmt: str, **roles: Any) -> None:
-    """Mean distances as bars with their values inside, every seed as a dot. ``roles``: seaborn's x, y, hue and their orders."""
+    """Mean distances as bars with their values inside, every seed as a dot.
+
+    fmt: how the values are written. roles: seaborn's x, y, hue and their orders.
+    """
     sns.barplot(frame, ax=axis, errorbar=None, **roles)
     numbers(axis, fmt)
     dots = {role: value for role, value in roles.items() if role != "legend"}

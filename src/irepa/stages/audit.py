@@ -60,7 +60,7 @@ def document(workflow: Path, sources: Sequence[Evidence], measured: pd.DataFrame
 
 
 def changes_of(workflow: Path, sources: Sequence[Evidence]) -> pd.DataFrame:
-    """Every change that the sources measured, one below another; the pairs that the discrepancies compare among them."""
+    """Every change that the sources measured, and the pairs that the discrepancies compare, one below another."""
     variants = [pair for row in read_discrepancies(workflow).values() for pair in row.compare]
     return pd.concat([measure_changes(source, variants) for source in sources], ignore_index=True)
 

@@ -1,7 +1,7 @@
 """Evidence: runs with their distances and encoders with their metrics, in one shape whatever the source.
 
-One module per source: ``published`` numbers, the authors' ``released`` statistics, and the pipeline's own ``results``. Each has
-``read(...)``, which returns an :class:`Evidence`. A further source is another module, and a line in
+One module per source: ``published`` numbers, the authors' ``released`` statistics, and the pipeline's own ``results``.
+Each has ``read(...)``, which returns an :class:`Evidence`. A further source is another module, and a line in
 :func:`irepa.stages.audit.others`; no rule has to know it.
 
 Two encoders under two methods, as evidence::
@@ -46,11 +46,13 @@ class Evidence:
         name: ``published``, ``released`` or a tier.
         title: what it is, for a reader.
         distance: name of the Frechet distance in ``fd``.
-        runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by blanks;
-            ``setting``: what else was varied, such as the number of function evaluations (NFE); ``final``: whether this is the
-            number of steps at which runs are compared; ``record``: the file that the number comes from.
-        encoders: a row per encoder, indexed by its name. ``family``; what is known of ``accuracy`` (percent) and the spatial
-            metrics; ``records``: the files they come from; ``base``, where tokens are fitted to another encoder's, its name.
+        runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by
+            blanks; ``setting``: what else was varied, such as the number of function evaluations (NFE); ``final``:
+            whether this is the number of steps at which runs are compared; ``record``: the file that the number comes
+            from.
+        encoders: a row per encoder, indexed by its name. ``family``; what is known of ``accuracy`` (percent) and the
+            spatial metrics; ``records``: the files they come from; ``base``, where tokens are fitted to another
+            encoder's, its name.
         scales: of the network, smallest first.
         notes: what a reader of any of its numbers must know.
         printed: whether they are single runs printed by others, which nobody here can repeat.

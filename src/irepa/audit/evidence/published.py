@@ -24,7 +24,7 @@ READING_ERROR = 0.03  # FID; panels of the plot differ by as much for one encode
 
 
 def read() -> Evidence:
-    """Every published run and every encoder of the scatter plot, with the paper's names as the catalogue writes them."""
+    """Every published run and every encoder of the scatter plot, named as the catalogue names them."""
     points = paper.encoder_points()
     table = paper.tables()
     named = table[table["metric"] == "linear_probe_accuracy"].assign(encoder=lambda t: t["encoder"].map(encoder_name))

@@ -1,8 +1,8 @@
 '''Decision rules: one module per kind of test that a claim can be put to.
 
-A claim of ``workflow/claims.yaml`` names a rule and gives it its numbers, before any evidence is looked at. Every rule tests one
-number, its parameter, against a threshold: the claim says on which side of the threshold the parameter lies. A rule is a file in
-this folder, found by its name (``my-rule`` is ``my_rule.py``), with three things in it:
+A claim of ``workflow/claims.yaml`` names a rule and gives it its numbers, before any evidence is looked at. Every rule
+tests one number, its parameter, against a threshold: the claim says on which side of the threshold the parameter lies.
+A rule is a file in this folder, found by its name (``my-rule`` is ``my_rule.py``), with three things in it:
 
 - ``Options``, a subclass of :class:`Rule`: the numbers that a claim fixes.
 - ``rule(options)``: the rule in one or two sentences, as the report prints it.
@@ -10,9 +10,9 @@ this folder, found by its name (``my-rule`` is ``my_rule.py``), with three thing
   (:class:`irepa.audit.evidence.Evidence`) about one of the paper's experiments (``E1`` to ``E7``). It raises
   :class:`irepa.audit.evidence.NotTestable`, saying what is missing, where the source has nothing to say.
 
-The verdict itself, with Holm's correction over all claims of a source, is made of the findings in :mod:`irepa.audit.verdicts`.
-The check of a configuration reads the options of every rule. So pandas and whatever else is slow to import is imported inside
-``decide``; the modules of :mod:`irepa.audit` that rules use may stand at the top.
+The verdict itself, with Holm's correction over all claims of a source, is made of the findings in
+:mod:`irepa.audit.verdicts`. The check of a configuration reads the options of every rule. So pandas and whatever else
+is slow to import is imported inside ``decide``; the modules of :mod:`irepa.audit` that rules use may stand at the top.
 
 A complete rule, "the best encoder comes closer than a given distance"::
 
@@ -84,8 +84,8 @@ class Finding:
         estimate: its value and interval.
         p: two-sided p of the parameter being what it was tested against; None where no test was made.
         lacking: what is missing where there is less evidence than the rule asks for; empty: it is sufficient.
-        tested_against: the value that the parameter was tested against, where that is not the threshold itself: noise between
-            seeds makes correlations look weaker, and the threshold with them. None: the threshold.
+        tested_against: the value that the parameter was tested against, where that is not the threshold itself: noise
+            between seeds makes correlations look weaker, and the threshold with them. None: the threshold.
         decided: the verdict of a rule without a test, else None.
         power: what the test could have seen, in a sentence.
         notes: what a reader must know, in sentences.

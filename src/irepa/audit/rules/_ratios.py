@@ -1,7 +1,7 @@
 """What rules about ratios of distances share: how a log ratio per unit becomes a finding.
 
-The parameter is the mean of log(FD of one / FD of the other): -0.1 is a tenth lower. On this scale a halving counts the same at
-any distance, and so under any judge.
+The parameter is the mean of log(FD of one / FD of the other): -0.1 is a tenth lower. On this scale a halving counts the
+same at any distance, and so under any judge.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def ratio_finding(
     """Decide over pairs of runs.
 
     Args:
-        pairs: rows of ``unit``, ``seed`` and ``ratio``, the log ratio. They are averaged over seeds where there are enough
-            units, over units where there are not but enough seeds.
+        pairs: rows of ``unit``, ``seed`` and ``ratio``, the log ratio. They are averaged over seeds where there are
+            enough units, over units where there are not but enough seeds.
         parameter: what is estimated, in words.
         unit: what a unit is, in a word.
         records: the result files that the pairs come from.

@@ -74,7 +74,10 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
 
 
 def power(options: Options, n: int, share: float) -> str:
-    """What the test among n encoders could have seen of the paper's r. share: reliability of the distances, NaN if unknown."""
+    """What the test among n encoders could have seen of the paper's r.
+
+    share: reliability of the distances, NaN if unknown.
+    """
     seen = options.expected * (math.sqrt(share) if math.isfinite(share) else 1)
     against = attenuated(options.threshold, seen, share)
     enough = units_for_correlation(seen, against, options.alpha)
@@ -89,12 +92,13 @@ def power(options: Options, n: int, share: float) -> str:
 def attenuated(threshold: float, r: float, share: float) -> float:
     """The value that a measured correlation r is tested against, given the noise in the distances.
 
-    Noise weakens a correlation: of a true one, at most sqrt(share) times its strength is seen (attenuation; Spearman 1904). So
-    a true r at the threshold would be seen somewhere from threshold * sqrt(share) to the threshold. A measured r outside this
-    range is tested against the end that is nearer; one inside is tested against itself, which decides nothing.
+    Noise weakens a correlation: of a true one, at most sqrt(share) times its strength is seen (attenuation; Spearman
+    1904). So a true r at the threshold would be seen somewhere from threshold * sqrt(share) to the threshold. A
+    measured r outside this range is tested against the end that is nearer; one inside is tested against itself, which
+    decides nothing.
 
-    threshold, r: -1 to 1. share: reliability of the distances, 0 to 1 (:func:`irepa.audit.statistics.reliability`); where it is
-    unknown (NaN) the threshold is returned.
+    threshold, r: -1 to 1. share: reliability of the distances, 0 to 1 (:func:`irepa.audit.statistics.reliability`);
+    where it is unknown (NaN) the threshold is returned.
     """
     if not math.isfinite(share) or not math.isfinite(r):
         return threshold
@@ -103,7 +107,11 @@ def attenuated(threshold: float, r: float, share: float) -> float:
 
 
 def ceiling(share: float, repeats: Array, against: float) -> list[tuple[str, str, int | None]]:
-    """How large a correlation the noise between seeds leaves visible. repeats: distances, (encoders, seeds), NaN: not run."""
+    """How large a correlation the noise between seeds leaves visible.
+
+    share: reliability of the distances. repeats: the distances (encoders, seeds), NaN where not run. against: what r is
+    tested against.
+    """
     if not math.isfinite(share):
         return []
     complete = int(np.isfinite(repeats).all(axis=1).sum())
