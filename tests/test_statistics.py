@@ -134,18 +134,6 @@ def test_a_slope_is_scipys_with_its_t_interval() -> None:
     assert undecided == 1.0
 
 
-def test_a_mean_over_images_leaves_out_those_without_a_value() -> None:
-    values = np.random.default_rng(0).normal(size=80)
-    holes = np.insert(values, [3, 40], np.nan)
-    assert s.mean_over(holes) == s.mean_over(values)
-    assert s.mean_over(values).value == pytest.approx(values.mean())
-    half = 1.96 * values.std(ddof=1) / np.sqrt(80)
-    assert s.mean_over(values).high - values.mean() == pytest.approx(half, rel=0.15)
-    assert s.mean_over(np.full(5, 2.0)) == s.Estimate(2.0, 2.0, 2.0, 5)
-    assert s.mean_over(np.array([1.0, np.nan])).n == 1
-    assert np.isnan(s.mean_over(np.array([1.0, np.nan])).low)
-
-
 def test_noise_between_repeats_hides_the_correlation_that_reliability_says() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=4000)

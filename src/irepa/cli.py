@@ -195,11 +195,11 @@ def score(
     names = {"lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC", "lds_text": "LDS (text)"}
     table = Table("metric", "mean", "95% interval", "images", title=f"{encoder}, {side}x{side} tokens")
     for name, value in found.metrics.items():
-        table.add_row(names[name], f"{value.value:.4f}", f"[{value.low:.4f}, {value.high:.4f}]", str(value.n))
+        table.add_row(names[name], f"{value.mean:.4f}", f"[{value.low:.4f}, {value.high:.4f}]", str(value.images))
     console = Console(width=max(100, Console().width), highlight=False)
     console.print(table)
     centre, low, high = found.fid
-    line, lds = found.line, found.metrics["lds"].value
+    line, lds = found.line, found.metrics["lds"].mean
     inside = "inside" if line.low <= lds <= line.high else "OUTSIDE"
     console.print(
         f"Published line (SiT-XL/2, REPA, 100K steps, ImageNet 256x256): FID = {line.intercept:.1f} {line.slope:+.1f} LDS, "

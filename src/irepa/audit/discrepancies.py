@@ -10,12 +10,13 @@ import numpy as np
 
 from irepa.audit import words
 from irepa.audit.changes import CASE, estimate_of
-from irepa.audit.claims import Discrepancy, Measure
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.statistics import correlation, pearson
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from irepa.audit.claims import Discrepancy
 
 SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 
@@ -99,7 +100,7 @@ def repeated_fid(source: Evidence) -> list[dict[str, Any]]:
     ]
 
 
-MEASURES: dict[Measure, Callable[[Evidence], list[dict[str, Any]]]] = {
+MEASURES: dict[str, Callable[[Evidence], list[dict[str, Any]]]] = {
     "lds-variants": lds_variants,
     "shared-fid": shared_fid,
     "repeated-fid": repeated_fid,

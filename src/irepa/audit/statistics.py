@@ -293,19 +293,3 @@ def holm(p: dict[str, float]) -> dict[str, float]:
         return {}
     adjusted = multipletests(list(p.values()), method="holm")[1]
     return {name: float(value) for name, value in zip(p, adjusted, strict=True)}
-
-
-def mean_over(values: Array, resamples: int = 2000) -> Estimate:
-    """Mean of values (n,), NaN left out, with its BCa bootstrap interval; NaN ends where fewer than two are left."""
-    from scipy import stats
-
-    (values,) = complete(values)
-    mean = float(values.mean()) if len(values) else math.nan
-    if len(values) < 2:
-        return Estimate(mean, math.nan, math.nan, len(values))
-    if np.ptp(values) == 0:
-        return Estimate(mean, mean, mean, len(values))
-    interval = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, rng=np.random.default_rng(0)
-    ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high), len(values))

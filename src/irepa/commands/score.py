@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from irepa.audit.paper import Line
-from irepa.audit.statistics import Estimate, mean_over
 from irepa.config import plugins
 from irepa.config.plugins import encoder_options
 from irepa.config.read import validated
@@ -25,6 +25,16 @@ from irepa.spatial import spatial_metrics
 from irepa.tokens import Grid, resample
 
 LIBRARIES = ("timm", "open_clip", "transformers")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over images, and its 95% bootstrap interval; ``images``: how many have a value."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,16 @@ def score(entry: EncoderEntry, images: np.ndarray, grid: Grid, device: torch.dev
         for name, value in found.items():
             values.setdefault(name, []).append(value)
         done = here.stop
-    metrics = {name: mean_over(torch.cat(parts).double().numpy()) for name, parts in values.items()}
+    metrics = {name: estimate(torch.cat(parts).double().numpy()) for name, parts in values.items()}
     line = Line.of("lds")
-    return Score(metrics, line.predict(metrics["lds"].value), line)
+    return Score(metrics, line.predict(metrics["lds"].mean), line)
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Mean and BCa bootstrap interval over images; NaN where fewer than two images have a value."""
+    known = values[np.isfinite(values)]
+    if len(known) < 2 or np.ptp(known) == 0:
+        mean = float(known.mean()) if len(known) else np.nan
+        return Estimate(mean, mean, mean, len(known)) if len(known) > 1 else Estimate(mean, np.nan, np.nan, len(known))
+    interval = stats.bootstrap((known,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+    return Estimate(float(known.mean()), float(interval.low), float(interval.high), len(known))

@@ -133,7 +133,6 @@ def _own_masks(masks: torch.Tensor | None, count: int, feature: str) -> tuple[to
 
 
 def _metrics(tokens: torch.Tensor, masks: torch.Tensor | None) -> dict[str, float]:
-    """Spatial metrics of tokens (images, 256, dim), mean over images; without masks (images, 256) no SRSS."""
     parts: dict[str, list[torch.Tensor]] = {}
     for start in range(0, len(tokens), BATCH):
         rows = slice(start, start + BATCH)
