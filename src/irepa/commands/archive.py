@@ -3,7 +3,7 @@
 An archive has the layout of ``results/<tier>``. From its records the table, figures, verdicts and report are made again, by the
 present code, without training anything: ``irepa redraw``, or ``dvc repro`` of the archive's own ``dvc.yaml``. What the records
 were made from stands in them; it need not be what the code would make today, so their fingerprints are not compared, while
-damage to a file is found as ever.
+damage to a file is noticed as ever.
 
 A tier is also continued from its archive (``irepa restore``): what the records say need not be computed again, where the present
 settings and code would compute the same.
