@@ -57,8 +57,8 @@ def short_claims_table(audit: dict[str, Any], own: str) -> str:
         return f"{judged['verdict']}, {reading.format(value)}" if value else str(judged["verdict"])
 
     rows = [
-        [words, *(cell(claims[name][source], reading) for source in ("published", own))]
-        for name, (words, reading) in SHORT.items()
+        [title, *(cell(claims[name][source], reading) for source in ("published", own))]
+        for name, (title, reading) in SHORT.items()
     ]
     return table(["claim", "published", "here"], rows)
 
