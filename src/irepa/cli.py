@@ -105,56 +105,16 @@ def audit(
     log: LogOption = None,
 ) -> None:
     """Judge the paper's claims and print the verdicts; those on a tier's results go to results/<tier>/audit/verdicts.json."""
-    from irepa.pipeline.files import read_json, write_json
+    from irepa.commands import verdicts
+    from irepa.pipeline.files import read_json
 
     plan = make_plan(params, root, tier, check_options=False)
     if published:
-        from irepa.stages.audit import changes_of, document, others
-
-        sources = others(plan.settings.params.released)
-        found = document(root / "workflow", sources, changes_of(root / "workflow", sources))
-        if output is not None:
-            write_json(output, found)
+        document = verdicts.of_others(root / "workflow", plan.settings.params.released, output)
     else:
         _stage_run(plan, Job("audit"), log)
-        found = read_json(plan.outputs(Job("audit"))[1])
-    show_audit(found)
-
-
-def show_audit(found: dict[str, Any]) -> None:
-    """A row per claim, a column per source."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from irepa.audit.verdicts import shown
-
-    names = [source["name"] for source in found["sources"]]
-    table = Table("claim", *names, title="The paper's claims", show_lines=True)
-    colours = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not testable": "dim"}
-
-    def cell(item: dict[str, Any]) -> str:
-        colour = colours[item["verdict"]]
-        estimate = shown(item)
-        value = f"\n{escape(estimate)}, n = {item['n']}" if estimate else ""
-        return f"[{colour}]{item['verdict']}[/]{value}\n[dim]{item['reason']}[/]"
-
-    for claim in found["claims"]:
-        row = [cell(claim["sources"][name]) for name in names]
-        table.add_row(f"[bold]{claim['id']}[/]\n{claim['statement']}", *row)
-    checks = Table("claim", "source", "check", "value", "n", title="What else the evidence says")
-    for claim in found["claims"]:
-        for name in names:
-            for check in claim["sources"][name].get("checks", []):
-                n = "" if check["n"] is None else str(check["n"])
-                checks.add_row(claim["id"], name, check["what"], check["value"], n)
-        checks.add_section()
-    console = Console(width=max(120, Console().width), highlight=False)
-    console.print(table)
-    console.print(checks)
-    for source in found["sources"]:
-        for note in source["notes"]:
-            console.print(f"{source['name']}: {note}")
+        document = read_json(plan.outputs(Job("audit"))[1])
+    verdicts.show(document)
 
 
 @app.command()

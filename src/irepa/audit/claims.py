@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from irepa.audit.discrepancies import MEASURES
 from irepa.audit.rules import Rule
 from irepa.config import plugins
 from irepa.config.options import Plugged, Strict
@@ -68,11 +69,17 @@ def read_claims(workflow: Path) -> dict[str, Claim]:
 
 
 def read_discrepancies(workflow: Path) -> dict[str, Discrepancy]:
+    """``workflow/discrepancies.yaml``. Raises ConfigError."""
     path = workflow / "discrepancies.yaml"
-    return {name: validated(Discrepancy, row, f"{path}: {name}") for name, row in read_yaml(path).items()}
+    rows = {name: validated(Discrepancy, row, f"{path}: {name}") for name, row in read_yaml(path).items()}
+    for name, row in rows.items():
+        if row.measure is not None and row.measure not in MEASURES:
+            raise ConfigError.unknown(f"{path}: {name}: measure", row.measure, MEASURES)
+    return rows
 
 
 def options_of(claim: Claim, where: str) -> Rule:
+    """The validated options of a claim's rule. Raises ConfigError, naming ``where`` the claim stands."""
     options = plugin_options("audit.rules", claim.decision, f"{where}: decision")
     if not isinstance(options, Rule):
         raise ConfigError(f"{where}: decision {claim.decision.name} is no rule")
@@ -80,6 +87,6 @@ def options_of(claim: Claim, where: str) -> Rule:
 
 
 def rule_of(claim: Claim) -> str:
-    """The rule in a sentence."""
+    """A claim's rule, with its numbers, in one or two sentences."""
     module = plugins.load("audit.rules", claim.decision.name, "decision")
     return str(module.rule(options_of(claim, "claim")))

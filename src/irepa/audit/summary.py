@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from irepa.audit.changes import ALONE, REPA, read_changes, told
+from irepa.audit import words
+from irepa.audit.changes import ALONE, REPA, estimate_of, read_changes
 from irepa.audit.verdicts import shown
 from irepa.errors import ConfigError
 from irepa.pipeline.files import read_json, write_text
@@ -56,8 +57,8 @@ def short_claims_table(audit: dict[str, Any], own: str) -> str:
         return f"{judged['verdict']}, {reading.format(value)}" if value else str(judged["verdict"])
 
     rows = [
-        [words, *(cell(claims[name][source], reading) for source in ("published", own))]
-        for name, (words, reading) in SHORT.items()
+        [title, *(cell(claims[name][source], reading) for source in ("published", own))]
+        for name, (title, reading) in SHORT.items()
     ]
     return table(["claim", "published", "here"], rows)
 
@@ -86,7 +87,7 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
         if row["second"] == ALONE and row["encoder"] not in studied:
             continue
         where = f"{row['scale']}, {row['recipe']}" + (f", {row['encoder']}" if row["kind"] == "method" else "")
-        moved = told(row["change"], row["low"], row["high"])
+        moved = words.percentages(estimate_of(row))
         rows.append([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]])
     return table(["change", "where", "FD, 95% interval", "seeds", "reads as"], rows, right={3})
 
