@@ -13,6 +13,7 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # Needs root, and Debian's slurm-wlm and munge.
@@ -40,5 +41,5 @@ lint: install
 clean:
 	rm -rf .venv .snakemake results
 
-docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) src/irepa/plan.py
+docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) src/irepa/pipeline/graph.py
 	$(BIN)/snakemake --rulegraph | dot -Tsvg > $@

@@ -27,9 +27,10 @@ from irepa.config.load import load_settings
 from irepa.config.tier import Settings, Tier
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.network import build_network, build_recipe, describe_autoencoder
+from irepa.engine.network import build_network, describe_autoencoder
 from irepa.engine.trainer import TrainingData, build_alignment, train
 from irepa.random import StepRandom
+from irepa.recipes import build_recipe
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

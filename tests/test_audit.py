@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from irepa.audit import paper as numbers
-from irepa.audit.changes import changes
+from irepa.audit import paper
+from irepa.audit.changes import measure_changes
 from irepa.audit.claims import read_claims, read_discrepancies, rule_of
 from irepa.audit.discrepancies import compared, effects
 from irepa.audit.evidence import RUNS, Evidence, published, released
@@ -24,12 +24,12 @@ from irepa.audit.rules import convergence
 from irepa.audit.verdicts import Judged, judge
 from irepa.config.load import load_settings
 from irepa.errors import ConfigError, DataError
-from irepa.pipeline.graph import Job
+from irepa.pipeline.graph import STAGES, Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import execute
 from irepa.spatial import spatial_metrics
 from irepa.stages.audit import changes_of, document, others
-from tests.conftest import WORKFLOW, call, copy_project
+from tests.conftest import REPOSITORY, WORKFLOW, call, copy_project
 
 CLAIMS = read_claims(WORKFLOW)
 
@@ -40,13 +40,13 @@ def printed() -> Evidence:
 
 
 def verdict(name: str, evidence: Evidence) -> Judged:
-    (found,) = judge({name: CLAIMS[name]}, evidence)
-    return found
+    (judged,) = judge({name: CLAIMS[name]}, evidence)
+    return judged
 
 
-def check(found: Judged, what: str) -> str:
-    assert found.finding is not None
-    return next(value for name, value, _ in found.finding.checks if name.startswith(what))
+def check(judged: Judged, what: str) -> str:
+    assert judged.finding is not None
+    return next(value for name, value, _ in judged.finding.checks if name.startswith(what))
 
 
 def tier(rows: list[dict[str, Any]], encoders: pd.DataFrame | None = None, name: str = "imagenet256") -> Evidence:
@@ -54,8 +54,8 @@ def tier(rows: list[dict[str, Any]], encoders: pd.DataFrame | None = None, name:
     defaults = {"experiments": "E1 E2 E4 E5 E6 D", "recipe": "sit", "scale": "xl", "method": "repa", "setting": "", "seed": 0,
                 "steps": 100, "final": True, "record": ""}  # fmt: skip
     runs = pd.DataFrame([defaults | row for row in rows], columns=list(RUNS))
-    known = pd.DataFrame({"family": [], "records": []}) if encoders is None else encoders
-    return Evidence(name, name, "FD", runs, known, scales=["b", "xl"])
+    metrics = pd.DataFrame({"family": [], "records": []}) if encoders is None else encoders
+    return Evidence(name, name, "FD", runs, metrics, scales=["b", "xl"])
 
 
 def cloud(r: float, n: int = 20) -> Evidence:
@@ -79,8 +79,8 @@ def repeated(evidence: Evidence, noise: np.ndarray) -> Evidence:
 
 def test_a_correlation_comes_with_what_the_noise_between_seeds_leaves_of_one() -> None:
     one = cloud(-0.9)
-    found = verdict("lds-predicts", repeated(one, np.random.default_rng(1).normal(scale=5, size=(3, len(one.runs)))))
-    share = float(check(found, "share of the distances' variance that 3 seeds agree on").split(";")[0])
+    judged = verdict("lds-predicts", repeated(one, np.random.default_rng(1).normal(scale=5, size=(3, len(one.runs)))))
+    share = float(check(judged, "share of the distances' variance that 3 seeds agree on").split(";")[0])
     between = np.var(one.runs["fd"], ddof=1)
     assert share == pytest.approx(between / (between + 25 / 3), abs=0.15)
     with pytest.raises(StopIteration):
@@ -105,12 +105,12 @@ def test_a_weak_correlation_that_noise_may_have_hidden_contradicts_nothing() -> 
     assert verdict("lds-predicts", noisy(strong, 8.0)).verdict == "supported"
 
 
-@pytest.mark.parametrize("metric", list(numbers.PANELS))
+@pytest.mark.parametrize("metric", list(paper.PANELS))
 def test_published_correlations_are_found_again(printed: Evidence, metric: str) -> None:
     """Within 0.005 of what the figure prints, from each panel alone and from the joined points."""
-    table = numbers.correlations()
-    row = table[(table["model"] == "SiT-XL/2") & (table["metric"] == numbers.PANELS[metric])]
-    alone = numbers.scatter(numbers.PANELS[metric])
+    table = paper.correlations()
+    row = table[(table["model"] == "SiT-XL/2") & (table["metric"] == paper.PANELS[metric])]
+    alone = paper.scatter(paper.PANELS[metric])
     points = printed.points("E1", "SiT-XL/2").dropna(subset=[metric])
     for x, y in ((alone["value"], alone["fid"]), (points[metric], points["fd"])):
         assert np.corrcoef(x, y)[0, 1] == pytest.approx(float(row["pearson_r"].iloc[0]), abs=0.005)
@@ -130,9 +130,9 @@ def test_what_reanalysis_of_the_published_points_shows(printed: Evidence) -> Non
 
 
 def test_points_are_joined_one_to_one_with_equal_fids() -> None:
-    joined = numbers.encoder_points()
-    for metric, panel in numbers.PANELS.items():
-        points = numbers.scatter(panel)
+    joined = paper.encoder_points()
+    for metric, panel in paper.PANELS.items():
+        points = paper.scatter(panel)
         assert sorted(joined[metric].dropna()) == sorted(points["value"])
         by_value = points.drop_duplicates("value", keep=False).set_index("value")["fid"]
         rows = joined[joined[metric].isin(by_value.index)]
@@ -157,13 +157,13 @@ def test_published_pairs_are_the_tables(printed: Evidence) -> None:
     [(-0.9, 20, "supported"), (0.6, 20, "contradicted"), (-0.6, 20, "inconclusive"), (-0.99, 8, "inconclusive")],
 )
 def test_a_correlation_is_judged_by_its_rule(r: float, n: int, expected: str) -> None:
-    found = verdict("lds-predicts", cloud(r, n))
-    assert found.verdict == expected
-    assert found.finding is not None
-    assert found.finding.estimate.value == pytest.approx(r)
-    assert "power" in found.finding.power
+    judged = verdict("lds-predicts", cloud(r, n))
+    assert judged.verdict == expected
+    assert judged.finding is not None
+    assert judged.finding.estimate.value == pytest.approx(r)
+    assert "power" in judged.finding.power
     if n < 12:
-        assert found.reason == f"{n} encoders, the rule asks for 12"
+        assert judged.reason == f"{n} encoders, the rule asks for 12"
 
 
 def test_a_small_tier_decides_nothing_however_clear_it_looks() -> None:
@@ -207,19 +207,19 @@ def test_pairs_are_judged_over_units_over_seeds_or_not_at_all() -> None:
     assert verdict("irepa-per-encoder", runs(1, 1, 0.8)).verdict == "inconclusive"
     mixed = pd.concat([runs(6, 1, 0.7).runs, tier([{"encoder": "odd", "fd": 30.0},
                        {"encoder": "odd", "method": "irepa", "fd": 33.0}]).runs])  # fmt: skip
-    found = verdict("irepa-per-encoder", Evidence("imagenet256", "", "FD", mixed, pd.DataFrame(), ["xl"]))
-    assert (found.verdict, found.reason) == ("inconclusive", "it goes the other way for odd")
+    judged = verdict("irepa-per-encoder", Evidence("imagenet256", "", "FD", mixed, pd.DataFrame(), ["xl"]))
+    assert (judged.verdict, judged.reason) == ("inconclusive", "it goes the other way for odd")
 
 
 def test_a_method_without_alignment_is_the_baseline_of_every_encoder() -> None:
     rows = [{"experiments": "E3", "encoder": "none", "method": "none", "seed": seed, "fd": 40.0} for seed in range(3)]
     for name, fd in (("sift", 36.0), ("hog", 38.0), ("other", 99.0)):
         rows += [{"experiments": "E3", "encoder": name, "seed": seed, "fd": fd - seed} for seed in range(3)]
-    found = verdict("classical-features-help", tier(rows))
-    assert found.verdict == "supported"
-    assert found.finding is not None
+    judged = verdict("classical-features-help", tier(rows))
+    assert judged.verdict == "supported"
+    assert judged.finding is not None
     expected = np.mean([math.log((fd - seed) / 40) for fd in (36.0, 38.0) for seed in range(3)])
-    assert found.finding.estimate.value == pytest.approx(expected)
+    assert judged.finding.estimate.value == pytest.approx(expected)
 
 
 def test_mixing_is_judged_by_its_slope() -> None:
@@ -253,17 +253,17 @@ def test_convergence_is_read_between_measured_steps() -> None:
                 {"encoder": f"e{k}", "method": method, "steps": t, "fd": v, "final": t == 400}
                 for t, v in zip(steps, curve, strict=True)
             ]
-    found = verdict("converges-faster", tier(rows))
-    assert found.verdict == "supported"
-    assert found.finding is not None
-    assert found.finding.estimate.value == pytest.approx(math.log(0.52), abs=0.1)
+    judged = verdict("converges-faster", tier(rows))
+    assert judged.verdict == "supported"
+    assert judged.finding is not None
+    assert judged.finding.estimate.value == pytest.approx(math.log(0.52), abs=0.1)
 
 
 def test_lines_are_counted_in_code_that_gives_the_projects_loss(printed: Evidence) -> None:
-    found = verdict("fewer-than-4-lines", printed)
-    assert found.verdict == "supported"
-    assert found.finding is not None
-    assert found.finding.estimate.value == 3
+    judged = verdict("fewer-than-4-lines", printed)
+    assert judged.verdict == "supported"
+    assert judged.finding is not None
+    assert judged.finding.estimate.value == 3
 
 
 def test_discrepancies_are_measured_against_their_base() -> None:
@@ -274,12 +274,12 @@ def test_discrepancies_are_measured_against_their_base() -> None:
             {"encoder": "e", "method": "irepa", "seed": seed, "fd": other},
         ]
     source = tier(rows)
-    (found,) = compared(source, changes(source, [("irepa-k1", "irepa")]), "irepa-k1", "irepa")
-    assert found["value"].startswith(f"{math.expm1(np.mean(np.log([1.1, 1.125, 31 / 30]))):+.1%} [")
-    assert found["verdict"] == "inconclusive", "three seeds of 3%, 10% and 12%: the interval reaches below 0"
-    assert not compared(source, changes(source, [("irepa-w1", "irepa")]), "irepa-w1", "irepa")
+    (change,) = compared(source, measure_changes(source, [("irepa-k1", "irepa")]), "irepa-k1", "irepa")
+    assert change["value"].startswith(f"{math.expm1(np.mean(np.log([1.1, 1.125, 31 / 30]))):+.1%} [")
+    assert change["verdict"] == "inconclusive", "three seeds of 3%, 10% and 12%: the interval reaches below 0"
+    assert not compared(source, measure_changes(source, [("irepa-w1", "irepa")]), "irepa-w1", "irepa")
     printed = published.read()
-    d10 = effects(read_discrepancies(WORKFLOW)["D10"], [printed], changes(printed))
+    d10 = effects(read_discrepancies(WORKFLOW)["D10"], [printed], measure_changes(printed))
     assert d10[0]["value"] == "19.06, 19.20, 19.34"
     assert d10[1]["value"].startswith(f"{np.std([19.06, 19.2, 19.34], ddof=1):.2f}")
 
@@ -290,8 +290,8 @@ def test_claims_are_complete_and_their_rules_are_sentences() -> None:
         assert re.fullmatch(r"[A-Z|].*\.", rule_of(claim), flags=re.DOTALL)
         assert claim.experiment in {"any", "E1", "E2", "E3", "E4", "E5", "E6", "I"}
         assert (claim.experiment == "I") == (claim.asked == "here")
-        known = set(CLAIMS["lds-predicts"].decided_at)
-        assert claim.decided_at == "any" or set(claim.decided_at) <= known
+        tiers = set(CLAIMS["lds-predicts"].decided_at)
+        assert claim.decided_at == "any" or set(claim.decided_at) <= tiers
 
 
 @pytest.mark.parametrize(
@@ -371,6 +371,14 @@ def test_released_files_that_are_missing_or_damaged_are_named(download: Path, tm
 # A whole tier, its results fabricated and then edited.
 
 
+def project_for_audit(root: Path) -> None:
+    """What an audit reads of the repository."""
+    shutil.copytree(WORKFLOW, root / "workflow")
+    for name in STAGES["audit"].sources:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, root / name)
+
+
 def fabricate(root: Path, encoders: list[str]) -> Plan:
     """A finished cifar10 tier as far as its numbers go: the distance falls with LDS."""
     plan = Plan(load_settings({"tier": "cifar10", "encoders": encoders}, root / "workflow"), root)
@@ -389,20 +397,20 @@ def fabricate(root: Path, encoders: list[str]) -> Plan:
         }[job.stage]  # type: ignore[assignment]
         path = plan.record_path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = {"git_revision": "0" * 40, "git_dirty": False, "started": "2026-01-01T00:00:00+00:00"}
+        provenance = {"git_revision": "0" * 40, "git_dirty": False, "started": "2026-01-01T00:00:00+00:00"}
         path.write_text(json.dumps({"stage": job.stage, "key": job.key, "fingerprint": plan.fingerprint(job), "inputs": {},
-                                    "settings": {}, "metrics": metrics, "files": {}, "provenance": made}))  # fmt: skip
+                                    "settings": {}, "metrics": metrics, "files": {}, "provenance": provenance}))  # fmt: skip
     return plan
 
 
 def verdicts(plan: Plan) -> dict[str, dict[str, Any]]:
     execute(plan, Job("table"))
     execute(plan, Job("audit"))
-    found = json.loads(plan.outputs(Job("audit"))[1].read_text())
-    own = {claim["id"]: claim["sources"]["cifar10"] for claim in found["claims"]}
+    audit = json.loads(plan.outputs(Job("audit"))[1].read_text())
+    own = {claim["id"]: claim["sources"]["cifar10"] for claim in audit["claims"]}
     for name in own["lds-predicts"]["records"]:
-        assert found["records"][name]["fingerprint"]
-        assert found["records"][name]["git_revision"] == "0" * 40
+        assert audit["records"][name]["fingerprint"]
+        assert audit["records"][name]["git_revision"] == "0" * 40
     return own
 
 
@@ -411,7 +419,7 @@ FOURTEEN = ["rgb", "hog", "hog-fine", "sift", "random-cnn", *(f"effnet-lite{k}-s
 
 
 def test_a_planted_contradiction_flips_a_verdict_and_few_encoders_give_none(tmp_path: Path) -> None:
-    shutil.copytree(WORKFLOW, tmp_path / "workflow")
+    project_for_audit(tmp_path)
     plan = fabricate(tmp_path, FOURTEEN)
     before = verdicts(plan)
     assert before["lds-predicts"]["verdict"] == "supported"
@@ -436,8 +444,8 @@ def test_make_audit_needs_no_results(tmp_path: Path) -> None:
     assert "lds-beats-accuracy" in done.stdout
     assert "r among the best two thirds" in done.stdout
     sources = others(None)
-    found = document(WORKFLOW, sources, changes_of(WORKFLOW, sources))
-    assert json.loads((folder / "audit.json").read_text()) == json.loads(json.dumps(found))
+    audit = document(WORKFLOW, sources, changes_of(WORKFLOW, sources))
+    assert json.loads((folder / "audit.json").read_text()) == json.loads(json.dumps(audit))
     assert not (folder / "results").exists()
     done = call(folder, "python", "-m", "irepa", "audit", "--tier", "smoke")
     assert done.returncode != 0

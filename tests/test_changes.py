@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from irepa.audit.changes import SMALL, changes, paired, paired_encoders, reading
+from irepa.audit.changes import SMALL, measure_changes, pair_encoders, pair_methods, reading
 from irepa.audit.evidence import RUNS, Evidence, published
 from irepa.audit.statistics import Estimate
 from irepa.audit.summary import changes_table
@@ -47,24 +47,24 @@ RUN = evidence(
 )
 
 
-def row(found: pd.DataFrame, first: str, second: str, encoder: str) -> pd.Series:
-    chosen = found[(found["first"] == first) & (found["second"] == second) & (found["encoder"] == encoder)]
-    assert len(chosen) == 1
-    return chosen.iloc[0]
+def row(changes: pd.DataFrame, first: str, second: str, encoder: str) -> pd.Series:
+    named = changes[(changes["first"] == first) & (changes["second"] == second) & (changes["encoder"] == encoder)]
+    assert len(named) == 1
+    return named.iloc[0]
 
 
 def test_every_pair_that_differs_in_one_thing_and_no_other() -> None:
-    found = changes(RUN, [("irepa", "none")])
-    pairs = {(r["first"], r["second"], r["encoder"]) for r in found.to_dict("records")}
+    changes = measure_changes(RUN, [("irepa", "none")])
+    pairs = {(r["first"], r["second"], r["encoder"]) for r in changes.to_dict("records")}
     assert pairs == {
         ("repa", "none", "e"), ("repa", "none", "f"), ("repa", "none", "e+shuffle"), ("repa", "none", "e-lds"),
         ("irepa", "repa", "e"), ("irepa", "none", "e"), ("e+shuffle", "e", "e+shuffle"), ("e-lds", "e", "e-lds"),
     }  # fmt: skip
-    assert len(found) == len(pairs)
+    assert len(changes) == len(pairs)
 
 
 def test_interval_is_that_of_the_pooled_log_ratios_by_hand() -> None:
-    mine = row(changes(RUN), "irepa", "repa", "e")
+    mine = row(measure_changes(RUN), "irepa", "repa", "e")
     logs = np.log(np.array([80 / 90, 88 / 101, 85 / 94]))
     none, repa = np.array([100.0, 110, 105]), np.array([90.0, 101, 94])
     changed = [
@@ -80,23 +80,23 @@ def test_interval_is_that_of_the_pooled_log_ratios_by_hand() -> None:
     assert mine["low"] == pytest.approx(100 * (math.exp(logs.mean() - half) - 1))
     assert mine["high"] == pytest.approx(100 * (math.exp(logs.mean() + half) - 1))
     assert (mine["n"], mine["verdict"]) == (3, "lower")
-    one = row(changes(RUN), "e-lds", "e", "e-lds")
+    one = row(measure_changes(RUN), "e-lds", "e", "e-lds")
     assert one["n"] == 1
     assert np.log1p(one["high"] / 100) - np.log1p(one["low"] / 100) == pytest.approx(2 * half * math.sqrt(3))
     assert one["verdict"] == "inconclusive", "one seed decides nothing"
 
 
 def test_without_a_second_seed_there_is_no_interval() -> None:
-    (found,) = changes(evidence([("none", "none", 0, 10.0), ("e", "repa", 0, 9.0)])).to_dict("records")
-    assert found["change"] == pytest.approx(-10)
-    assert math.isnan(found["low"])
-    assert found["verdict"] == "inconclusive"
+    (change,) = measure_changes(evidence([("none", "none", 0, 10.0), ("e", "repa", 0, 9.0)])).to_dict("records")
+    assert change["change"] == pytest.approx(-10)
+    assert math.isnan(change["low"])
+    assert change["verdict"] == "inconclusive"
 
 
 def test_seeds_without_a_counterpart_are_left_out() -> None:
     some = evidence([("none", "none", 0, 10.0), ("e", "repa", 0, 9.0), ("e", "repa", 1, 1.0)])
-    assert paired(some.runs, "repa", "none")["seed"].tolist() == [0]
-    assert paired_encoders(some.runs, "e", "f").empty
+    assert pair_methods(some.runs, "repa", "none")["seed"].tolist() == [0]
+    assert pair_encoders(some.runs, "e", "f").empty
 
 
 @given(
@@ -104,27 +104,27 @@ def test_seeds_without_a_counterpart_are_left_out() -> None:
     st.floats(1e-6, 0.5),
 )
 def test_readings_partition_the_intervals(value: float, half: float) -> None:
-    found = reading(Estimate(value, value - half, value + half, 3))
+    words = reading(Estimate(value, value - half, value + half, 3))
     mirrored = reading(Estimate(-value, -value - half, -value + half, 3))
-    assert {found, mirrored} in ({"lower", "higher"}, {"small"}, {"inconclusive"}), "a gain and a loss read alike"
-    if found == "small":
+    assert {words, mirrored} in ({"lower", "higher"}, {"small"}, {"inconclusive"}), "a gain and a loss read alike"
+    if words == "small":
         assert math.expm1(abs(value) + half) < SMALL + 1e-9
     if abs(value) > half:
-        assert found == ("lower" if value < 0 else "higher")
+        assert words == ("lower" if value < 0 else "higher")
 
 
 def test_published_pairs_are_changes_too() -> None:
     """The paper's tables hold one run of each: 26.1 to 16.66 in Table 3, 19.2 to 25.4 in the text."""
-    found = changes(published.read())
-    assert set(found["n"]) == {1}
-    mine = row(found[found["recipe"] == "sit"], "irepa", "repa", "webssl-1b")
+    changes = measure_changes(published.read())
+    assert set(changes["n"]) == {1}
+    mine = row(changes[changes["recipe"] == "sit"], "irepa", "repa", "webssl-1b")
     assert mine["change"] == pytest.approx(100 * (16.66 / 26.1 - 1))
-    mixed = row(found, "dinov2-b+clsmix0.5", "dinov2-b", "dinov2-b+clsmix0.5")
+    mixed = row(changes, "dinov2-b+clsmix0.5", "dinov2-b", "dinov2-b+clsmix0.5")
     assert mixed["change"] == pytest.approx(100 * (25.4 / 19.2 - 1))
 
 
 def test_the_table_leaves_out_encoders_that_were_used_with_repa_alone() -> None:
-    text = changes_table(changes(RUN), "tier")
+    text = changes_table(measure_changes(RUN), "tier")
     assert "| repa against none | b, sit, e |" in text
     assert "b, sit, f" not in text
     assert "| e+shuffle against e | b, sit | +" in text

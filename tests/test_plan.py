@@ -12,10 +12,9 @@ import pytest
 from irepa.config.load import load_settings
 from irepa.config.tier import Settings
 from irepa.errors import CacheError, ConfigError
-from irepa.pipeline import plan as planning
 from irepa.pipeline.graph import STAGES, Job
 from irepa.pipeline.plan import Plan
-from irepa.pipeline.sources import own_modules, source_hash
+from irepa.pipeline.sources import installed
 from tests.conftest import REPOSITORY, copy_project
 
 Load = Callable[..., Settings]
@@ -57,8 +56,8 @@ def test_another_encoder_changes_nothing_but_adds_its_jobs(settings: Load) -> No
 EDITED = r"""
 import sys
 from pathlib import Path
-from irepa.config import load_settings
-from irepa.plan import Plan
+from irepa.config.load import load_settings
+from irepa.pipeline.plan import Plan
 root = Path(sys.argv[1])
 plan = Plan(load_settings({"tier": "smoke"}, root / "workflow"), root)
 for job in plan.jobs():
@@ -85,7 +84,10 @@ def test_an_edit_of_the_code_reaches_the_jobs_that_run_it(tmp_path: Path) -> Non
         ("spatial.py", None),
     ):
         path = source / file
-        path.write_text(path.read_text() + "\n# edited\n")
+        text = path.read_text()
+        path.write_text(text + "\n# edited\n")
+        assert fingerprints(folder) == before
+        path.write_text(text + "\n[].append('edited')\n")
         after = fingerprints(folder)
         changed = {job for job in before if before[job] != after[job]}
         if file == "encoders/hog.py":
@@ -104,11 +106,10 @@ def test_every_stage_is_run_by_a_module_of_its_name() -> None:
     assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(STAGES)
 
 
-def test_the_hash_of_a_module_covers_what_it_imports() -> None:
-    _, imported = planning._imports("irepa.stages.spatial")
-    assert {"irepa.spatial", "irepa.masks", "irepa.engine.targets"} <= imported
-    assert not imported & planning.PLUMBING
-    assert source_hash(frozenset({"irepa.spatial"})) != source_hash(frozenset({"irepa.masks"}))
+def test_a_stages_code_is_what_it_imports_and_no_plumbing() -> None:
+    reached = {target.module for target in installed().reached(["irepa.stages.spatial"])}
+    assert {"irepa.spatial", "irepa.masks", "irepa.engine.targets"} <= reached
+    assert not {name for name in reached if name.startswith(("irepa.pipeline", "irepa.config", "irepa.cli"))}
 
 
 def test_jobs_come_after_what_they_need(settings: Load) -> None:
@@ -163,5 +164,5 @@ def test_the_papers_recipes_are_declared_at_its_scale() -> None:
 
 
 def test_the_code_that_the_reports_notebook_imports_is_the_reports_code() -> None:
-    assert {"irepa.stages.report", "irepa.audit.summary", "irepa.audit.paper"} <= set(own_modules("report", REPOSITORY))
-    assert own_modules("train", REPOSITORY) == ["irepa.stages.train"]
+    reached = {target.module for target in installed().reached([str(REPOSITORY / "reports" / "report.py")])}
+    assert {"irepa.audit.summary", "irepa.audit.paper"} <= reached

@@ -1,17 +1,81 @@
-"""The README's code runs as it stands."""
+"""README and docs: links lead somewhere, code runs, what they name exists, and tables are those of the archive."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
-from irepa.audit.summary import summary
+from irepa.audit.claims import read_claims
+from irepa.audit.summary import MARKED, SHORT, documents, fill, filled, summary
+from irepa.cli import app
 from irepa.commands.archive import Archive
-from tests.conftest import REPOSITORY
+from irepa.config.load import load_settings, tier_names
+from irepa.config.options import Plugged, Strict
+from irepa.config.tier import Tier
+from irepa.errors import ConfigError
+from irepa.pipeline.plan import Plan
+from tests.conftest import REPOSITORY, WORKFLOW
 
-TEXT = (REPOSITORY / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+README = REPOSITORY / "README.md"
+PAGES = documents(REPOSITORY)
+NAMES = [page.relative_to(REPOSITORY).as_posix() for page in PAGES]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FOLDERS = ("src", "workflow", "docs", "reports", "tests", "benchmarks")
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+TARGETS = set(re.findall(r"^([\w./-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+SNIPPETS = [text for language, text in FENCE.findall(README.read_text()) if language == "python"]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=NAMES)
+
+
+def prose(text: str) -> str:
+    return FENCE.sub("", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub links to them, and the anchors that it sets itself."""
+    text = prose(page.read_text())
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    slugs = [re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles]
+    return {*slugs, *re.findall(r'id="([^"]+)"', text)}
+
+
+def spoken(text: str) -> Iterator[list[str]]:
+    """Every command line that a page shows, in blocks and between backquotes, as words; comments are left out."""
+    blocks = [part for language, part in FENCE.findall(text) if language == "sh"]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *re.findall(r"`([^`]+)`", prose(text))]:
+        for command in line.replace("\n", " ").split("&&"):
+            if command.strip().startswith(("irepa ", "make ", "snakemake ", "dvc ")):
+                yield shlex.split(command, comments=True)
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text())):
+        if "://" in link:
+            continue
+        name, _, heading = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{link}: no such file"
+        assert not heading or heading in anchors(target), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != README], ids=[n for n in NAMES if n != "README.md"])
+def test_every_page_is_found_from_the_readme(page: Path) -> None:
+    assert f"({page.relative_to(REPOSITORY).as_posix()})" in README.read_text()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+    assert len(SNIPPETS) == 2
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
@@ -19,20 +83,108 @@ def test_snippets_run(snippet: str) -> None:
     names: dict[str, object] = {}
     exec(compile(snippet, "README.md", "exec"), names)
     if "loss" in names:
-        assert -0.5 <= names["loss"].item() <= 0.5
+        assert -0.5 <= names["loss"].item() <= 0.5  # type: ignore[attr-defined]
 
 
-def test_its_results_are_those_of_the_archive() -> None:
-    """What stands between the markers is what `irepa summary` prints of the committed numbers."""
-    shown = re.findall(r"<!-- irepa summary (\S+) -->\n(.*?)<!-- end -->", TEXT, flags=re.DOTALL)
-    assert shown
-    for folder, text in shown:
-        path = REPOSITORY / folder
-        assert text.strip() == summary(path, Archive(path, REPOSITORY).settings.params.tier).strip()
+@each_page
+def test_commands_exist(page: Path) -> None:
+    for program, *words in spoken(page.read_text()):
+        if program == "irepa" and not words[0].startswith("<"):
+            assert words[0] in COMMANDS, f"irepa {words[0]}"
+            options = {name for parameter in COMMANDS[words[0]].params for name in parameter.opts}
+            given = {word.partition("=")[0] for word in words if word.startswith("-")}
+            assert given <= options, f"irepa {words[0]}: {given - options}"
+        if program == "make":
+            assert words[0] in TARGETS, f"make {words[0]}"
 
 
-def test_files_that_it_names_exist() -> None:
-    for name in re.findall(r"\]\(((?!http)[^)#]+)\)", TEXT):
-        assert (REPOSITORY / name).exists(), name
-    assert len(SNIPPETS) >= 2
-    assert "@" not in re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL), "a placeholder is left"
+@each_page
+def test_tiers_exist(page: Path) -> None:
+    named = re.findall(r"(?:--tier |--config tier=|-S tier=|TIER=)([\w-]+)", page.read_text())
+    assert set(named) - {"TIER", "NAME"} <= set(tier_names(WORKFLOW))
+
+
+def test_every_tier_is_described() -> None:
+    described = re.findall(r"^\| `([\w-]+)`", (REPOSITORY / "docs" / "tiers.md").read_text(), flags=re.MULTILINE)
+    assert sorted(described) == sorted(tier_names(WORKFLOW))
+
+
+@each_page
+def test_files_and_modules_that_it_names_exist(page: Path) -> None:
+    for name in re.findall(r"`([\w./-]+)`", prose(page.read_text())):
+        if name.partition("/")[0] in FOLDERS and "/" in name and "NAME" not in name:
+            assert (REPOSITORY / name).exists(), name
+        if re.fullmatch(r"irepa(\.\w+)+", name):
+            assert importlib.util.find_spec(name) is not None, name
+
+
+@each_page
+def test_settings_that_it_names_exist(page: Path) -> None:
+    """A dotted key of the tier file, `training.steps: 500`; what a plug-in adds is not looked up."""
+    for part, key in re.findall(r"`(?:overrides: )?\{?([a-z_]+)\.(?!py\b)(\w+)", prose(page.read_text())):
+        if part in Tier.model_fields:
+            kind = Tier.model_fields[part].annotation
+            if isinstance(kind, type) and issubclass(kind, Strict) and not issubclass(kind, Plugged):
+                assert key in kind.model_fields, f"{part}.{key}"
+
+
+def test_the_rule_graph_is_that_of_the_demo() -> None:
+    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", (REPOSITORY / "docs" / "rulegraph.svg").read_text())
+    jobs = Plan(load_settings({"tier": "demo"}, WORKFLOW), REPOSITORY).jobs()
+    assert set(drawn) == {job.stage for job in jobs} | {"reproduce"}, "make docs/rulegraph.svg"
+
+
+def test_every_folder_of_the_package_is_described() -> None:
+    text = (REPOSITORY / "docs" / "extending.md").read_text()
+    parts = [path for path in (REPOSITORY / "src" / "irepa").iterdir() if not path.name.startswith(("__", "."))]
+    named = [f"`{path.name}{'/' if path.is_dir() else ''}`" for path in parts if path.suffix in ("", ".py")]
+    assert [name for name in named if name not in text] == []
+
+
+def tables_of(archive: str) -> dict[str, str]:
+    folder = REPOSITORY / archive
+    return summary(folder, Archive(folder, REPOSITORY).settings.params.tier)
+
+
+@each_page
+def test_tables_are_those_of_the_archive(page: Path) -> None:
+    text = page.read_text()
+    assert text.count("<!-- irepa") == text.count("<!-- end -->") == len(MARKED.findall(text))
+    for mark in MARKED.finditer(text):
+        assert mark["text"].strip() == tables_of(mark["archive"])[mark["table"]], (
+            f"irepa summary {mark['archive']} --write"
+        )
+
+
+def test_tables_are_filled_in_where_they_are_marked(tmp_path: Path) -> None:
+    for page in PAGES:
+        copy = tmp_path / page.relative_to(REPOSITORY)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(MARKED.sub("<!-- irepa summary \\g<archive> \\g<table> -->\n<!-- end -->", page.read_text()))
+    written = fill(tmp_path, "reports/cifar10", tables_of("reports/cifar10"))
+    assert {path.relative_to(tmp_path).as_posix() for path in written} == {"README.md", "docs/findings.md"}
+    assert [(tmp_path / name).read_text() for name in NAMES] == [page.read_text() for page in PAGES]
+    assert fill(tmp_path, "reports/cifar10", tables_of("reports/cifar10")) == []
+
+
+def test_the_command_prints_every_table() -> None:
+    done = CliRunner().invoke(app, ["summary", str(REPOSITORY / "reports" / "cifar10"), "--root", str(REPOSITORY)])
+    assert done.exit_code == 0, done.output
+    assert all(f"{name}\n\n{table}\n" in done.output for name, table in tables_of("reports/cifar10").items())
+
+
+def test_only_known_tables_of_the_archive_are_filled_in() -> None:
+    other = "<!-- irepa summary reports/other claims -->\nold\n<!-- end -->"
+    assert filled(other, "reports/cifar10", {"claims": "new"}) == other
+    assert filled(other, "reports/other", {"claims": "new"}) == other.replace("old", "new")
+    with pytest.raises(ConfigError, match="claims"):
+        filled(other, "reports/other", {"changes": "new"})
+
+
+def test_the_short_table_names_claims() -> None:
+    assert 0 < len(SHORT) <= 12
+    assert set(SHORT) <= set(read_claims(WORKFLOW))
+    head, _, *rows = tables_of("reports/cifar10")["claims-short"].splitlines()
+    assert head == "| claim | published | here |"
+    row = dict(zip(SHORT, rows, strict=True))["srss-predicts"]
+    assert row.startswith("| SRSS predicts generation | supported, r = -0.88 [-0.93, -0.8] | contradicted, r = 0.38")

@@ -38,8 +38,8 @@ def test_bootstrap_intervals_cover_the_truth_about_as_often_as_they_say() -> Non
     covered = 0
     for _ in range(60):
         x = rng.normal(size=30)
-        found = s.correlation(x, 0.6 * x + 0.8 * rng.normal(size=30))
-        covered += found.low <= 0.6 <= found.high
+        interval = s.correlation(x, 0.6 * x + 0.8 * rng.normal(size=30))
+        covered += interval.low <= 0.6 <= interval.high
     assert 51 <= covered <= 60  # 57 expected
 
 
@@ -117,6 +117,21 @@ def test_too_little_to_say_is_said() -> None:
     estimate, p = s.mean_effect(np.array([0.3]))
     assert (estimate.value, p) == (0.3, 1.0)
     assert np.isnan(estimate.low)
+
+
+def test_a_slope_is_scipys_with_its_t_interval() -> None:
+    x = np.array([0.0, 0.1, 0.2, 0.3, 0.5])
+    y = 3 * x + np.array([0.1, -0.2, 0.05, 0.1, -0.05])
+    estimate, p = s.slope(x, y)
+    design = np.stack([np.ones_like(x), x], axis=1)
+    beta, squares, *_ = np.linalg.lstsq(design, y, rcond=None)
+    error = np.sqrt(squares[0] / 3 * np.linalg.inv(design.T @ design)[1, 1])
+    assert estimate.value == pytest.approx(beta[1])
+    assert estimate.high - estimate.value == pytest.approx(stats.t.ppf(0.975, 3) * error)
+    assert p == pytest.approx(2 * stats.t.sf(abs(beta[1] / error), 3))
+    two, undecided = s.slope(x[:2], y[:2])
+    assert np.isnan(two.low)
+    assert undecided == 1.0
 
 
 def test_noise_between_repeats_hides_the_correlation_that_reliability_says() -> None:

@@ -105,56 +105,16 @@ def audit(
     log: LogOption = None,
 ) -> None:
     """Judge the paper's claims and print the verdicts; those on a tier's results go to results/<tier>/audit/verdicts.json."""
-    from irepa.pipeline.files import read_json, write_json
+    from irepa.commands import verdicts
+    from irepa.pipeline.files import read_json
 
     plan = make_plan(params, root, tier, check_options=False)
     if published:
-        from irepa.stages.audit import changes_of, document, others
-
-        sources = others(plan.settings.params.released)
-        found = document(root / "workflow", sources, changes_of(root / "workflow", sources))
-        if output is not None:
-            write_json(output, found)
+        document = verdicts.of_others(root / "workflow", plan.settings.params.released, output)
     else:
         _stage_run(plan, Job("audit"), log)
-        found = read_json(plan.outputs(Job("audit"))[1])
-    show_audit(found)
-
-
-def show_audit(found: dict[str, Any]) -> None:
-    """A row per claim, a column per source."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from irepa.audit.verdicts import shown
-
-    names = [source["name"] for source in found["sources"]]
-    table = Table("claim", *names, title="The paper's claims", show_lines=True)
-    colours = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not testable": "dim"}
-
-    def cell(item: dict[str, Any]) -> str:
-        colour = colours[item["verdict"]]
-        estimate = shown(item)
-        value = f"\n{escape(estimate)}, n = {item['n']}" if estimate else ""
-        return f"[{colour}]{item['verdict']}[/]{value}\n[dim]{item['reason']}[/]"
-
-    for claim in found["claims"]:
-        row = [cell(claim["sources"][name]) for name in names]
-        table.add_row(f"[bold]{claim['id']}[/]\n{claim['statement']}", *row)
-    checks = Table("claim", "source", "check", "value", "n", title="What else the evidence says")
-    for claim in found["claims"]:
-        for name in names:
-            for check in claim["sources"][name].get("checks", []):
-                n = "" if check["n"] is None else str(check["n"])
-                checks.add_row(claim["id"], name, check["what"], check["value"], n)
-        checks.add_section()
-    console = Console(width=max(120, Console().width), highlight=False)
-    console.print(table)
-    console.print(checks)
-    for source in found["sources"]:
-        for note in source["notes"]:
-            console.print(f"{source['name']}: {note}")
+        document = read_json(plan.outputs(Job("audit"))[1])
+    verdicts.show(document)
 
 
 @app.command()
@@ -270,60 +230,15 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Numbers for machines.")] = False,
 ) -> None:
     """Say what the tier costs before anything is spent: arithmetic, GPU-hours, disk, and a cheap subset."""
-    from irepa.commands.budget import GPUS, Budget, summary
+    from irepa.commands.plan import GPUS, Budget, show, summary
 
     if gpu not in GPUS:
         raise ConfigError.unknown("--gpu", gpu, list(GPUS))
-    found = summary(Budget(make_plan(params, root, tier, check_options=False)), GPUS[gpu], utilisation)
+    costs = summary(Budget(make_plan(params, root, tier, check_options=False)), GPUS[gpu], utilisation)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(costs, indent=2))
     else:
-        show_budget(found, gpu, GPUS[gpu], utilisation)
-
-
-def show_budget(found: dict[str, Any], gpu: str, peak: float, utilisation: float) -> None:
-    """The numbers of :func:`irepa.commands.budget.summary` as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=max(130, Console().width))
-
-    def row(costs: dict[str, Any]) -> list[str]:
-        amounts = (costs["flops"] / 1e18, costs["gpu_hours"], costs["disk_bytes"] / 1e9, costs["scratch_bytes"] / 1e9)
-        return [f"{costs['jobs']:,}", *(f"{amount:,.1f}" for amount in amounts)]
-
-    columns = ("jobs", "EFLOP", "GPU-hours", "disk, GB", "scratch, GB")
-    stages = Table("stage", title="Every job of the tier")
-    alone = Table("experiment", "runs", title="Each experiment alone")
-    small = Table("experiment", "runs", title="The cheapest subset of each experiment")
-    for table in (stages, alone, small):
-        for column in columns:
-            table.add_column(column, justify="right")
-    for stage, costs in found["stages"].items():
-        stages.add_row(stage, *row(costs))
-    stages.add_section()
-    stages.add_row("total", *row(found["total"]))
-    for name, costs in found["experiments"].items():
-        alone.add_row(name, str(costs["runs"]), *row(costs["alone"]))
-        small.add_row(name, str(costs["cheapest_runs"]), *row(costs["cheapest"]))
-    small.add_section()
-    small.add_row("together", "", *row(found["cheapest_total"]))
-    for table in (stages, alone, small):
-        console.print(table)
-    for name, costs in found["experiments"].items():
-        power = costs["power_at_r_0.85"]
-        note = "" if power is None else f"; power to see |r| = 0.85 at alpha = 0.05: {power:.2f}"
-        chosen = f"{', '.join(costs['cheapest_scales'])}: {', '.join(costs['cheapest_encoders']) or 'no encoder'}"
-        console.print(f"{name}: {chosen}{note}", highlight=False)
-    console.print(f"\nEncoders that run online in training: {', '.join(found['online']) or 'none'}", highlight=False)
-    console.print(f"Encoders whose tokens are stored: {', '.join(found['cached']) or 'none'}", highlight=False)
-    console.print(
-        f"Assumptions: {gpu} at {utilisation:.0%} of {peak / 1e12:.0f} TFLOP/s (dense bf16); a multiply-add counts as two; a "
-        f"backward pass as two forward passes; scratch is the sum over runs, at most "
-        f"{found['largest_samples'] / 1e9:.1f} GB per run at a time; work on the CPU (decoding, masks, probes) is not counted. "
-        "The subset keeps the cheapest scale and, where one encoder per family still answers the question, the cheapest of each.",
-        highlight=False,
-    )
+        show(costs, gpu, GPUS[gpu], utilisation)
 
 
 @app.command()
@@ -386,12 +301,19 @@ def redraw(
 def summary(
     folder: Annotated[Path, typer.Argument(help="An archive, such as reports/cifar10.")],
     root: RootOption = Path("."),
+    write: Annotated[bool, typer.Option("--write", help="Fill in the tables of README.md and docs instead.")] = False,
 ) -> None:
-    """Print an archive's claims, here and in print, and its measured changes: the tables of the README."""
-    from irepa.audit.summary import summary as tables
+    """Print an archive's tables: its claims, here and in print, in short and in full, and the changes that it measured."""
+    from irepa.audit.summary import fill
+    from irepa.audit.summary import summary as tables_of
     from irepa.commands.archive import Archive
 
-    print(tables(folder, Archive(folder, root).settings.params.tier), end="")
+    tables = tables_of(folder, Archive(folder, root).settings.params.tier)
+    if write:
+        for path in fill(root, Path(os.path.relpath(folder, root)).as_posix(), tables):
+            print(path)
+    else:
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in tables.items()))
 
 
 @app.command()
@@ -421,20 +343,32 @@ def dvc(root: RootOption = Path(".")) -> None:
 
 
 @app.command()
+def settings(
+    part: Annotated[
+        str | None,
+        typer.Argument(help="Only this part, such as training, recipes or 'recipe jit'.", show_default="all"),
+    ] = None,
+    root: RootOption = Path("."),
+    write: Annotated[bool, typer.Option("--write", help="Write all of it to docs/settings.md instead.")] = False,
+) -> None:
+    """Print what can be set, with ranges, defaults and meanings: params.yaml, tiers, encoders, methods, and every plug-in."""
+    from irepa.commands.settings import reference, show
+    from irepa.pipeline.files import write_text
+
+    if write:
+        write_text(root / "docs" / "settings.md", reference())
+    else:
+        show(part)
+
+
+@app.command()
 def schemas(root: RootOption = Path(".")) -> None:
-    """Write the JSON schemas of params.yaml and of the tier files into workflow/schemas."""
+    """Write the JSON schemas of params.yaml, the tiers, encoders.yaml and methods.yaml into workflow/schemas, for editors."""
+    from irepa.commands.settings import schema_texts
     from irepa.pipeline.files import write_text
 
     for name, text in schema_texts().items():
         write_text(root / "workflow" / "schemas" / name, text)
-
-
-def schema_texts() -> dict[str, str]:
-    """The schema files by name: what editors and other tools know the configuration by."""
-    from irepa.config.tier import EncoderEntry, Method, Params, Tier
-
-    models: dict[str, Any] = {"params": Params, "tier": Tier, "encoder": EncoderEntry, "method": Method}
-    return {f"{name}.schema.json": json.dumps(m.model_json_schema(), indent=2) + "\n" for name, m in models.items()}
 
 
 def main() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from irepa.audit.changes import CASE, told
-from irepa.audit.claims import Discrepancy
+from irepa.audit import words
+from irepa.audit.changes import CASE, estimate_of
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.statistics import correlation, pearson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from irepa.audit.claims import Discrepancy
 
 SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 
@@ -20,14 +24,14 @@ SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 def effects(discrepancy: Discrepancy, sources: Sequence[Evidence], measured: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of (source, what, value, n) for one discrepancy, and ``verdict`` where two methods were compared.
 
-    ``measured``: the changes of all sources (:func:`irepa.audit.changes.changes`).
+    ``measured``: the changes of all sources (:func:`irepa.audit.changes.measure_changes`).
     """
     rows: list[dict[str, Any]] = []
     for source in sources:
-        found = [row for variant, base in discrepancy.compare for row in compared(source, measured, variant, base)]
+        effect = [row for variant, base in discrepancy.compare for row in compared(source, measured, variant, base)]
         if discrepancy.measure is not None:
-            found += MEASURES[discrepancy.measure](source)
-        rows += [{"source": source.name, **row} for row in found]
+            effect += MEASURES[discrepancy.measure](source)
+        rows += [{"source": source.name, **row} for row in effect]
     return rows
 
 
@@ -42,7 +46,7 @@ def compared(source: Evidence, measured: pd.DataFrame, variant: str, base: str) 
     return [
         {
             "what": f"{source.distance} of {variant} against {base}, {row['encoder']}, {row['scale']}",
-            "value": told(row["change"], row["low"], row["high"]),
+            "value": words.percentages(estimate_of(row)),
             "n": row["n"],
             "verdict": row["verdict"],
         }
@@ -57,27 +61,29 @@ def lds_variants(source: Evidence) -> list[dict[str, Any]]:
     except NotTestable:
         return []
     points = source.points("E1", scales[-1])
-    found = []
+    rows = []
     for name, title in (("lds", "code"), ("lds_text", "text")):
         if name in points and points[name].notna().sum() > 3:
             r = correlation(points[name].to_numpy(float), points["fd"].to_numpy(float))
-            found.append({"what": f"r of LDS by the {title}'s neighbourhood", "value": str(r), "n": r.n})
-    return found
+            rows.append({"what": f"r of LDS by the {title}'s neighbourhood", "value": words.estimate(r), "n": r.n})
+    return rows
 
 
 def shared_fid(source: Evidence) -> list[dict[str, Any]]:
-    """Pairs of points with one FID, of which one may stand for two encoders, and r of LDS without each point of them."""
+    """Pairs of points with one FID, which may be the FID of one encoder, and r of LDS without each of these points."""
     if source.name != "published":
         return []
     points = source.points("E1", "SiT-XL/2").dropna(subset=["lds"])
-    pairs = [(a, b) for a, b in itertools.combinations(points.index, 2) if abs(points.fd[a] - points.fd[b]) < SHARED]
+    fd = points["fd"]
+    pairs = [(a, b) for a, b in itertools.combinations(points.index, 2) if abs(fd[a] - fd[b]) < SHARED]
     candidates = sorted({name for pair in pairs for name in pair})
     r = [float(pearson(*(points.drop(name)[c].to_numpy(float) for c in ("lds", "fd")))) for name in candidates]
-    fids = ", ".join(f"{points.fd[a]:.2f}" for a, _ in pairs)
+    near = ", ".join(f"{fd[a]:.2f}" for a, _ in pairs)
+    n = len(points)
     return [
-        {"what": f"pairs of points within {SHARED} FID of each other", "value": f"{len(pairs)} (near {fids})", "n": len(points)},
-        {"what": "r of LDS without one of those points, range", "value": f"{min(r):.3f} to {max(r):.3f}", "n": len(points) - 1},
-    ]  # fmt: skip
+        {"what": f"pairs of points within {SHARED} FID of each other", "value": f"{len(pairs)} (near {near})", "n": n},
+        {"what": "r of LDS without one of those points, range", "value": words.span(r, ".3f"), "n": n - 1},
+    ]
 
 
 def repeated_fid(source: Evidence) -> list[dict[str, Any]]:
@@ -87,9 +93,9 @@ def repeated_fid(source: Evidence) -> list[dict[str, Any]]:
     runs = source.runs[(source.runs["encoder"] == "dinov2-b") & (source.runs["method"] == "repa")]
     values = sorted([*runs["fd"], float(source.of("E1")["fd"].min())])
     spread = float(np.std(values, ddof=1))
-    shown = ", ".join(f"{value:.2f}" for value in values)
+    fids = ", ".join(f"{value:.2f}" for value in values)
     return [
-        {"what": "published FIDs", "value": shown, "n": len(values)},
+        {"what": "published FIDs", "value": fids, "n": len(values)},
         {"what": "standard deviation", "value": f"{spread:.2f} ({spread / np.mean(values):.1%})", "n": len(values)},
     ]
 

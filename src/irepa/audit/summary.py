@@ -1,19 +1,44 @@
-"""A finished tier in two tables, as Markdown: every claim here and in print, and every change that was measured.
+"""A finished tier in tables, as Markdown: its claims beside those in print, and every change that it measured.
 
-The README shows that of the archived CIFAR-10 tier; a test compares.
+README and docs show those of the archived CIFAR-10 tier, each table between two comments::
+
+    <!-- irepa summary reports/cifar10 claims -->
+    <!-- end -->
+
+``irepa summary reports/cifar10 --write`` fills them in; a test compares.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from irepa.audit.changes import ALONE, REPA, read_changes, told
+from irepa.audit import words
+from irepa.audit.changes import ALONE, REPA, estimate_of, read_changes
 from irepa.audit.verdicts import shown
-from irepa.pipeline.files import read_json
+from irepa.errors import ConfigError
+from irepa.pipeline.files import read_json, write_text
+
+# The claims of the short table: each in a few words, and how its number is read.
+SHORT = {
+    "accuracy-does-not-predict": ("Linear-probe accuracy does not predict generation", "r = {}"),
+    "lds-predicts": ("LDS predicts generation", "r = {}"),
+    "cds-predicts": ("CDS predicts generation", "r = {}"),
+    "srss-predicts": ("SRSS predicts generation", "r = {}"),
+    "rmsc-predicts": ("RMSC predicts generation", "r = {}"),
+    "lds-beats-accuracy": ("LDS predicts better than accuracy does", "difference of |r| {}"),
+    "trend-larger-is-no-better": ("Larger encoders of a family are no better", "{}"),
+    "mixing-worsens-fid": ("Mixing the class token in worsens generation", "slope {}"),
+    "irepa-per-scale": ("iREPA beats REPA at every scale", "{}"),
+    "irepa-overall": ("iREPA beats REPA over all cases together", "{}"),
+    "convolution-alone-helps": ("iREPA's convolution alone beats REPA", "{}"),
+    "normalisation-alone-helps": ("iREPA's normalisation alone beats REPA", "{}"),
+}
+MARKED = re.compile(r"<!-- irepa summary (?P<archive>\S+) (?P<table>\S+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> str:
@@ -23,14 +48,34 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Container[i
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *escaped))
 
 
+def short_claims_table(audit: dict[str, Any], own: str) -> str:
+    """A row per claim of ``SHORT``: the verdict on it and the number behind it, in print and here."""
+    claims = {claim["id"]: claim["sources"] for claim in audit["claims"]}
+
+    def cell(judged: dict[str, Any], reading: str) -> str:
+        value = shown(judged, 2)
+        return f"{judged['verdict']}, {reading.format(value)}" if value else str(judged["verdict"])
+
+    rows = [
+        [title, *(cell(claims[name][source], reading) for source in ("published", own))]
+        for name, (title, reading) in SHORT.items()
+    ]
+    return table(["claim", "published", "here"], rows)
+
+
 def claims_table(audit: dict[str, Any], own: str) -> str:
-    """A row per claim on which the tier or the published numbers have something to say; n: encoders, pairs, seeds or points."""
+    """A row per claim on which the tier has something to say; n: encoders, pairs, seeds or points."""
     rows = []
     for claim in audit["claims"]:
         here, printed = (claim["sources"][name] for name in (own, "published"))
         if here["verdict"] != "not testable":
-            rows.append([claim["statement"], _cell(here), here["verdict"], _cell(printed), printed["verdict"]])
+            rows.append([claim["statement"], _estimate(here), here["verdict"], _estimate(printed), printed["verdict"]])
     return table(["claim", "here", "verdict", "published", "verdict"], rows)
+
+
+def _estimate(judged: dict[str, Any]) -> str:
+    value = shown(judged, 2)
+    return f"{value}, n = {judged['n']}" if value else ""
 
 
 def changes_table(changes: pd.DataFrame, own: str) -> str:
@@ -42,19 +87,47 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
         if row["second"] == ALONE and row["encoder"] not in studied:
             continue
         where = f"{row['scale']}, {row['recipe']}" + (f", {row['encoder']}" if row["kind"] == "method" else "")
-        moved = told(row["change"], row["low"], row["high"])
+        moved = words.percentages(estimate_of(row))
         rows.append([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]])
     return table(["change", "where", "FD, 95% interval", "seeds", "reads as"], rows, right={3})
 
 
-def summary(folder: Path, own: str) -> str:
-    """Both tables of the results in a folder, the second folded away."""
+def summary(folder: Path, own: str) -> dict[str, str]:
+    """Every table, by name, of the results in a folder; ``own``: their tier."""
     audit = read_json(folder / "audit" / "verdicts.json")
     changes = read_changes(folder / "audit" / "changes.csv")
-    fold = "<details>\n<summary>Every change that was measured, with its interval over seeds</summary>"
-    return f"{claims_table(audit, own)}\n\n{fold}\n\n{changes_table(changes, own)}\n\n</details>\n"
+    return {
+        "claims-short": short_claims_table(audit, own),
+        "claims": claims_table(audit, own),
+        "changes": changes_table(changes, own),
+    }
 
 
-def _cell(found: dict[str, Any]) -> str:
-    value = shown(found, 2)
-    return f"{value}, n = {found['n']}" if value else ""
+def documents(root: Path) -> list[Path]:
+    """The repository's Markdown files for readers: those at its root and in ``docs``."""
+    return sorted(root.glob("*.md")) + sorted((root / "docs").glob("*.md"))
+
+
+def filled(text: str, archive: str, tables: dict[str, str]) -> str:
+    """The text with every marked table of one archive as it is now. Raises ConfigError for a table that does not exist."""
+
+    def now(mark: re.Match[str]) -> str:
+        if mark["archive"] != archive:
+            return mark[0]
+        if mark["table"] not in tables:
+            raise ConfigError.unknown("irepa summary: table", mark["table"], list(tables))
+        return f"<!-- irepa summary {archive} {mark['table']} -->\n{tables[mark['table']]}\n<!-- end -->"
+
+    return MARKED.sub(now, text)
+
+
+def fill(root: Path, archive: str, tables: dict[str, str]) -> list[Path]:
+    """Write an archive's tables into the documents; returns those that changed."""
+    written = []
+    for path in documents(root):
+        before = path.read_text(encoding="utf-8")
+        after = filled(before, archive, tables)
+        if after != before:
+            write_text(path, after)
+            written.append(path)
+    return written

@@ -1,7 +1,7 @@
 """The audit: every claim of the paper, the evidence for it from each source, and a verdict by a rule fixed in advance.
 
 Within a source, Holm's correction runs over all claims that were put to a test there, so that asking many questions
-does not by itself find answers.
+does not by itself give answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from irepa.audit.changes import as_percent
+from irepa.audit import words
+from irepa.audit.changes import to_percent
 from irepa.audit.claims import ANY, Claim, options_of, rule_of
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.rules import Finding, Rule
@@ -24,7 +25,14 @@ VERDICTS: tuple[str, ...] = get_args(Verdict)
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim's verdict from one source, and what it rests on; ``finding`` is None where the source is silent."""
+    """A claim's verdict from one source, and what it rests on.
+
+    Attributes:
+        claim, source: their names.
+        reason: why this verdict, in a clause.
+        finding: None where the source is silent.
+        adjusted: Holm-adjusted p; None where no test was made.
+    """
 
     claim: str
     source: str
@@ -35,7 +43,7 @@ class Judged:
 
 
 def judge(claims: dict[str, Claim], evidence: Evidence) -> list[Judged]:
-    """The verdict on each claim from one source."""
+    """The verdict on each claim, by name, from one source."""
     findings: dict[str, Finding | str] = {}
     for name, claim in claims.items():
         module = plugins.load("audit.rules", claim.decision.name, name)
@@ -74,12 +82,12 @@ def _verdict(name: str, claim: Claim, evidence: Evidence, finding: Finding, adju
 
 def _by_test(finding: Finding, options: Rule, adjusted: float) -> tuple[str, str]:
     estimate = finding.estimate
-    shown = f"Holm-adjusted p = {adjusted:.2g}"
-    threshold = options.threshold if finding.shown_as is None else finding.shown_as
-    beyond = min(estimate.low, estimate.high) > threshold or max(estimate.low, estimate.high) < threshold
+    significance = f"Holm-adjusted p = {adjusted:.2g}"
+    against = options.threshold if finding.tested_against is None else finding.tested_against
+    beyond = min(estimate.low, estimate.high) > against or max(estimate.low, estimate.high) < against
     if adjusted >= options.alpha or not beyond or math.isnan(estimate.low):
-        return "inconclusive", f"{shown}; the interval is {estimate.low:.3g} to {estimate.high:.3g}"
-    return ("supported" if options.holds(estimate.value) else "contradicted"), shown
+        return "inconclusive", f"{significance}; the interval is {estimate.low:.3g} to {estimate.high:.3g}"
+    return ("supported" if options.holds(estimate.value) else "contradicted"), significance
 
 
 def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str, Any]]:
@@ -99,9 +107,9 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
     }
     for item in judged:
         finding = item.finding
-        found: dict[str, Any] = {"verdict": item.verdict, "reason": item.reason}
+        said: dict[str, Any] = {"verdict": item.verdict, "reason": item.reason}
         if finding is not None:
-            found |= {
+            said |= {
                 "parameter": finding.parameter,
                 "estimate": _number(finding.estimate.value),
                 "low": _number(finding.estimate.low),
@@ -115,21 +123,20 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
                 "checks": [{"what": what, "value": value, "n": n} for what, value, n in finding.checks],
                 "records": finding.records,
             }
-        by_claim[item.claim]["sources"][item.source] = found
+        by_claim[item.claim]["sources"][item.source] = said
     return list(by_claim.values())
 
 
-def shown(found: dict[str, Any], digits: int = 3) -> str:
-    """The estimate of one source, from :func:`as_json`, with its interval; a log ratio as a change in percent. Empty: none."""
-    if found.get("estimate") is None:
+def shown(said: dict[str, Any], digits: int = 3) -> str:
+    """The estimate of one source in words; a log ratio as a change in percent. Empty where there is none.
+
+    said: an entry of ``sources`` in :func:`as_json`. digits: significant digits of anything but a percentage.
+    """
+    if said.get("estimate") is None:
         return ""
-    ends = [found["low"], found["high"]]
-    exact = None in ends or ends[0] == ends[1]
-    low, high = (math.nan, math.nan) if exact else ends
-    if found["log_ratio"]:
-        return as_percent(Estimate(found["estimate"], low, high, found["n"]))
-    value, *interval = (f"{number:.{digits}g}" for number in (found["estimate"], low, high))
-    return value if exact else f"{value} [{', '.join(interval)}]"
+    low, high = (math.nan if said[end] is None else said[end] for end in ("low", "high"))
+    estimate = Estimate(said["estimate"], low, high, said["n"])
+    return words.percentages(estimate.map(to_percent)) if said["log_ratio"] else words.estimate(estimate, f".{digits}g")
 
 
 def _number(value: float) -> float | None:

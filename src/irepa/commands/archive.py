@@ -3,7 +3,7 @@
 An archive has the layout of ``results/<tier>``. From its records the table, figures, verdicts and report are made again, by the
 present code, without training anything: ``irepa redraw``, or ``dvc repro`` of the archive's own ``dvc.yaml``. What the records
 were made from stands in them; it need not be what the code would make today, so their fingerprints are not compared, while
-damage to a file is found as ever.
+damage to a file is noticed as ever.
 
 A tier is also continued from its archive (``irepa restore``): what the records say need not be computed again, where the present
 settings and code would compute the same.
@@ -27,25 +27,19 @@ from irepa.pipeline.files import Json, Record, describe_file, read_json, sha256,
 from irepa.pipeline.graph import Job, kept, written
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context, versions
+from irepa.report.cost import costs
+from irepa.report.tier import AsIs
 
 SETTINGS, ENVIRONMENT, PIPELINE = "settings.json", "environment.json", "dvc.yaml"
 RECORDS, WHOLE = kept("record"), kept("everything")  # what is whole can be made again from the records
 
 
-class Archive(Plan):
+class Archive(AsIs):
     """A plan whose results lie in a folder of the repository and are taken as they are."""
 
     def __init__(self, folder: Path, root: Path) -> None:
         """Raises CacheError where the folder is no archive."""
-        settings = Settings.model_validate(read_json(folder / SETTINGS))
-        super().__init__(settings, root)
-        self.results = folder
-
-    def record(self, job: Job) -> Record:
-        return Record(self.record_path(job))
-
-    def is_current(self, job: Job) -> bool:
-        return self.record_path(job).exists()
+        super().__init__(Settings.model_validate(read_json(folder / SETTINGS)), root, folder)
 
 
 def save(plan: Plan, folder: Path) -> int:
@@ -120,10 +114,6 @@ def dvc_yaml(folder: Path, root: Path) -> str:
 def environment(records: list[Record]) -> Json:
     """What the numbers were made with and what they cost, from the records' own provenance."""
     made = [record.content["provenance"] for record in records]
-    seconds: dict[str, float] = {}
-    for record, where in zip(records, made, strict=True):
-        threads = where.get("threads") or 1
-        seconds[record.content["stage"]] = seconds.get(record.content["stage"], 0.0) + where["seconds"] * threads
     seen = [record.metrics.get("images_seen") or 0 for record in records]
     return {
         "versions": versions(),
@@ -136,7 +126,7 @@ def environment(records: list[Record]) -> Json:
         "jobs": len(records),
         "trainings": sum(record.content["stage"] == "train" for record in records),
         "images_seen": sum(seen),
-        "core_hours": {stage: round(total / 3600, 2) for stage, total in sorted(seconds.items())},
+        "core_hours": {stage: round(cost.core_hours, 2) for stage, cost in sorted(costs(records).items())},
         "first": min(where["started"] for where in made),
         "last": max(where["started"] for where in made),
     }

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from irepa.config.cells import Cell
-from irepa.engine.network import build_recipe, load_trained, parts_of
+from irepa.engine.network import load_trained, parts_of
 from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
+from irepa.recipes import build_recipe
 
 
 def export(plan: Plan, key: str, folder: Path) -> None:

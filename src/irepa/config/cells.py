@@ -1,10 +1,17 @@
-"""Cells and experiments: which training runs a tier consists of, and what each is called."""
+"""Cells and experiments: which training runs a tier consists of, and what each is called.
+
+A cell is one training run: a recipe, a scale of the network, an encoder, a method of alignment and a seed. An experiment has a
+list of each, and its cells are all their combinations. Experiments share cells: what two of them name is trained once.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from irepa.config import plugins
 from irepa.config.tier import ALL, Experiment, Settings
@@ -15,7 +22,7 @@ NO_ENCODER = "none"
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One training run. ``str(cell)`` is its path below ``results/<tier>/runs``."""
+    """One training run. ``str(cell)`` is its name, and its path below ``results/<tier>/runs``."""
 
     recipe: str
     scale: str
@@ -26,89 +33,101 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.recipe}/{self.scale}/{self.encoder}/{self.method}/seed{self.seed}"
 
-    @classmethod
-    def parse(cls, text: str) -> Cell:
-        """Inverse of ``str``. Raises ConfigError where the text is no cell name."""
+    @staticmethod
+    @functools.cache  # a plan asks for the same few hundred again and again
+    def parse(text: str) -> Cell:
+        """Inverse of ``str``. Raises ConfigError where the text is no cell's name."""
         parts = text.split("/")
         if len(parts) != 5 or not re.fullmatch(r"seed\d+", parts[4]):
             raise ConfigError(f"cell {text!r} must read recipe/scale/encoder/method/seed<k>")
         recipe, scale, encoder, method, seed = parts
-        return cls(recipe, scale, encoder, method, int(seed.removeprefix("seed")))
+        return Cell(recipe, scale, encoder, method, int(seed.removeprefix("seed")))
 
 
 def trained_cell(settings: Settings, key: str) -> str:
-    """The cell whose network a cell draws from: another one where its recipe is ``trained_as`` another."""
+    """The cell whose weights this cell draws from: itself, or its like under the recipe that its own is ``trained_as``."""
     cell = Cell.parse(key)
     other = settings.tier.recipes[cell.recipe].trained_as
     return key if other is None else str(replace(cell, recipe=other))
 
 
-def snapshots(settings: Settings, key: str) -> list[int]:
-    """The training steps, before its last, after which a cell's EMA weights are drawn from: by recipes ``trained_as`` its own."""
-    cell, recipes = Cell.parse(key), settings.tier.recipes
-    wanted: set[int] = set()
-    for name, recipe in recipes.items():
-        if recipe.at is not None and recipe.trained_as == cell.recipe:
-            other = replace(cell, recipe=name)
-            if any(
-                other in experiment_cells(settings, experiment) for experiment in settings.tier.experiments.values()
-            ):
-                wanted.add(recipe.at)
-    return sorted(wanted)
+def early_steps(settings: Settings, key: str) -> list[int]:
+    """The steps in the midst of a cell's training after which its averaged weights are kept, in order.
+
+    Other cells of the tier draw from them: those whose recipe is ``trained_as`` this one's, ``at`` such a step.
+    """
+    return list(_early_steps(settings).get(key, ()))
 
 
+@functools.lru_cache(maxsize=8)
+def _early_steps(settings: Settings) -> Mapping[str, tuple[int, ...]]:
+    """Those of every cell that has any."""
+    steps: dict[str, set[int]] = {}
+    for cell in cells(settings):
+        at = settings.tier.recipes[cell.recipe].at
+        if at is not None:
+            steps.setdefault(trained_cell(settings, str(cell)), set()).add(at)
+    return MappingProxyType({key: tuple(sorted(of_cell)) for key, of_cell in steps.items()})
+
+
+@functools.cache
 def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]:
-    """``effnet-lite0-s16+clsmix0.3`` -> (``effnet-lite0-s16``, ((``clsmix``, 0.3),)).
+    """An encoder's name without its transforms, and those: ``dinov2-b+clsmix0.3`` -> (``dinov2-b``, ((``clsmix``, 0.3),)).
 
     Raises ConfigError for a transform that does not exist or is not written name-then-number.
     """
-    base, *wrappers = name.split("+")
+    base, *written = name.split("+")
     transforms: list[tuple[str, float | None]] = []
-    for wrapper in wrappers:
-        match = re.fullmatch(r"([a-z][a-z-]*?)(\d+(?:\.\d+)?)?", wrapper)
+    for text in written:
+        match = re.fullmatch(r"([a-z][a-z-]*?)(\d+(?:\.\d+)?)?", text)
         if match is None or match[1] not in plugins.names("transforms"):
-            raise ConfigError.unknown(f"encoder {name}: transform", wrapper, plugins.names("transforms"))
+            raise ConfigError.unknown(f"encoder {name}: transform", text, plugins.names("transforms"))
         argument = float(match[2]) if match[2] is not None else None
         plugins.load("transforms", match[1], name).check(argument, f"encoder {name}")
         transforms.append((match[1], argument))
     return base, tuple(transforms)
 
 
-def _chosen(value: list[str] | str, everything: list[str]) -> list[str]:
-    return everything if value == ALL else list(value)
+def _named(names: list[str] | str, everything: list[str]) -> list[str]:
+    """The names of a list, which may be ``all``."""
+    return everything if names == ALL else list(names)
 
 
 def experiment_cells(settings: Settings, experiment: Experiment) -> list[Cell]:
-    """The product of an experiment's lists. A method without alignment has one cell, whatever the encoder."""
+    """Every combination of an experiment's lists. A method without alignment has one cell, whatever the encoder."""
     tier = settings.tier
     first = settings.params.seed
-    found: dict[Cell, None] = {}
-    for recipe, scale, encoder, method, seed in itertools.product(
-        _chosen(experiment.recipes or list(tier.recipes)[:1], list(tier.recipes)),
-        _chosen(experiment.scales, list(tier.scales)),
-        _chosen(experiment.encoders, tier.encoders),
-        _chosen(experiment.methods, tier.methods),
+    combinations = itertools.product(
+        _named(experiment.recipes or list(tier.recipes)[:1], list(tier.recipes)),
+        _named(experiment.scales, list(tier.scales)),
+        _named(experiment.encoders, tier.encoders),
+        _named(experiment.methods, tier.methods),
         range(first, first + (experiment.seeds or tier.seeds)),
-    ):
-        aligned = settings.methods[method].aligned
-        found[Cell(recipe, scale, encoder if aligned else NO_ENCODER, method, seed)] = None
-    return list(found)
+    )
+    return list(
+        dict.fromkeys(
+            Cell(recipe, scale, encoder if settings.methods[method].aligned else NO_ENCODER, method, seed)
+            for recipe, scale, encoder, method, seed in combinations
+        )
+    )
 
 
-def cells(settings: Settings) -> dict[Cell, list[str]]:
-    """Every training run of the tier, with the experiments that it serves, in a fixed order."""
-    found: dict[Cell, list[str]] = {}
+@functools.lru_cache(maxsize=8)
+def cells(settings: Settings) -> Mapping[Cell, tuple[str, ...]]:
+    """Every training run of the tier, in a fixed order, with the names of the experiments that it serves."""
+    serves: dict[Cell, tuple[str, ...]] = {}
     for name, experiment in settings.tier.experiments.items():
         for cell in experiment_cells(settings, experiment):
-            found.setdefault(cell, []).append(name)
+            serves[cell] = (*serves.get(cell, ()), name)
     for key in settings.tier.checkpoints:
-        found.setdefault(Cell.parse(key), []).append("checkpoints")
-    return dict(sorted(found.items()))
+        cell = Cell.parse(key)
+        serves[cell] = (*serves.get(cell, ()), "checkpoints")
+    return MappingProxyType(dict(sorted(serves.items())))
 
 
 def targets(settings: Settings) -> list[str]:
-    """Every encoder, wrapped ones included, that is listed by the tier or used by an experiment."""
-    named = set(settings.tier.encoders)
+    """Every encoder, with its transforms, that the tier lists or an experiment names."""
+    names = set(settings.tier.encoders)
     for experiment in settings.tier.experiments.values():
-        named |= set(experiment.encoders) if experiment.encoders != ALL else set()
-    return sorted(named)
+        names |= set(experiment.encoders) if experiment.encoders != ALL else set()
+    return sorted(names)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
-Grid = tuple[Positive, Positive]
+Grid = tuple[Positive, Positive]  # rows and columns of the token grid
 
 
 class Strict(BaseModel):
@@ -22,7 +22,8 @@ class Plugged(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: str = Field(description="The implementation, as its module is called. Its options stand beside this key.")
 
     def options(self) -> dict[str, Any]:
+        """The keys beside ``name``: what :func:`irepa.config.plugins.plugin_options` validates."""
         return dict(self.model_extra or {})

@@ -13,11 +13,22 @@ from pydantic import BaseModel, ValidationError
 
 from irepa.errors import ConfigError
 
+try:
+    from yaml import CSafeLoader as SafeLoader  # ten times as fast
+except ImportError:  # a PyYAML that was built without libyaml
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def validated(model: type[_Model], value: Any, where: str) -> _Model:
-    """``model.model_validate`` with refusals in the project's words. ``where`` is the file or the key."""
+    """``model.model_validate`` with refusals in the project's words.
+
+    Args:
+        where: the file, or the file and the key, that the value is from: what a refusal begins with.
+
+    Raises ConfigError, with a line for each thing that is wrong.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -53,14 +64,14 @@ def _model_inside(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _model_inside(argument)
-        if found is not None:
-            return found
+        inside = _model_inside(argument)
+        if inside is not None:
+            return inside
     return None
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML where a key may stand once: PyYAML would silently keep the last one."""
+class _UniqueKeyLoader(SafeLoader):
+    """YAML where a key may stand once: PyYAML alone would keep the last one and say nothing."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -69,12 +80,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise ConfigError(f"{self.name}: {key} stands twice (line {key_node.start_mark.line + 1})")
+                mark = key_node.start_mark
+                raise ConfigError(f"{mark.name}: {key} stands twice (line {mark.line + 1})")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """A file that holds a mapping of keys. Raises ConfigError where it is missing, is no YAML, or holds something else."""
     try:
         with path.open(encoding="utf-8") as stream:
             value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader

@@ -1,12 +1,13 @@
 """Typed settings: ``params.yaml`` names a tier, the tier file holds everything that differs between tiers.
 
-Everything is validated here, once, before any job starts; every refusal names the key, the value and what is allowed.
+The descriptions of the fields are the documentation: ``docs/settings.md`` and the JSON schemas are made from them. Everything is
+validated here, once, before any job starts; every refusal names the key, the value and what is allowed.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -21,19 +22,29 @@ PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "I"]
 
 
 class Dataset(Plugged):
-    image_size: Positive = Field(description="Height and width of the images, pixels.")
+    """The images: a reader of `irepa/data`, by name, and its options."""
+
+    name: str = Field(description="The reader: a module of irepa/data. Its options stand beside this key.")
+    image_size: Positive = Field(description="Height and width to which every image is brought, in pixels.")
 
 
 class Expected(Strict):
-    """Sizes of the dataset, for planning before it is there."""
+    """Sizes of the dataset, with which `irepa plan` counts before the images are there."""
 
-    train_images: Positive
-    test_images: Positive
-    classes: Positive
+    train_images: Positive = Field(description="Number of training images.")
+    test_images: Positive = Field(description="Number of held-out images.")
+    classes: Positive = Field(description="Number of classes.")
 
 
 class AutoencoderSettings(Plugged):
-    precompute: bool = Field(False, description="True: its moments of the training images are a stage of their own.")
+    """What turns images into what the diffusion model sees, and back: a module of `irepa/autoencoders`, and its options."""
+
+    name: str = Field(description="The autoencoder: a module of irepa/autoencoders. Its options stand beside this key.")
+    precompute: bool = Field(
+        False,
+        description="True: the latents' means and deviations are computed once for all training images, in a stage of their "
+        "own, and latents are drawn from them in every step. Only for the tier's `autoencoder`.",
+    )
 
     @property
     def trained_here(self) -> bool:
@@ -42,24 +53,39 @@ class AutoencoderSettings(Plugged):
 
 
 class Guidance(Strict):
-    """Classifier-free guidance: v = v_null + scale * (v_class - v_null) for low <= t <= high, v_class outside."""
+    """Classifier-free guidance: v = v_null + scale * (v_class - v_null) for low <= t <= high, and v = v_class outside."""
 
-    scale: Annotated[float, Field(ge=1)]
-    low: Fraction = 0.0
-    high: Fraction = 1.0
+    scale: float = Field(ge=1, description="Factor by which the class is followed; 1 is no guidance.")
+    low: Fraction = Field(0.0, description="Smallest time t at which guidance applies (t = 0 is data).")
+    high: Fraction = Field(1.0, description="Largest time t at which guidance applies (t = 1 is noise).")
+
+
+class SamplerChoice(Plugged):
+    """How images are drawn from the network: a module of `irepa/samplers`, and its options."""
+
+    name: str = Field(description="The sampler: a module of irepa/samplers. Its options stand beside this key.")
 
 
 class RecipeSettings(Plugged):
-    """How a model is trained and sampled: the implementation in ``irepa/recipes``, the network, and the sampler."""
+    """How a model is trained and sampled: a module of `irepa/recipes` with its options, the network, and the sampler."""
 
-    architecture: str = "sit"
-    autoencoder: str | None = Field(None, description="One of the tier's `autoencoders`; null: its `autoencoder`.")
-    sampler: Plugged
-    guidance: Guidance | None = None
-    trained_as: str | None = Field(
-        None, description="Draw from the networks that this recipe has trained, with another sampler or guidance."
+    name: str = Field(description="The recipe: a module of irepa/recipes. Its options stand beside this key.")
+    architecture: str = Field("sit", description="The network: a module of irepa/architectures.")
+    autoencoder: str | None = Field(
+        None, description="One of the tier's `autoencoders`; null: the tier's `autoencoder`."
     )
-    at: Positive | None = Field(None, description="With trained_as: from its EMA weights after so many training steps.")
+    sampler: SamplerChoice = Field(description="How images are drawn.")
+    guidance: Guidance | None = Field(None, description="Guidance while sampling; null: none.")
+    trained_as: str | None = Field(
+        None,
+        description="Train nothing: draw from the networks that this other recipe of the tier trains, with another sampler, "
+        "guidance or number of training steps. null: the recipe trains its own.",
+    )
+    at: Positive | None = Field(
+        None,
+        description="With `trained_as`: draw from the averaged weights as they were after this many training steps. "
+        "null: after the last step.",
+    )
 
     @model_validator(mode="after")
     def _early_weights_are_of_another(self) -> RecipeSettings:
@@ -69,15 +95,21 @@ class RecipeSettings(Plugged):
 
 
 class EncoderEntry(BaseModel):
-    """One row of ``workflow/encoders.yaml``: the library that builds it and that library's options."""
+    """One row of `workflow/encoders.yaml`: an encoder, the library that builds it, and that library's options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    library: str
-    family: str = Field(description="Members of one family are left out together in the audit.")
-    evaluation_only: bool = Field(False, description="True: may judge samples, may never be an alignment target.")
-    judge: str | None = Field(None, description="Name in the metrics of a judge: EffLite2 gives FD-EffLite2.")
-    base: str | None = Field(None, description="Another row: this one is fitted to its tokens, and changes them.")
+    library: str = Field(description="What builds it: a module of irepa/encoders. Its options stand beside this key.")
+    family: str = Field(description="Encoders of one family are left out together when the audit checks a correlation.")
+    evaluation_only: bool = Field(False, description="True: it may judge samples and may never be an alignment target.")
+    judge: str | None = Field(
+        None,
+        description="Its name in the metrics when it judges samples: EffLite2 gives FD-EffLite2. null: it judges none.",
+    )
+    base: str | None = Field(
+        None,
+        description="Another row, whose tokens this encoder is fitted to and changes. null: it looks at images itself.",
+    )
 
     @model_validator(mode="after")
     def _judges_are_named(self) -> EncoderEntry:
@@ -102,19 +134,26 @@ class EncoderEntry(BaseModel):
 
 
 class SpatialNorm(Strict):
-    """Target normalisation y = (x - gamma * mean) / std over the positions of each image (paper section 4)."""
+    """Normalisation of the target, y = (x - gamma * mean) / std over the positions of each image (paper section 4)."""
 
-    gamma: Fraction = 1.0
-    normaliser: Literal["std", "var"] = Field("std", description="std: std + 1e-6 (code); var: sqrt(var + eps) (text).")
+    gamma: Fraction = Field(1.0, description="Share of the mean that is taken out; 1 in the paper's formula.")
+    normaliser: Literal["std", "var"] = Field(
+        "std",
+        description="Denominator. std: standard deviation + 1e-6 (released code); var: sqrt(variance + eps) (text).",
+    )
 
 
 class Method(Strict):
-    """How the alignment is done: one row of ``workflow/methods.yaml``. ``projector: null`` is no alignment."""
+    """One row of `workflow/methods.yaml`: how hidden tokens of the network are aligned with the encoder's tokens."""
 
-    projector: Literal["mlp", "linear", "conv"] | None = None
-    kernel: Literal[1, 3, 5, 7] = 3
-    spatial_norm: SpatialNorm | None = None
-    weight: Annotated[float, Field(ge=0)] = 0.5
+    projector: Literal["mlp", "linear", "conv"] | None = Field(
+        None,
+        description="What maps hidden tokens to the encoder's width. mlp: REPA's; conv: iREPA's, one convolution over the token "
+        "grid; null: no alignment.",
+    )
+    kernel: Literal[1, 3, 5, 7] = Field(3, description="Kernel of the `conv` projector, in tokens.")
+    spatial_norm: SpatialNorm | None = Field(None, description="Normalisation of the target; null: none.")
+    weight: float = Field(0.5, ge=0, description="Weight of the alignment loss beside the diffusion loss.")
 
     @property
     def aligned(self) -> bool:
@@ -124,15 +163,27 @@ class Method(Strict):
 class Scale(Strict):
     """Sizes of one network and of its projector."""
 
-    depth: Positive
-    width: Positive
-    heads: Positive
-    patch: Positive
-    align_depth: Positive
-    projector_hidden: Positive = 2048
-    options: dict[str, dict[str, Any]] = Field(
-        {}, description="By architecture: what it has beyond these sizes, for example `jit: {bottleneck: 128}`."
+    depth: Positive = Field(description="Number of blocks; of a U-Net, layers per level.")
+    width: Positive = Field(description="Channels of a token; of a U-Net, channels at the bottleneck.")
+    heads: Positive = Field(description="Attention heads; `width` must be a multiple of their number.")
+    patch: Positive = Field(
+        description="Side of a patch, in latent pixels (in pixels where the model sees images). Image or latents divided by it "
+        "must give the tier's `grid`."
     )
+    align_depth: Positive = Field(description="Number of blocks after which the hidden tokens are aligned.")
+    projector_hidden: Positive = Field(2048, description="Channels inside the `mlp` projector.")
+    options: dict[str, dict[str, Any]] = Field(
+        {},
+        description="By architecture, what it has beyond these sizes: `jit: {bottleneck: 128}`.",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _names_are_keys(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for architecture, options in value.items():
+            if "name" in options:
+                raise ValueError(f"{architecture} has no option `name`: the key above is the architecture's name")
+        return value
 
     def transformer(self) -> dict[str, int]:
         """The sizes that every transformer takes."""
@@ -144,51 +195,86 @@ class Scale(Strict):
 
 
 class Features(Strict):
-    dtype: Literal["float16", "float32"] = "float16"
-    precision: Annotated[Literal["fp32", "bf16"], Field(description="Arithmetic of the encoders.")] = "fp32"
-    batch: Positive = 64
-    disk_limit_gib: Annotated[
-        float, Field(ge=0, description="An encoder whose training tokens would take more runs online during training.")
-    ] = 100
-    input_size: Positive | None = None  # pixels, for encoders that do not fix their own
+    """How the encoders' tokens are computed and stored."""
+
+    dtype: Literal["float16", "float32"] = Field("float16", description="Type of the stored tokens.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the encoders.")
+    batch: Positive = Field(64, description="Images that an encoder is given at a time.")
+    disk_limit_gib: float = Field(
+        100,
+        ge=0,
+        description="GiB. An encoder whose training tokens would take more is run anew in every training step.",
+    )
+    input_size: Positive | None = Field(
+        None,
+        description="Side, in pixels, of the images given to encoders whose row of encoders.yaml sets none; null: the default of "
+        "each.",
+    )
 
 
 class Spatial(Strict):
-    """Spatial metrics: how many held-out images, and thresholds in grid steps (null: the documented rule)."""
+    """Spatial metrics (paper section 2). Distances are Manhattan distances on the token grid, in grid steps."""
 
-    images: Positive
-    near: Positive | None = None
-    far: Positive | None = None
-    slope: Positive | None = None
+    images: Positive = Field(
+        description="Number of held-out images, spread evenly over all, for the metrics, the probe and the maps."
+    )
+    near: Positive | None = Field(None, description="LDS and SRSS: near tokens are at most this far apart; null: 1.")
+    far: Positive | None = Field(
+        None,
+        description="LDS and SRSS: distant tokens are at least this far apart; null: 6 on 16x16, in proportion elsewhere.",
+    )
+    slope: Positive | None = Field(
+        None,
+        description="CDS: its line is fitted over distances from 1 to this; null: 8 on 16x16, in proportion elsewhere.",
+    )
 
 
 class Probe(Strict):
-    train_images: Annotated[Positive | None, Field(description="Spread over the training images; null: all.")] = None
-    c: Annotated[float, Field(gt=0)] = 1.0
-    max_iter: Positive = 300
+    """The linear probe: logistic regression on mean-pooled tokens, which gives an encoder's accuracy."""
+
+    train_images: Positive | None = Field(
+        None, description="Number of training images that it is fitted to, spread evenly over all; null: all."
+    )
+    c: float = Field(1.0, gt=0, description="Inverse strength of the L2 penalty, as scikit-learn's C.")
+    max_iter: Positive = Field(300, description="Most iterations of the optimiser.")
 
 
 class Training(Strict):
-    """Optimisation (paper section 3 has the values of the paper)."""
+    """Optimisation by AdamW, with an average of the weights (EMA) that samples are drawn from (paper section 3)."""
 
-    steps: Positive
-    batch: Positive
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    ema: Fraction = 0.9999
-    label_dropout: Fraction = 0.1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    accumulation: Annotated[
-        Positive, Field(description="Parts of a batch that a process works on one after another.")
-    ] = 1
-    processes: Annotated[Positive, Field(description="Processes that share a batch, one per GPU.")] = 1
-    compile: Annotated[bool, Field(description="torch.compile: a minute at the start for faster steps.")] = False
-    checkpoint_every: Annotated[Positive | None, Field(description="Steps; null: only when asked to stop.")] = None
-    keep_checkpoints: Annotated[Positive, Field(description="How many, the newest; all go when the run is done.")] = 1
-    tensorboard: Annotated[bool, Field(description="Write losses and samples for TensorBoard.")] = False
-    log_every: Positive = 100
+    steps: Positive = Field(description="Number of optimiser steps.")
+    batch: Positive = Field(description="Images per step, over all processes.")
+    lr: float = Field(1e-4, gt=0, description="Learning rate, constant.")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="Decay of AdamW's two moments.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    grad_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it.")
+    ema: Fraction = Field(0.9999, description="Share of the averaged weights that stays in each step.")
+    label_dropout: Fraction = Field(
+        0.1,
+        description="Share of the labels replaced by 'no class', from which guidance learns what no class looks like.",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Arithmetic of forward and backward passes; weights stay in 32 bits. fp16 needs a CUDA device.",
+    )
+    accumulation: Positive = Field(
+        1, description="Parts of its share of a batch that a process works on one after another, to save memory."
+    )
+    processes: Positive = Field(
+        1,
+        description="Processes that share a batch, one per GPU. `batch` must be a multiple of processes x accumulation.",
+    )
+    compile: bool = Field(
+        False, description="torch.compile: a minute at the start for faster steps. Needs a C++ compiler."
+    )
+    checkpoint_every: Positive | None = Field(
+        None, description="Steps from one checkpoint to the next; null: one only when the run is asked to stop."
+    )
+    keep_checkpoints: Positive = Field(
+        1, description="How many checkpoints are kept, the newest; all are deleted when the run is done."
+    )
+    tensorboard: bool = Field(False, description="True: write losses and samples for TensorBoard.")
+    log_every: Positive = Field(100, description="Steps from one point of the loss curve to the next.")
 
     @model_validator(mode="after")
     def _batch_can_be_shared(self) -> Training:
@@ -199,108 +285,170 @@ class Training(Strict):
         return self
 
     def that_matter(self) -> dict[str, Any]:
-        """What the result depends on, beyond the last bits of its sums: who computes it and what is kept on the way does not."""
+        """The settings that change the result by more than the last bits of its sums.
+
+        Not among them: how many processes share the work, and what is kept on the way.
+        """
         aside = {"processes", "checkpoint_every", "keep_checkpoints", "tensorboard"}
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in aside}
 
 
 class Pretraining(Plugged):
-    """How the pipeline trains one of its encoders on the training images: the objective in ``irepa/objectives``."""
+    """How the pipeline trains one of its own encoders on the training images: a module of `irepa/objectives`, and its options."""
 
-    encoder: str = Field(description="The row of workflow/encoders.yaml whose network is trained, and is kept whole.")
-    training: Training
+    name: str = Field(description="The objective: a module of irepa/objectives. Its options stand beside this key.")
+    encoder: str = Field(description="The row of encoders.yaml whose network is trained, from random weights.")
+    training: Training = Field(description="Its optimisation.")
 
 
 class Sampling(Strict):
-    samples: Positive
-    batch: Positive = 256
-    shard: Positive = Field(16, description="Batches written at a time: an interrupted run goes on at the next shard.")
+    """How many images are drawn from each trained network, and what is kept of them."""
+
+    samples: Positive = Field(description="Number of images that are drawn.")
+    batch: Positive = Field(256, description="Images drawn at a time; it does not change them.")
+    shard: Positive = Field(16, description="Batches written at a time; an interrupted run goes on at the next shard.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the network while sampling.")
-    compile: Annotated[bool, Field(description="torch.compile of the network: for many samples at many steps.")] = False
-    preview: Positive = Field(32, description="Samples kept for pictures when the rest is deleted.")
+    compile: bool = Field(
+        False, description="torch.compile of the network: worth its minute for many samples at many steps."
+    )
+    preview: Positive = Field(32, description="Number of samples kept for pictures when the rest is deleted.")
     keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
 
 
 class Evaluation(Strict):
-    extractors: Annotated[list[str], Field(min_length=1)]
-    batch: Positive = 64
-    input_size: Positive | None = None  # pixels, for judges that do not fix their own
-    references: dict[str, Path] = Field(
-        {}, description="By judge: an .npz with mu and sigma (and images, arr_0) used instead of the training images."
+    """How samples are measured: against the training images, in the features of one or more judges."""
+
+    extractors: list[str] = Field(min_length=1, description="The judges: rows of encoders.yaml.")
+    batch: Positive = Field(64, description="Images that a judge is given at a time.")
+    input_size: Positive | None = Field(
+        None,
+        description="Side, in pixels, of the images given to judges whose row of encoders.yaml sets none; null: the default of "
+        "each.",
     )
-    reference_features: Positive = Field(50_000, description="Images whose features are kept, for kernel distance etc.")
+    references: dict[str, Path] = Field(
+        {},
+        description="By judge, an .npz with `mu` and `sigma` (and images, `arr_0`) to compare with in place of the training "
+        "images.",
+    )
+    reference_features: Positive = Field(
+        50_000, description="Number of reference images whose features are kept, for KID, precision and recall."
+    )
     neighbours: Positive = Field(3, description="k of precision and recall (Kynkaanniemi et al., 2019).")
-    kid_subsets: Positive = 100
-    kid_subset_size: Positive = 1000
+    kid_subsets: Positive = Field(100, description="Number of subsets over which KID is averaged.")
+    kid_subset_size: Positive = Field(1000, description="Images per subset of KID; at most `sampling.samples`.")
 
 
 class Inspection(Strict):
-    """Which held-out image and anchor the self-similarity maps show, and at which noise level."""
+    """The self-similarity maps (E7): which images, which token they are seen from, and how noisy the network's input is."""
 
-    images: list[int] = [0]
-    anchor: tuple[Fraction, Fraction] = (0.5, 0.5)
-    time: Fraction = 0.25
+    images: list[int] = Field([0], description="Numbers of the images, counted from 0 among the `spatial.images`.")
+    anchor: tuple[Fraction, Fraction] = Field(
+        (0.5, 0.5),
+        description="The token that all others are compared with: row and column, as shares of the grid's sides.",
+    )
+    time: Fraction = Field(0.25, description="Noise level t of the network's input: 0 is the image, 1 is noise.")
 
 
 class Experiment(Strict):
-    """A named product of lists: its cells are trained once, however many experiments share them."""
+    """A question, and the training runs that answer it: every combination of its lists, a cell each.
 
-    question: str
+    A cell that several experiments name is trained once.
+    """
+
+    question: str = Field(description="What it asks, in a sentence: the title of its figures.")
     paper: list[PaperExperiment] = Field(
-        [], description="Which of the paper's experiments it stands for: the claims about those read it."
+        [],
+        description="Which of the paper's experiments it stands for; claims about those are judged by it. D: where text and code "
+        "differ; I: interventions on the encoder, which the paper does not have.",
     )
-    encoders: list[str] | Literal["all"] = "all"
-    methods: list[str] | Literal["all"] = "all"
-    scales: list[str] | Literal["all"] = "all"
-    recipes: Annotated[list[str] | Literal["all"] | None, Field(description="null: the tier's first.")] = None
-    seeds: Positive | None = Field(None, description="Replicates; null: the tier's number.")
+    encoders: list[str] | Literal["all"] = Field(
+        "all", description="Rows of encoders.yaml, with transforms if wanted (`dinov2-b+clsmix0.3`); all: the tier's."
+    )
+    methods: list[str] | Literal["all"] = Field("all", description="Rows of methods.yaml; all: the tier's.")
+    scales: list[str] | Literal["all"] = Field("all", description="Names of the tier's scales.")
+    recipes: list[str] | Literal["all"] | None = Field(
+        None, description="Names of the tier's recipes; null: the first of them."
+    )
+    seeds: Positive | None = Field(
+        None, description="Training runs of each combination, a seed each; null: the tier's `seeds`."
+    )
     one_per_family: bool = Field(
-        False, description="One encoder of each family would still answer it, with less power."
+        False, description="True: one encoder of each family would still answer it, with less power (for `irepa plan`)."
     )
 
 
 class Figure(Strict):
-    kind: str
-    experiment: str
+    """One figure of the report."""
+
+    kind: str = Field(description="What is drawn: a module of irepa/figures.")
+    experiment: str = Field(description="The experiment whose cells it shows.")
 
 
 class JobResources(Strict):
-    threads: Positive = 1
-    mem_mb: Positive = 2000
-    runtime: Positive = 60  # minutes
-    gpus: Annotated[int, Field(ge=0)] = 0
+    """What a job of one stage may take of the machine. Results do not depend on it."""
+
+    threads: Positive = Field(1, description="CPU cores.")
+    mem_mb: Positive = Field(2000, description="Memory, in MB.")
+    runtime: Positive = Field(60, description="Longest time, in minutes.")
+    gpus: int = Field(0, ge=0, description="Number of GPUs.")
 
 
 class Tier(Strict):
-    """One tier file. Nothing in the code asks which tier it is."""
+    """One file of `workflow/tiers`: everything that differs between a run of minutes and the paper's own scale.
 
-    title: str
-    shows: list[str]
-    cannot_show: list[str]
-    dataset: Dataset
-    expected: Expected | None = None
-    autoencoder: AutoencoderSettings
-    autoencoders: dict[str, AutoencoderSettings] = Field({}, description="Further ones, for recipes that name them.")
-    pretraining: dict[str, Pretraining] = Field({}, description="Encoders that the pipeline trains itself.")
-    grid: Grid
-    encoders: Annotated[list[str], Field(min_length=1)]
-    methods: Annotated[list[str], Field(min_length=1)]
-    scales: Annotated[dict[str, Scale], Field(min_length=1)]
-    recipes: Annotated[dict[str, RecipeSettings], Field(min_length=1)]
-    seeds: Positive = 1
-    features: Features = Features()
-    spatial: Spatial
-    probe: Probe = Probe()
-    training: Training
-    sampling: Sampling
-    evaluation: Evaluation
-    inspection: Inspection = Inspection()
-    checkpoints: dict[str, Path] = Field(
-        {}, description="By cell: a published SiT or REPA checkpoint that is sampled and evaluated without training."
+    Nothing in the code asks which tier it is.
+    """
+
+    title: str = Field(description="Title of the report.")
+    shows: list[str] = Field(description="What results at this size can show, in sentences; the report prints them.")
+    cannot_show: list[str] = Field(description="What they cannot show.")
+    dataset: Dataset = Field(description="The images.")
+    expected: Expected | None = Field(
+        None, description="Sizes of the dataset, for `irepa plan`; null: it needs the finished `data` stage."
     )
-    experiments: Annotated[dict[str, Experiment], Field(min_length=1)]
-    figures: dict[str, Figure]
-    resources: dict[str, JobResources] = {}
+    autoencoder: AutoencoderSettings = Field(
+        description="What turns images into what the model sees, unless a recipe names another."
+    )
+    autoencoders: dict[str, AutoencoderSettings] = Field(
+        {}, description="By name, further ones, for recipes that name them."
+    )
+    pretraining: dict[str, Pretraining] = Field(
+        {}, description="By name, how encoders are trained whose weights are `trained:NAME` in encoders.yaml."
+    )
+    grid: Grid = Field(
+        description="Rows and columns of the token grid: where the encoder's tokens and the network's lie on the image."
+    )
+    encoders: list[str] = Field(
+        min_length=1,
+        description="Rows of encoders.yaml, with transforms if wanted: the targets that experiments take as `all`.",
+    )
+    methods: list[str] = Field(min_length=1, description="Rows of methods.yaml that experiments take as `all`.")
+    scales: dict[str, Scale] = Field(min_length=1, description="By name, sizes of the network.")
+    recipes: dict[str, RecipeSettings] = Field(
+        min_length=1,
+        description="By name, how models are trained and sampled; experiments take the first if they name none.",
+    )
+    seeds: Positive = Field(
+        1, description="Training runs of each combination, with seeds counted up from that of params.yaml."
+    )
+    features: Features = Field(Features(), description="How tokens are computed and stored.")
+    spatial: Spatial = Field(description="Spatial metrics.")
+    probe: Probe = Field(Probe(), description="The linear probe.")
+    training: Training = Field(description="Optimisation of every cell.")
+    sampling: Sampling = Field(description="How many images are drawn.")
+    evaluation: Evaluation = Field(description="How they are measured.")
+    inspection: Inspection = Field(Inspection(), description="The self-similarity maps.")
+    checkpoints: dict[str, Path] = Field(
+        {},
+        description="By cell (`recipe/scale/encoder/method/seed0`), the path of a published SiT or REPA checkpoint that is "
+        "sampled and evaluated without training.",
+    )
+    experiments: dict[str, Experiment] = Field(
+        min_length=1,
+        description="By name, the questions and their training runs.",
+    )
+    figures: dict[str, Figure] = Field(description="By name, the figures of the report.")
+    resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
 
     @field_validator("encoders", "methods")
     @classmethod
@@ -320,16 +468,30 @@ class Tier(Strict):
         return self
 
 
-class Params(Strict):
-    """``params.yaml``: what a user changes."""
+class Extension(Strict):
+    """What a tier file may say besides: that it has only what differs from another one."""
 
-    tier: str = "demo"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    encoders: list[str] | None = Field(None, description="Replaces the tier's encoder list.")
-    methods: list[str] | None = Field(None, description="Replaces the tier's method list.")
-    overrides: dict[str, Any] = Field({}, description="Any key of the tier file, dotted: training.steps: 500.")
+    extends: str = Field(
+        description="Another tier: this file has only what differs from it. Groups of keys are merged, anything else is "
+        "replaced, and an experiment or figure that is null is taken out."
+    )
+
+
+class Params(Strict):
+    """`params.yaml`: which tier runs, and what is changed of it."""
+
+    tier: str = Field("demo", description="Which tier runs: a file of workflow/tiers, without its ending.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="The first seed; further training runs of a cell count up from it."
+    )
+    encoders: list[str] | None = Field(None, description="Replaces the tier's list of encoders; null: the tier's.")
+    methods: list[str] | None = Field(None, description="Replaces the tier's list of methods; null: the tier's.")
+    overrides: dict[str, Any] = Field(
+        {}, description="Any key of the tier file, with dots between its parts: `{training.steps: 500}`."
+    )
     released: Path | None = Field(
-        None, description="Folder spatial-metrics-data of the authors' released statistics, as evidence for the audit."
+        None,
+        description="Folder spatial-metrics-data of the authors' released statistics, as evidence for the audit; null: without.",
     )
     results: str = Field("results", description="Folder of the results, relative to the repository.")
 
@@ -341,12 +503,21 @@ class Params(Strict):
 
 
 class Settings(Strict):
-    """The whole configuration of one tier, resolved and cross-checked."""
+    """The whole configuration of one tier, resolved and cross-checked.
 
-    params: Params
-    tier: Tier
-    catalogue: dict[str, EncoderEntry]
-    methods: dict[str, Method]
+    It never changes and is compared by identity, so that what follows from it can be worked out once and remembered.
+    """
+
+    params: Params = Field(description="What params.yaml says.")
+    tier: Tier = Field(description="The tier file, with what it extends and what `params` changes of it.")
+    catalogue: dict[str, EncoderEntry] = Field(description="The rows of workflow/encoders.yaml.")
+    methods: dict[str, Method] = Field(description="The rows of workflow/methods.yaml.")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
     def autoencoder(self, recipe: str) -> AutoencoderSettings:
         """The recipe's own autoencoder, or the tier's."""

@@ -21,7 +21,7 @@ from irepa.engine.trainer import PROJECTOR, build_alignment
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
-from irepa.recipes import Recipe
+from irepa.recipes import Recipe, build_recipe
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,6 @@ def describe_autoencoder(named: AutoencoderSettings, image_size: int) -> Autoenc
     module = plugins.load("autoencoders", named.name, "autoencoder")
     facts: AutoencoderFacts = module.describe(plugin_options("autoencoders", named, "autoencoder"), image_size)
     return facts
-
-
-def build_recipe(tier: Tier, name: str) -> Recipe:
-    """One of the tier's recipes. Raises ConfigError."""
-    settings, where = tier.recipes[name], f"recipes.{name}"
-    recipe: Recipe = plugins.load("recipes", settings.name, where).build(plugin_options("recipes", settings, where))
-    return recipe
 
 
 def build_network(tier: Tier, recipe: str, scale: str, shape: Shape, classes: int) -> nn.Module:

@@ -1,87 +1,84 @@
-"""Figures: one module per kind.
+'''Figures: one module per kind, in this folder. A tier's figures name a kind (``my-kind`` is ``my_kind.py``) and an experiment.
 
-Each has ``needs(settings, experiment)``, the jobs whose files it reads; ``collect(context, experiment)``, the data
-frame of exactly what is drawn; ``draw(frame)``, the figure from that frame alone; and ``caption(frame)``, what to see in it.
-"""
+A kind of figure has four functions:
+
+- ``needs(settings, experiment)``: the jobs whose files it reads. :func:`table_only` says it for a figure of the table
+  alone.
+- ``collect(context, experiment)``: a data frame of exactly what is drawn; it is kept as CSV beside the picture.
+  :mod:`irepa.table` has the rows of an experiment, and :func:`runs_of` is enough for a figure of distances. An empty
+  frame says that every run has failed, and there is nothing to draw.
+- ``draw(frame)``: the picture, from that CSV alone.
+- ``caption(frame)``: what to see in it, in a sentence or two with the numbers, from the CSV too.
+
+The graph asks every figure of a tier what it needs, also where nothing is drawn. So matplotlib, seaborn and pandas, and
+:mod:`irepa.figures._drawing`, which has the look that figures share, are imported inside ``collect`` and ``draw``.
+
+A complete figure, the spread of the distances between seeds::
+
+    """Distance of every run, a dot each, by method."""
+
+    from __future__ import annotations
+
+    from typing import TYPE_CHECKING
+
+    from irepa.figures import table_only
+    from irepa.pipeline.runner import Context
+    from irepa.table import distances
+
+    if TYPE_CHECKING:
+        import pandas as pd
+        from matplotlib.figure import Figure
+
+    needs = table_only
+
+
+    def collect(context: Context, experiment: str) -> pd.DataFrame:
+        return distances(context, experiment)[["method", "seed", "fd", "distance"]]
+
+
+    def draw(frame: pd.DataFrame) -> Figure:
+        from irepa.figures._drawing import distance_label, panel
+
+        figure, axis = panel(width=0.75, height=3)
+        axis.plot(frame["fd"], frame["method"], "o")
+        axis.set(xlabel=distance_label(frame), ylabel="method")
+        return figure
+
+
+    def caption(frame: pd.DataFrame) -> str:
+        best = frame.loc[frame["fd"].idxmin()]
+        return f"Lowest {best['distance']}: {best['fd']:.1f}, {best['method']} with seed {best['seed']}."
+'''
 
 from __future__ import annotations
 
-import base64
-import io
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import matplotlib
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
-
-from irepa.pipeline.files import whole
+from irepa.config.cells import Cell, experiment_cells
+from irepa.config.tier import Settings
 from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
+from irepa.table import distances
 
-matplotlib.use("Agg")
-
-METHOD_ORDER = ("none", "repa", "conv-only", "norm-only", "irepa")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p", "d")
-WIDTH = 9.0  # inches: readable at the width of a README
-
-
-def style() -> None:
-    """One look for every figure."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font="DejaVu Sans")
-    matplotlib.rcParams.update(
-        {"figure.constrained_layout.use": True, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 9,
-         "xtick.labelsize": 9, "ytick.labelsize": 9, "svg.hashsalt": "irepa", "grid.linewidth": 0.5}
-    )  # fmt: skip
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def save(figure: Figure, *paths: Path) -> None:
-    """Write the figure in each format, without dates, so that equal figures are equal files."""
-    for path in paths:
-        kind = path.suffix.removeprefix(".")
-        with whole(path) as temporary:
-            metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-
-
-def table_only(settings: Any, experiment: str) -> list[Job]:
+def table_only(settings: Settings, experiment: str) -> list[Job]:
     """``needs`` of a figure that reads the table and nothing else."""
     return [Job("table")]
 
 
-def methods_in(frame: pd.DataFrame) -> list[str]:
-    """The methods of a frame, the paper's first and in its order."""
-    present = list(dict.fromkeys(frame["method"]))
-    return [m for m in METHOD_ORDER if m in present] + [m for m in present if m not in METHOD_ORDER]
+def runs_of(context: Context, experiment: str) -> pd.DataFrame:
+    """``collect`` of a figure of distances: a row per cell (:func:`irepa.table.distances`)."""
+    return distances(context, experiment).drop(columns="record")
 
 
-def bars(frame: pd.DataFrame, axis: Axes, fmt: str, **roles: Any) -> None:
-    """Mean distances as bars with their values inside, every seed as a dot. ``roles``: seaborn's x, y, hue and their orders."""
-    sns.barplot(frame, ax=axis, errorbar=None, **roles)
-    numbers(axis, fmt)
-    dots = {role: value for role, value in roles.items() if role != "legend"}
-    sns.stripplot(frame, ax=axis, dodge="order" not in roles, palette=["black"] * len(roles["hue_order"]), size=3.5, jitter=False,
-                  legend=False, **dots)  # fmt: skip
+def cells_of(settings: Settings, experiment: str) -> list[Cell]:
+    """The cells of an experiment of the tier, by its name."""
+    return experiment_cells(settings, settings.tier.experiments[experiment])
 
 
-def numbers(axis: Axes, fmt: str) -> None:
-    """The numbers in the bars, out of the way of what is drawn at their ends."""
-    for container in axis.containers:
-        if isinstance(container, BarContainer):
-            axis.bar_label(container, fmt=fmt, fontsize=8, label_type="center", color="white")
-
-
-def to_text(image: NDArray[np.uint8]) -> str:
-    """An image (H, W, 3) as base64 PNG: a picture that fits in a CSV cell."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def from_text(text: str) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+def first_seed(settings: Settings, experiment: str) -> list[Cell]:
+    """Those with the tier's first seed: what a figure shows that has no room for every seed."""
+    return [cell for cell in cells_of(settings, experiment) if cell.seed == settings.params.seed]

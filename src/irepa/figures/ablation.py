@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from irepa.figures import WIDTH, bars, methods_in, style, table_only
-from irepa.pipeline.runner import Context
-from irepa.table import distances
+from irepa.figures import runs_of, table_only
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
-
-
-def collect(context: Context, experiment: str) -> pd.DataFrame:
-    return distances(context, experiment).drop(columns="record")
+collect = runs_of
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
+    from irepa.figures._drawing import bars, distance_label, methods_in, panel
+
     order = methods_in(frame)
-    figure, axis = plt.subplots(figsize=(WIDTH * 0.75, 0.5 * len(order) + 1.2))
+    figure, axis = panel(0.75, 0.5 * len(order) + 1.2)
     bars(frame, axis, "%.0f", y="method", x="fd", order=order, hue="method", hue_order=order, legend=False)
-    axis.set(xlabel=f"{frame['distance'].iloc[0]} (lower is better)", ylabel="method")
+    axis.set(xlabel=distance_label(frame), ylabel="method")
     axis.set_xlim(0, frame["fd"].max() * 1.12)
     return figure
 

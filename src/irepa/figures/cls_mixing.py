@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from irepa.audit.rules.trend import alpha
-from irepa.figures import WIDTH, style, table_only
+from irepa.audit.rules.trend import mixing_weight
+from irepa.figures import table_only
 from irepa.pipeline.runner import Context
-from irepa.table import distances, encoder_metrics
+from irepa.table import distances, with_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    runs = distances(context, experiment)
-    metrics = encoder_metrics(context).loc[runs["encoder"], ["accuracy", "lds"]].reset_index(drop=True)
-    frame = pd.concat([runs, metrics], axis=1).assign(alpha=[alpha(name, "clsmix") for name in runs["encoder"]])
-    long = frame.melt(["encoder", "alpha", "seed", "distance"], ["accuracy", "lds", "fd"], "quantity", "value")
+    """A row per cell and quantity, accuracy, LDS and distance: its ``value`` at the mixing weight ``alpha``."""
+    runs = with_metrics(context, distances(context, experiment), ["accuracy", "lds"])
+    runs = runs.assign(alpha=[mixing_weight(name, "clsmix") for name in runs["encoder"]])
+    long = runs.melt(["encoder", "alpha", "seed", "distance"], ["accuracy", "lds", "fd"], "quantity", "value")
     return long.sort_values(["quantity", "alpha", "seed"])
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
-    labels = {"accuracy": "linear-probe accuracy (%)", "lds": "LDS (cosine)",
-              "fd": f"{frame['distance'].iloc[0]} (lower is better)"}  # fmt: skip
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.2))
+    import seaborn as sns
+
+    from irepa.figures._drawing import distance_label, panels
+
+    figure, axes = panels(1, 3, 1, 3.2)
+    labels = {"accuracy": "linear-probe accuracy (%)", "lds": "LDS (cosine)", "fd": distance_label(frame)}
     for axis, colour, (quantity, label) in zip(axes, sns.color_palette(n_colors=3), labels.items(), strict=True):
         points = frame[frame["quantity"] == quantity]
         sns.lineplot(points, x="alpha", y="value", marker="o", ax=axis, color=colour, errorbar="sd")
@@ -38,10 +41,12 @@ def draw(frame: pd.DataFrame) -> Figure:
 def caption(frame: pd.DataFrame) -> str:
     mean = frame.groupby(["quantity", "alpha"])["value"].mean()
     parts = []
-    for quantity in ("accuracy", "lds", "fd"):
+    for quantity, name, digits in (
+        ("accuracy", "accuracy", 1),
+        ("lds", "LDS", 2),
+        ("fd", frame["distance"].iloc[0], 0),
+    ):
         values = mean[quantity]
-        name = frame["distance"].iloc[0] if quantity == "fd" else {"lds": "LDS"}.get(quantity, quantity)
-        digits = {"lds": 2, "accuracy": 1}.get(quantity, 0)
         parts.append(f"{name} {values.iloc[0]:.{digits}f} to {values.iloc[-1]:.{digits}f}")
     alphas = mean["fd"].index
     return f"From alpha = {alphas.min():g} to {alphas.max():g}: {'; '.join(parts)}."

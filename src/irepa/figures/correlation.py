@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
+from irepa.audit import words
 from irepa.audit.statistics import Estimate, correlation
-from irepa.figures import MARKERS, WIDTH, style, table_only
+from irepa.figures import table_only
 from irepa.pipeline.runner import Context
 from irepa.table import SPATIAL_NAMES, distances, encoder_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
 
@@ -21,13 +22,13 @@ AXES["rmsc"] = "RMSC"
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """A row per encoder and metric: its ``value``, the mean distance ``fd`` and its range over seeds."""
     runs = distances(context, experiment)
     mean = runs.groupby(["encoder", "distance"], as_index=False).agg(
         fd=("fd", "mean"), lowest=("fd", "min"), highest=("fd", "max"), seeds=("seed", "nunique")
     )
     long = encoder_metrics(context).melt(ignore_index=False, var_name="metric", value_name="value").reset_index()
-    frame = mean.merge(long, on="encoder")
-    return frame.sort_values(["metric", "encoder"])
+    return mean.merge(long, on="encoder").sort_values(["metric", "encoder"])
 
 
 def of_metric(frame: pd.DataFrame, metric: str) -> Estimate:
@@ -37,12 +38,15 @@ def of_metric(frame: pd.DataFrame, metric: str) -> Estimate:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
-    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.2), sharey=True)
+    import seaborn as sns
+    from matplotlib.lines import Line2D
+
+    from irepa.figures._drawing import MARKERS, distance_label, panels
+
+    figure, axes = panels(2, 3, 1, 6.2, sharey=True)
     encoders = sorted(frame["encoder"].unique())
     colours = dict(zip(encoders, sns.color_palette("husl", len(encoders)), strict=True))
     markers = {name: MARKERS[k % 7] for k, name in enumerate(encoders)}  # neighbours in colour differ in shape
-    distance = frame["distance"].iloc[0]
     for axis, (metric, label) in zip(axes.flat, AXES.items(), strict=False):
         points = frame[frame["metric"] == metric]
         axis.vlines(points["value"], points["lowest"], points["highest"],
@@ -51,10 +55,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                         markers=markers, style_order=encoders, ax=axis, s=45, legend=False)  # fmt: skip
         sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=True,
                     line_kws={"color": "0.6", "linewidth": 1, "zorder": 0})  # fmt: skip
-        r = of_metric(frame, metric)
-        axis.set(
-            xlabel=label, ylabel=f"{distance} (lower is better)", title=f"r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"
-        )
+        axis.set(xlabel=label, ylabel=distance_label(frame), title=words.correlation(of_metric(frame, metric)))
     last = axes.flat[-1]
     last.axis("off")
     handles = [Line2D([], [], marker=markers[name], linestyle="", color=colours[name]) for name in encoders]
@@ -65,8 +66,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    found = {metric: of_metric(frame, metric) for metric in AXES}
-    parts = [f"{SPATIAL_NAMES.get(m, m)} r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for m, r in found.items()]
+    parts = [f"{SPATIAL_NAMES.get(name, name)} {words.correlation(of_metric(frame, name))}" for name in AXES]
     distance, n = frame["distance"].iloc[0], frame["encoder"].nunique()
     repeats = frame["seeds"].max()
     lines = f". Points: means over {repeats} seeds, lines: their range" if repeats > 1 else ""
@@ -74,5 +74,5 @@ def caption(frame: pd.DataFrame) -> str:
     between = correlation(wide["accuracy"].to_numpy(float), wide["lds"].to_numpy(float))
     return (
         f"Pearson r with {distance} and 95% bootstrap interval over {n} encoders: {'; '.join(parts)}. "
-        f"Among these encoders accuracy and LDS have r = {between.value:.2f} [{between.low:.2f}, {between.high:.2f}]{lines}."
+        f"Among these encoders accuracy and LDS have {words.correlation(between)}{lines}."
     )

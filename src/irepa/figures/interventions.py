@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
+from irepa.audit import words
 from irepa.audit.statistics import Estimate, correlation
-from irepa.figures import MARKERS, WIDTH, style, table_only
+from irepa.figures import runs_of, table_only
 from irepa.pipeline.runner import Context
-from irepa.table import distances, encoder_metrics
+from irepa.table import with_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
 
 AXES = {"lds": "LDS (cosine)", "accuracy": "linear-probe accuracy (%)"}
+UNCHANGED = "unchanged"
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per cell; ``change`` is what stands after the base encoder's name, or ``unchanged``."""
-    runs = distances(context, experiment).drop(columns="record")
-    metrics = encoder_metrics(context).loc[runs["encoder"], [*AXES]].reset_index(drop=True)
+    runs = with_metrics(context, runs_of(context, experiment), [*AXES])
     base = min(runs["encoder"], key=len)
-    change = [name.removeprefix(base).lstrip("+-") or "unchanged" for name in runs["encoder"]]
-    return pd.concat([runs, metrics], axis=1).assign(change=change).sort_values(["change", "seed"])
+    change = [name.removeprefix(base).lstrip("+-") or UNCHANGED for name in runs["encoder"]]
+    return runs.assign(change=change).sort_values(["change", "seed"])
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -32,48 +34,46 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(fd=("fd", "mean"), sd=("fd", "std"), lds=("lds", "first"), accuracy=("accuracy", "first"))
 
 
+def of_metric(points: pd.DataFrame, metric: str) -> Estimate:
+    """Pearson r of a metric with the mean distance over the changes, and its 95% bootstrap interval."""
+    return correlation(points[metric].to_numpy(float), points["fd"].to_numpy(float))
+
+
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
+    import seaborn as sns
+
+    from irepa.figures._drawing import MARKERS, distance_label, panels
+
+    figure, axes = panels(1, 2, 1, 4.2, sharey=True)
     points = means(frame)
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.2), sharey=True)
+    centre = points.loc[UNCHANGED]
     colours = sns.color_palette("husl", len(points) - 1)
     for axis, (metric, label) in zip(axes, AXES.items(), strict=True):
-        centre = points.loc["unchanged"]
         axis.axhline(centre["fd"], color="0.7", linewidth=0.8, zorder=0)
-        changed = iter(colours)
+        left = iter(colours)
         for (name, row), marker in zip(points.iterrows(), MARKERS * len(points), strict=False):
-            same = name == "unchanged"
-            colour = "black" if same else next(changed)
+            same = name == UNCHANGED
+            colour = "black" if same else next(left)
             if not same:
-                axis.plot(
-                    [centre[metric], row[metric]], [centre["fd"], row["fd"]], color=colour, linewidth=0.7, alpha=0.6
-                )
+                x, y = [centre[metric], row[metric]], [centre["fd"], row["fd"]]
+                axis.plot(x, y, color=colour, linewidth=0.7, alpha=0.6)
             axis.errorbar(row[metric], row["fd"], yerr=row["sd"], color=colour, marker="*" if same else marker,
                           markersize=12 if same else 6, linestyle="", capsize=2, label=str(name))  # fmt: skip
-        r = of_metric(frame, metric)
-        axis.set(xlabel=label, ylabel=f"{frame['distance'].iloc[0]} (lower is better)",
-                 title=f"r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]")  # fmt: skip
+        axis.set(xlabel=label, ylabel=distance_label(frame), title=words.correlation(of_metric(points, metric)))
     axes[1].set_ylabel("")
     axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, title="tokens", fontsize=8)
     return figure
 
 
-def of_metric(frame: pd.DataFrame, metric: str) -> Estimate:
-    """Pearson r of a metric with the mean distance over the changes, and its 95% bootstrap interval."""
-    points = means(frame)
-    return correlation(points[metric].to_numpy(float), points["fd"].to_numpy(float))
-
-
 def caption(frame: pd.DataFrame) -> str:
     points = means(frame)
-    base = points.loc["unchanged"]
-    found = {AXES[metric].split(" (")[0]: of_metric(frame, metric) for metric in AXES}
-    parts = [f"{name} r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for name, r in found.items()]
-    moved = [
-        f"{name}: LDS {row['lds'] - base['lds']:+.2f}, distance {100 * (row['fd'] / base['fd'] - 1):+.1f}%"
-        for name, row in points.drop("unchanged").iterrows()
+    base = points.loc[UNCHANGED]
+    parts = [f"{label.split(' (')[0]} {words.correlation(of_metric(points, name))}" for name, label in AXES.items()]
+    changes = [
+        f"{name}: LDS {row['lds'] - base['lds']:+.2f}, distance {words.percent(100 * (row['fd'] / base['fd'] - 1))}"
+        for name, row in points.drop(UNCHANGED).iterrows()
     ]
     return (
         f"Correlation with {frame['distance'].iloc[0]} over {len(points)} versions of one encoder: {'; '.join(parts)}. "
-        f"Against the unchanged tokens: {'; '.join(moved)}. Bars: standard deviation over {frame['seed'].nunique()} seed(s)."
+        f"Against the unchanged tokens: {'; '.join(changes)}. Bars: standard deviation over {frame['seed'].nunique()} seed(s)."
     )

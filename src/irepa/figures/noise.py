@@ -5,17 +5,20 @@ The reference is the method ``repa`` of the figure's experiment, with its first 
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from irepa.audit import words
 from irepa.audit.statistics import mean_by_pooled, pooled_spread
-from irepa.config.cells import NO_ENCODER, experiment_cells
-from irepa.figures import WIDTH, style, table_only
+from irepa.config.cells import NO_ENCODER
+from irepa.figures import cells_of, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import distances
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
 REFERENCE = "repa"
@@ -23,11 +26,9 @@ REFERENCE = "repa"
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per run and seed: ``change`` in percent of the reference's distance with the same seed; ``kind`` of difference."""
-    reference = next(
-        cell
-        for cell in experiment_cells(context.settings, context.tier.experiments[experiment])
-        if cell.method == REFERENCE
-    )
+    import pandas as pd
+
+    reference = next(cell for cell in cells_of(context.settings, experiment) if cell.method == REFERENCE)
     every = pd.concat([distances(context, name) for name in context.tier.experiments], ignore_index=True)
     every = every.drop_duplicates("record")
     here = every[(every["recipe"] == reference.recipe) & (every["scale"] == reference.scale)]
@@ -35,32 +36,34 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     base = here[is_reference].set_index("seed")["fd"]
     other_method = here["encoder"].isin([reference.encoder, NO_ENCODER]) & ~is_reference
     other_encoder = (here["method"] == REFERENCE) & ~is_reference
-    found = here[other_method | other_encoder | is_reference]
-    found = found[found["seed"].isin(base.index)]
-    kind = np.where(is_reference[found.index], "reference", np.where(other_method[found.index], "method", "encoder"))
-    name = [e if k == "encoder" else m for k, e, m in zip(kind, found["encoder"], found["method"], strict=True)]
-    change = 100 * (found["fd"].to_numpy() / base.loc[found["seed"]].to_numpy() - 1)
-    frame = found.drop(columns="record").assign(kind=kind, name=name, change=change, noise=noise(here))
+    runs = here[other_method | other_encoder | is_reference]
+    runs = runs[runs["seed"].isin(base.index)]
+    kind = np.where(is_reference[runs.index], "reference", np.where(other_method[runs.index], "method", "encoder"))
+    name = [e if k == "encoder" else m for k, e, m in zip(kind, runs["encoder"], runs["method"], strict=True)]
+    change = 100 * (runs["fd"].to_numpy() / base.loc[runs["seed"]].to_numpy() - 1)
+    frame = runs.drop(columns="record").assign(kind=kind, name=name, change=change, noise=spread_of_seeds(here))
     return frame.sort_values(["kind", "name", "seed"])
 
 
-def noise(runs: pd.DataFrame) -> float:
+def spread_of_seeds(runs: pd.DataFrame) -> float:
     """Standard deviation between seeds, percent of the distance, pooled over the configurations with several seeds."""
     groups = runs.groupby(["recipe", "scale", "encoder", "method"])["fd"]
     return 100 * pooled_spread([(seeds / seeds.mean()).to_numpy(float) for _, seeds in groups])[0]
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
+    import seaborn as sns
+
+    from irepa.figures._drawing import panel
+
     others = frame[frame["kind"] != "reference"]
     means = effects(frame).sort_values("mean")
     order = means.index
-    figure, axis = plt.subplots(figsize=(WIDTH * 0.85, 0.24 * len(order) + 1.4))
+    figure, axis = panel(0.85, 0.24 * len(order) + 1.4)
     sd = frame["noise"].iloc[0]
     if np.isfinite(sd):
-        axis.axvspan(
-            -2 * sd, 2 * sd, color="0.88", zorder=0, label=f"2 standard deviations between seeds: {2 * sd:.1f}%"
-        )
+        label = f"2 standard deviations between seeds: {2 * sd:.1f}%"
+        axis.axvspan(-2 * sd, 2 * sd, color="0.88", zorder=0, label=label)
     axis.axvline(0, color="0.5", linewidth=0.8)
     sns.stripplot(others, y="name", x="change", hue="kind", order=order, ax=axis, size=4, alpha=0.7, jitter=False)
     axis.errorbar(means["mean"], range(len(order)), xerr=means["half"], fmt="|", markersize=11, color="black", linewidth=0.8,
@@ -74,20 +77,21 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def effects(frame: pd.DataFrame) -> pd.DataFrame:
     """``mean`` change by name, and ``half`` its 95% t interval, by the spread of differences between seeds pooled over all."""
-    groups = {
-        name: rows.to_numpy(float) for name, rows in frame[frame["kind"] != "reference"].groupby("name")["change"]
-    }
+    import pandas as pd
+
+    others = frame[frame["kind"] != "reference"]
+    groups = {name: rows.to_numpy(float) for name, rows in others.groupby("name")["change"]}
     pooled = pooled_spread(list(groups.values()))
-    found = {name: mean_by_pooled(values, *pooled) for name, values in groups.items()}
-    rows = {name: {"mean": e.value, "half": (e.high - e.low) / 2} for name, e in found.items()}
+    estimates = {name: mean_by_pooled(values, *pooled) for name, values in groups.items()}
+    rows = {name: {"mean": e.value, "half": (e.high - e.low) / 2} for name, e in estimates.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def caption(frame: pd.DataFrame) -> str:
-    sd, found = frame["noise"].iloc[0], effects(frame)
-    means, beyond = found["mean"], int((found["mean"].abs() > found["half"]).sum())
+    sd, changes = frame["noise"].iloc[0], effects(frame)
+    means, beyond = changes["mean"], int((changes["mean"].abs() > changes["half"]).sum())
     return (
         f"Standard deviation between seeds: {sd:.1f}% of the distance; dots are differences at the same seed, and noise that "
         f"both runs share cancels. {beyond} of {len(means)} changes have an interval without 0; largest: "
-        f"{means.idxmin()} ({means.min():+.1f}%) and {means.idxmax()} ({means.max():+.1f}%)."
+        f"{means.idxmin()} ({words.percent(means.min())}) and {means.idxmax()} ({words.percent(means.max())})."
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from irepa.figures import WIDTH, style, table_only
+import numpy as np
+
+from irepa.audit import words
+from irepa.figures import table_only
 from irepa.pipeline.runner import Context
 from irepa.table import distances, images_seen
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
 
@@ -28,6 +31,8 @@ AXES = {"images": "training images seen", "recipe": "training recipe", "scale": 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per part, scale, recipe, images seen and seed: ``change``, percent of the distance without the part."""
+    import pandas as pd
+
     runs = distances(context, experiment)
     seen = [images_seen(context.tier, recipe) for recipe in runs["recipe"]]
     wide = runs.assign(images=seen).pivot_table(
@@ -38,10 +43,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         for part, (one, other) in PARTS.items()
         if {one, other} <= {*wide.columns}
     ]
-    found = pd.concat(frames, ignore_index=True).dropna()
+    changes = pd.concat(frames, ignore_index=True).dropna()
     scales, recipes = list(context.tier.scales), list(context.tier.recipes)
-    order = np.lexsort((found["recipe"].map(recipes.index), found["images"], found["scale"].map(scales.index)))
-    return found.iloc[order]  # in the tier's order, which is that of the axis
+    order = np.lexsort((changes["recipe"].map(recipes.index), changes["images"], changes["scale"].map(scales.index)))
+    return changes.iloc[order]  # in the tier's order, which is that of the axis
 
 
 def axis_of(frame: pd.DataFrame) -> str:
@@ -50,8 +55,11 @@ def axis_of(frame: pd.DataFrame) -> str:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
-    figure, axis = plt.subplots(figsize=(WIDTH, 3.8))
+    import seaborn as sns
+
+    from irepa.figures._drawing import panel
+
+    figure, axis = panel(1, 3.8)
     x = axis_of(frame)
     line = "none" if x == "recipe" else "-"  # recipes have no order
     colours = dict(zip(PARTS, sns.color_palette(), strict=False))
@@ -68,7 +76,7 @@ def caption(frame: pd.DataFrame) -> str:
     x = axis_of(frame)
     mean = frame.groupby(["part", x], sort=False)["change"].mean().unstack()[list(dict.fromkeys(frame[x]))]
     rows = [
-        f"{str(part).split(' (')[0]}: " + ", ".join(f"{where} {value:+.1f}%" for where, value in row.items())
+        f"{str(part).split(' (')[0]}: " + ", ".join(f"{place} {words.percent(v)}" for place, v in row.items())
         for part, row in mean.iterrows()
     ]
     return f"{'; '.join(rows)}. Bars: the range over {frame['seed'].nunique()} seed(s)."

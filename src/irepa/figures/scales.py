@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from irepa.figures import WIDTH, bars, methods_in, style, table_only
-from irepa.pipeline.runner import Context
-from irepa.table import distances
+from irepa.figures import runs_of, table_only
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 needs = table_only
+collect = runs_of
 LABELS = {"scale": "scale of the network", "encoder": "encoder"}
 
 
 def unit(frame: pd.DataFrame) -> str:
+    """What the groups of bars are: scales or encoders."""
     return "scale" if frame["scale"].nunique() > 1 or frame["encoder"].nunique() < 3 else "encoder"
 
 
-def collect(context: Context, experiment: str) -> pd.DataFrame:
-    return distances(context, experiment).drop(columns="record")
-
-
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
-    figure, axis = plt.subplots(figsize=(WIDTH * 0.75, 4))
-    order = methods_in(frame)
+    import seaborn as sns
+
+    from irepa.figures._drawing import bars, distance_label, methods_in, panel
+
+    figure, axis = panel(0.75, 4)
     units = unit(frame)
-    bars(frame, axis, "%.0f", x=units, y="fd", hue="method", hue_order=order)
-    axis.set(xlabel=LABELS[units], ylabel=f"{frame['distance'].iloc[0]} (lower is better)")
+    bars(frame, axis, "%.0f", x=units, y="fd", hue="method", hue_order=methods_in(frame))
+    axis.set(xlabel=LABELS[units], ylabel=distance_label(frame))
     axis.set_ylim(0, frame["fd"].max() * 1.12)
     axis.tick_params(axis="x", labelrotation=0 if units == "scale" else 20)
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

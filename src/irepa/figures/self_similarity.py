@@ -2,65 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-
-from irepa.config.cells import experiment_cells
+from irepa.config.cells import Cell
 from irepa.config.tier import Settings
-from irepa.figures import WIDTH, from_text, style, to_text
+from irepa.figures import first_seed
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
+from irepa.table import read_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-def _cells(settings: Settings, experiment: str) -> list[Any]:
-    cells = experiment_cells(settings, settings.tier.experiments[experiment])
-    aligned = [c for c in cells if settings.methods[c.method].aligned and c.seed == settings.params.seed]
+def shown(settings: Settings, experiment: str) -> list[Cell]:
+    """The experiment's cells with alignment, with the first seed and at the first scale."""
+    aligned = [cell for cell in first_seed(settings, experiment) if settings.methods[cell.method].aligned]
     return [cell for cell in aligned if cell.scale == aligned[0].scale]
 
 
 def needs(settings: Settings, experiment: str) -> list[Job]:
-    return [Job("data"), *(Job("inspect", str(cell)) for cell in _cells(settings, experiment))]
+    return [Job("data"), *(Job("inspect", str(cell)) for cell in shown(settings, experiment))]
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """A row per method, image, source of tokens and position: cosine to the anchor; ``png`` on an image's first row."""
+    import pandas as pd
+
+    from irepa.figures._drawing import image_to_text
+
     images = context.input("data").array("test.images.npy")
     frames = []
-    for cell in _cells(context.settings, experiment):
+    for cell in shown(context.settings, experiment):
         record = context.input("inspect", str(cell))
         if record.failed:
             continue
-        maps = pd.read_csv(record.file(record.path.with_suffix(".csv").name))
+        maps = read_csv(record)
         pictures = dict(zip(context.tier.inspection.images, record.metrics["images"], strict=True))
         row, column = record.metrics["anchor"]
         frame = maps.assign(method=cell.method, encoder=cell.encoder, anchor_row=row, anchor_column=column)
         first = ~frame.duplicated("image")
-        frame["png"] = [to_text(images[pictures[i]]) if f else "" for i, f in zip(frame["image"], first, strict=True)]
+        frame["png"] = [
+            image_to_text(images[pictures[image]]) if is_first else ""
+            for image, is_first in zip(frame["image"], first, strict=True)
+        ]
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
+    from irepa.figures._drawing import WIDTH, bare, panels, show_image
+
     images, methods = sorted(frame["image"].unique()), list(dict.fromkeys(frame["method"]))
-    panels = [("encoder", methods[0])] + [(source, m) for m in methods for source in ("projected", "hidden")]
-    columns = 1 + len(panels)
+    maps = [("encoder", methods[0])] + [(source, method) for method in methods for source in ("projected", "hidden")]
+    columns = 1 + len(maps)
     side = WIDTH / (columns + 0.4)
-    figure, axes = plt.subplots(len(images), columns, figsize=(WIDTH, side * len(images) + 0.7), squeeze=False)
+    figure, axes = panels(len(images), columns, 1, side * len(images) + 0.7, squeeze=False)
     drawn = None
     for line, image in zip(axes, images, strict=True):
         here = frame[frame["image"] == image]
-        line[0].imshow(from_text(here["png"].dropna().loc[lambda s: s != ""].iloc[0]), interpolation="nearest")
-        for axis, (source, method) in zip(line[1:], panels, strict=True):
+        show_image(line[0], here["png"].dropna().loc[lambda text: text != ""].iloc[0])
+        for axis, (source, method) in zip(line[1:], maps, strict=True):
             values = here[(here["source"] == source) & (here["method"] == method)]
             grid = values.pivot(index="row", columns="column", values="similarity").to_numpy(float)
             drawn = axis.imshow(grid, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
             axis.plot(here["anchor_column"].iloc[0], here["anchor_row"].iloc[0], marker="+", color="black", ms=9)
         for axis in line:
-            axis.set(xticks=[], yticks=[])
-    titles = ["image", "encoder"] + [f"{source}\n({method})" for source, method in panels[1:]]
+            bare(axis)
+    titles = ["image", "encoder"] + [f"{source}\n({method})" for source, method in maps[1:]]
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     assert drawn is not None

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from irepa.audit.statistics import correlation, spearman
-from irepa.config.cells import NO_ENCODER, experiment_cells, split_encoder
-from irepa.correlogram import DISTANCES, NORMALISATIONS, lds
-from irepa.figures import WIDTH, style
+from irepa.audit import words
+from irepa.audit.statistics import Array, correlation, spearman
+from irepa.config.cells import NO_ENCODER, split_encoder
+from irepa.config.tier import Settings
+from irepa.figures import cells_of
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
-from irepa.spatial import Thresholds
-from irepa.table import distances
+from irepa.table import distances, read_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from irepa.spatial import Thresholds
 
 DEFAULT = "default"
 IMAGES = (10, 30, 100, 300, 1000, 3000)
 
-
-def _encoders(settings: Any, experiment: str) -> list[str]:
-    chosen = experiment_cells(settings, settings.tier.experiments[experiment])
-    return sorted({cell.encoder for cell in chosen} - {NO_ENCODER})
+Choice = tuple[str, str]  # group and variant
+Values = dict[Choice, list[float]]  # of every encoder
 
 
-def needs(settings: Any, experiment: str) -> list[Job]:
-    return [Job("table"), *(Job("spatial", name) for name in _encoders(settings, experiment))]
+def needs(settings: Settings, experiment: str) -> list[Job]:
+    encoders = {cell.encoder for cell in cells_of(settings, experiment)} - {NO_ENCODER}
+    return [Job("table"), *(Job("spatial", name) for name in sorted(encoders))]
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per choice: ``group``, ``variant``, ``r`` and its interval, ``rank``: Spearman with the default's ranking."""
+    import pandas as pd
+
     runs = distances(context, experiment)
     fd = runs[runs["encoder"] != NO_ENCODER].groupby("encoder")["fd"].mean()
     encoders = [str(name) for name in fd.index]
@@ -53,25 +55,25 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-Values = dict[tuple[str, str], list[float]]  # of every encoder, by (group, variant)
-
-
 def _by_encoder(context: Context, encoders: list[str]) -> Values:
     """LDS of every encoder under every choice, the default first."""
+    from irepa.spatial import Thresholds
+
     values: Values = {}
-    chosen = context.tier.spatial
-    limits = Thresholds.for_grid(*context.tier.grid, near=chosen.near, far=chosen.far, slope=chosen.slope)
+    spatial = context.tier.spatial
+    limits = Thresholds.for_grid(*context.tier.grid, near=spatial.near, far=spatial.far, slope=spatial.slope)
     for name in encoders:
         record = context.input("spatial", name)
-        stem = record.path.stem
-        table = pd.read_csv(record.file(f"{stem}.correlogram.csv"))
-        images = pd.read_csv(record.file(f"{stem}.images.csv"))["lds"]
-        for choice, value in _choices(table, images, limits):
+        correlogram, images = read_csv(record, ".correlogram.csv"), read_csv(record, ".images.csv")
+        for choice, value in _choices(correlogram, images["lds"], limits):
             values.setdefault(choice, []).append(value)
     return values
 
 
-def _choices(table: pd.DataFrame, images: pd.Series, limits: Thresholds) -> Iterator[tuple[tuple[str, str], float]]:
+def _choices(table: pd.DataFrame, images: pd.Series, limits: Thresholds) -> Iterator[tuple[Choice, float]]:
+    """LDS of one encoder under every choice, from its correlogram and from its values by image."""
+    from irepa.correlogram import DISTANCES, NORMALISATIONS, lds
+
     near, far = limits.near, limits.far
     yield (DEFAULT, f"near d ≤ {near}, far d ≥ {far}"), lds(table, near, far)
     yield ("thresholds", f"near d < {far} (the text's)"), lds(table, far - 1, far)
@@ -82,42 +84,40 @@ def _choices(table: pd.DataFrame, images: pd.Series, limits: Thresholds) -> Iter
     for kind in DISTANCES[1:]:
         yield ("distance", kind), lds(table, near, far, kind)
     for norm in list(NORMALISATIONS)[1:]:
-        yield (
-            ("tokens", "mean removed" if norm == "centred" else "spatially normalised"),
-            lds(table, near, far, normalisation=norm),
-        )
+        variant = "mean removed" if norm == "centred" else "spatially normalised"
+        yield ("tokens", variant), lds(table, near, far, normalisation=norm)
     for count in (n for n in IMAGES if n < len(images)):
         yield ("images", f"the first {count}"), float(images[:count].mean())
 
 
-def _by_layer(context: Context, encoders: list[str], default: NDArray[np.float64]) -> Values:
-    """LDS of another layer of the same network, for networks of which several layers are targets; nothing if there is none."""
+def _by_layer(context: Context, encoders: list[str], default: Array) -> Values:
+    """LDS of another layer of the same network, for networks of which several layers are targets; nothing if there is none.
+
+    default: (encoders,), LDS of each by the default choice.
+    """
     networks: dict[tuple[str, ...], list[int]] = {}
     for place, name in enumerate(encoders):
         entry = context.settings.catalogue[split_encoder(name)[0]]
         options = entry.options()
-        network = (
-            entry.library,
-            str(options.get("model", name)),
-            *(str(options.get(key)) for key in ("weights", "seed")),
-        )
-        networks.setdefault(network, []).append(place)
+        network = str(options.get("model", name)), *(str(options.get(key)) for key in ("weights", "seed"))
+        networks.setdefault((entry.library, *network), []).append(place)
     members = {place: places for places in networks.values() for place in places}
     if max(map(len, networks.values())) == 1:
         return {}
-    return {
-        ("layer", f"{title} of its network's layers"): [
-            pick(default[k] for k in members[place]) for place in range(len(encoders))
-        ]
-        for title, pick in (("lowest", min), ("highest", max))
-    }
+    values: Values = {}
+    for title, pick in (("lowest", min), ("highest", max)):
+        of_each = [pick(default[k] for k in members[place]) for place in range(len(encoders))]
+        values["layer", f"{title} of its network's layers"] = of_each
+    return values
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    style()
-    height = 0.3 * len(frame) + 1.2
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, width_ratios=[3, 2])
-    labels = [f"{g}: {v}" for g, v in zip(frame["group"], frame["variant"], strict=True)]
+    import seaborn as sns
+
+    from irepa.figures._drawing import panels
+
+    figure, (left, right) = panels(1, 2, 1, 0.3 * len(frame) + 1.2, sharey=True, width_ratios=[3, 2])
+    labels = [f"{group}: {variant}" for group, variant in zip(frame["group"], frame["variant"], strict=True)]
     groups = list(dict.fromkeys(frame["group"]))
     colours = dict(zip(groups, sns.color_palette(n_colors=len(groups)), strict=True))
     for place, row in enumerate(frame.itertuples()):
@@ -139,7 +139,6 @@ def caption(frame: pd.DataFrame) -> str:
     others = frame[frame["group"] != DEFAULT]
     return (
         f"LDS as the released code has it: r = {default['r']:.2f} over {default['encoders']} encoders. Under "
-        f"{len(others)} other choices r is "
-        f"{others['r'].min():.2f} to {others['r'].max():.2f}, and the ranking agrees with the default's with rho "
+        f"{len(others)} other choices r is {words.span(others['r'])}, and the ranking agrees with the default's with rho "
         f"{others['rank'].min():.2f} or more."
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from irepa.autoencoders import Autoencoder, Shape
-from irepa.images import to_images, to_unit
+if TYPE_CHECKING:
+    from irepa.autoencoders import Shape
 
 
 class Joint(nn.Module):
@@ -50,17 +50,3 @@ class Joint(nn.Module):
         mean, var = self.statistics()
         self.vae.register_to_config(scaling_factor=1 / float(var.mean().sqrt()), shift_factor=float(mean.mean()))
         self.vae.save_pretrained(folder)
-
-
-class JointCodec(Autoencoder):
-    """The autoencoder inside a joined network, which has to be in evaluation; latents are normalised."""
-
-    def __init__(self, joint: Joint) -> None:
-        self.joint, self.shape = joint, joint.shape
-
-    def encode(self, images: Tensor) -> Tensor:
-        normalised: Tensor = self.joint.norm(self.joint.vae.encode(to_unit(images)).latent_dist.mean)
-        return normalised
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return to_images(self.joint.vae.decode(self.joint.raw(latents.float())).sample)

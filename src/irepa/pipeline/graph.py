@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irepa.config import plugins
-from irepa.config.cells import NO_ENCODER, Cell, cells, snapshots, split_encoder, targets, trained_cell
+from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, split_encoder, targets, trained_cell
 from irepa.config.tier import Settings
 
 
@@ -155,7 +155,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
     }
     if key in tier.checkpoints:
         return network | {"checkpoint": _outside(tier.checkpoints[key])}
-    kept = snapshots(settings, key)
+    kept = early_steps(settings, key)
     how = {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
     return network | how | ({"snapshots": kept} if kept else {})
 

@@ -79,11 +79,11 @@ class Context:
 
     def output(self, ending: str) -> Path:
         """The declared output with this ending, its folder made."""
-        found = [path for path in self.plan.outputs(self.job) if str(path).endswith(ending)]
-        if len(found) != 1:
-            raise KeyError(f"stage {self.job.stage} declares {len(found)} outputs ending in {ending!r}")
-        found[0].parent.mkdir(parents=True, exist_ok=True)
-        return found[0]
+        matching = [path for path in self.plan.outputs(self.job) if str(path).endswith(ending)]
+        if len(matching) != 1:
+            raise KeyError(f"stage {self.job.stage} declares {len(matching)} outputs ending in {ending!r}")
+        matching[0].parent.mkdir(parents=True, exist_ok=True)
+        return matching[0]
 
 
 def execute(plan: Plan, job: Job) -> Record:

@@ -91,8 +91,11 @@ class Sources:
         return self._modules[name]
 
     def _read(self, path: Path) -> Module:
+        return self._parse(path, path.read_bytes())
+
+    def _parse(self, path: Path, text: bytes | str) -> Module:
         module = Module(path)
-        for statement in ast.parse(path.read_bytes()).body:
+        for statement in ast.parse(text).body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 module.imports |= self.imported(statement)
             elif names := _defined(statement):
@@ -157,20 +160,20 @@ class Sources:
 
     def reached(self, modules: Iterable[str]) -> list[Target]:
         """All definitions, and modules for their remaining statements, that these modules can come to use."""
-        found: dict[Target, None] = {}
+        visited: dict[Target, None] = {}
         waiting: list[Target] = []
         for module in sorted(set(modules)):
             waiting += [Target(module), *self.names(module)]
         while waiting:
             target = waiting.pop()
-            if target in found or _is_unhashed(target.module):
+            if target in visited or _is_unhashed(target.module):
                 continue
-            found[target] = None
+            visited[target] = None
             if target.name:
                 waiting.append(Target(target.module))
             for meaning in self.meanings(target):
                 waiting += meaning.names
-        return list(found)
+        return list(visited)
 
     def digest(self, modules: Iterable[str]) -> str:
         """Hash of what these modules mean, together with all that they can come to use."""
@@ -308,8 +311,8 @@ class _Text:
     def _named(self, node: ast.Name | ast.Attribute, scope: Scope) -> Named | None:
         """What a name, or a dotted name, stands for; None for a local variable, a built-in, or an attribute of one."""
         if isinstance(node, ast.Name):
-            found = scope.get(node.id)
-            return None if found is None else self.sources.resolve(found)
+            named = scope.get(node.id)
+            return None if named is None else self.sources.resolve(named)
         if isinstance(node.value, ast.Name | ast.Attribute):
             outer = self._named(node.value, scope)
             if isinstance(outer, Outside):

@@ -50,6 +50,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from irepa.config import plugins
+from irepa.config.plugins import plugin_options
+from irepa.config.tier import Tier
 from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -134,6 +137,13 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 def last_value(term: str) -> str:
     """The metric of a training run that holds the last value of a term of its loss."""
     return f"final_{term}"
+
+
+def build_recipe(tier: Tier, name: str) -> Recipe:
+    """The recipe that a tier calls ``name``. Raises ConfigError."""
+    settings, where = tier.recipes[name], f"recipes.{name}"
+    recipe: Recipe = plugins.load("recipes", settings.name, where).build(plugin_options("recipes", settings, where))
+    return recipe
 
 
 def reported_metrics(recipes: Iterable[Recipe]) -> dict[str, str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from irepa.models.joint import Joint, JointCodec
+    from irepa.models.joint import Joint
     from irepa.models.lpips import Lpips
     from irepa.random import StepRandom
 
@@ -104,12 +104,28 @@ class RepaE(SiTRecipe):
         return Joint(network, autoencoder.trainable(), autoencoder.shape, discriminator)
 
     def codec(self, network: Joint, autoencoder: Autoencoder) -> JointCodec:
-        from irepa.models.joint import JointCodec
-
         return JointCodec(network)
 
     def save_autoencoder(self, network: Joint, folder: Path) -> None:
         network.save_autoencoder(folder)
+
+
+class JointCodec(Autoencoder):
+    """The autoencoder inside a joined network, which has to be in evaluation; latents are normalised."""
+
+    def __init__(self, joint: Joint) -> None:
+        self.joint, self.shape = joint, joint.shape
+
+    def encode(self, images: Tensor) -> Tensor:
+        from irepa.images import to_unit
+
+        normalised: Tensor = self.joint.norm(self.joint.vae.encode(to_unit(images)).latent_dist.mean)
+        return normalised
+
+    def decode(self, latents: Tensor) -> Tensor:
+        from irepa.images import to_images
+
+        return to_images(self.joint.vae.decode(self.joint.raw(latents.float())).sample)
 
 
 def handed_on(loss: Tensor, leaf: Tensor, source: Tensor) -> Tensor:

@@ -5,13 +5,12 @@ Beside them, every change that a source measured, with its interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from irepa.audit.changes import changes
+from irepa.audit.changes import measure_changes
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.audit.discrepancies import effects
 from irepa.audit.evidence import Evidence, published, released, results
@@ -24,25 +23,30 @@ def run(context: Context) -> Json:
     sources = [*others(context.settings.params.released), results.read(context)]
     workflow = context.plan.root / "workflow"
     measured = changes_of(workflow, sources)
-    found = document(workflow, sources, measured)
-    found["records"] = trace(context.plan.results, found["claims"])
-    write_json(context.output("verdicts.json"), found)
-    table = flat(found)
-    with whole(context.output("verdicts.csv")) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-    with whole(context.output("changes.csv")) as temporary:
-        measured.to_csv(temporary, index=False, float_format="%.6g")
-    own = table[table["source"] == context.settings.params.tier]["verdict"].value_counts()
-    return {"claims": len(found["claims"]), "verdicts": {str(name): int(count) for name, count in own.items()}}
+    audit = document(workflow, sources, measured)
+    behind = [
+        name for claim in audit["claims"] for said in claim["sources"].values() for name in said.get("records", [])
+    ]
+    audit["records"] = trace(context.plan.results, behind)
+    write_json(context.output("verdicts.json"), audit)
+    verdicts = flat(audit)
+    for table, name in ((verdicts, "verdicts.csv"), (measured, "changes.csv")):
+        with whole(context.output(name)) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+    own = verdicts[verdicts["source"] == context.settings.params.tier]["verdict"].value_counts()
+    return {"claims": len(audit["claims"]), "verdicts": {str(name): int(count) for name, count in own.items()}}
 
 
 def others(folder: Path | None) -> list[Evidence]:
-    """The sources that are not ours."""
+    """The sources that are not ours. folder: the authors' released statistics, where they have been downloaded."""
     return [published.read(), *([released.read(folder)] if folder is not None else [])]
 
 
 def document(workflow: Path, sources: Sequence[Evidence], measured: pd.DataFrame) -> Json:
-    """The whole audit as plain data; ``measured``: the changes of the sources."""
+    """The whole audit as plain data: ``sources``, ``claims`` with their verdicts, ``discrepancies`` with their effects.
+
+    measured: the changes of the sources (:func:`changes_of`).
+    """
     claims = read_claims(workflow)
     judged = [item for source in sources for item in judge(claims, source)]
     return {
@@ -56,35 +60,28 @@ def document(workflow: Path, sources: Sequence[Evidence], measured: pd.DataFrame
 
 
 def changes_of(workflow: Path, sources: Sequence[Evidence]) -> pd.DataFrame:
-    """Every change that the sources measured, one below another."""
+    """Every change that the sources measured, and the pairs that the discrepancies compare, one below another."""
     variants = [pair for row in read_discrepancies(workflow).values() for pair in row.compare]
-    return pd.concat([changes(source, variants) for source in sources], ignore_index=True)
+    return pd.concat([measure_changes(source, variants) for source in sources], ignore_index=True)
 
 
-def trace(folder: Path, claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Fingerprint of the configuration, git revision and time of every record that a verdict rests on, by path below
-    ``folder``."""
-    paths = sorted(
-        {name for claim in claims for found in claim["sources"].values() for name in found.get("records", [])}
-    )
-    known: dict[str, dict[str, Any]] = {}
-    for name in paths:
-        if (folder / name).suffix == ".json" and (folder / name).is_file():
-            record = Record(folder / name)
-            made = record.content["provenance"]
-            known[name] = {
-                "fingerprint": record.fingerprint,
-                **{key: made[key] for key in ("git_revision", "git_dirty", "started")},
-            }
-    return known
+def trace(folder: Path, names: Iterable[str]) -> dict[str, Json]:
+    """Fingerprint, git revision and time of those files that are records below ``folder``, by name."""
+    paths = {name: folder / name for name in sorted(set(names))}
+    records = {name: Record(path) for name, path in paths.items() if path.suffix == ".json" and path.is_file()}
+    told = ("git_revision", "git_dirty", "started")
+    return {
+        name: {"fingerprint": record.fingerprint, **{key: record.content["provenance"][key] for key in told}}
+        for name, record in records.items()
+    }
 
 
-def flat(found: Json) -> pd.DataFrame:
+def flat(audit: Json) -> pd.DataFrame:
     """A row per claim and source."""
     columns = ("verdict", "reason", "parameter", "estimate", "low", "high", "n", "p", "p_adjusted")
     rows = [
-        {"claim": claim["id"], "source": source, **{name: item.get(name) for name in columns}}
-        for claim in found["claims"]
-        for source, item in claim["sources"].items()
+        {"claim": claim["id"], "source": source, **{name: said.get(name) for name in columns}}
+        for claim in audit["claims"]
+        for source, said in claim["sources"].items()
     ]
     return pd.DataFrame(rows)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+import tempfile
+from pathlib import Path
 
 import jupytext
-import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from traitlets.config import Config
 
-from irepa.audit.changes import READINGS
-from irepa.audit.verdicts import VERDICTS
 from irepa.errors import IrepaError
-from irepa.pipeline.files import Json, whole, write_text
+from irepa.pipeline.files import Json, write_text
 from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
+from irepa.report.tier import hand_over
+from irepa.report.verdicts import COLOURS
+
+NOTEBOOK = "reports/report.py"
+LONGEST = 80  # characters: the path of a socket may have little more than a hundred
+ASIDE = "remove-cell"  # the tag, known from Jupyter Book, of cells that the page leaves out
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -45,43 +52,47 @@ def run(context: Context) -> Json:
         if record.failed is None:
             record.file(f"{name}.png")
     context.input("audit").file("verdicts.json")
-    notebook = executed(context)
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, embed_images=True)
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
-    where = {"metadata": {"path": str(context.plan.results)}}  # where images are looked for
-    body, _ = exporter.from_notebook_node(nbformat.from_dict(notebook), resources=where)
+    notebook = executed(context.plan)
     css = (context.plan.root / "reports" / "style.css").read_text(encoding="utf-8")
-    page = PAGE.format(title=context.tier.title, css=css, body=marked(body))
-    with whole(context.output("report.html")) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    page = PAGE.format(title=context.tier.title, css=css, body=body(notebook, context.plan.results))
+    write_text(context.output("report.html"), page)
     write_text(context.output("report.md"), markdown(notebook))
     return {"figures": sorted(figures), "bytes": len(page.encode())}
 
 
-def executed(context: Context) -> Any:
-    """The notebook with its outputs. Raises IrepaError where a cell fails."""
-    notebook = jupytext.read(context.plan.root / "reports" / "report.py")
+def executed(plan: Plan) -> NotebookNode:
+    """The notebook of a finished tier, with its outputs and without the cells that are for its own reader alone.
+
+    Raises IrepaError where a cell fails.
+    """
+    notebook: NotebookNode = jupytext.read(plan.root / NOTEBOOK)
     for number, cell in enumerate(notebook.cells):  # random otherwise, and in the page
         cell["id"] = f"cell-{number}"
-    environment = {
-        "IREPA_RESULTS": str(context.plan.results.resolve()),
-        "IREPA_SETTINGS": context.settings.model_dump_json(),
-        "IREPA_ROOT": str(context.plan.root.resolve()),
-    }
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3")
-    before = {key: os.environ.get(key) for key in environment}
-    os.environ.update(environment)
-    try:
-        client.execute()
-    except Exception as error:
-        raise IrepaError(f"reports/report.py failed: {error}") from error
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+    with tempfile.TemporaryDirectory(prefix="irepa-") as folder:
+        client = NotebookClient(notebook, timeout=600, kernel_name="python3", config=sockets(folder))
+        try:
+            client.execute(env=os.environ | hand_over(plan, Path(folder) / "tier.json"))
+        except Exception as error:
+            raise IrepaError(f"{NOTEBOOK} failed: {error}") from error
+    notebook.cells = [cell for cell in notebook.cells if ASIDE not in cell.metadata.get("tags", [])]
     return notebook
 
 
-def markdown(notebook: Any) -> str:
+def sockets(folder: str) -> Config:
+    """Have the kernel talk through sockets in a folder instead of network ports, which it would warn of."""
+    short = len(folder) <= LONGEST
+    return Config(KernelManager={"transport": "ipc", "connection_file": f"{folder}/kernel.json"}) if short else Config()
+
+
+def body(notebook: NotebookNode, results: Path) -> str:
+    """The page's content as HTML: text and outputs without code; images, whose paths are below ``results``, inside."""
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, embed_images=True)
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(results)}})
+    return marked(html)
+
+
+def markdown(notebook: NotebookNode) -> str:
     """Text cells and the Markdown that code cells show, one after another."""
     parts: list[str] = []
     for cell in notebook.cells:
@@ -93,11 +104,10 @@ def markdown(notebook: Any) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def marked(body: str) -> str:
-    """Cells that hold a verdict, or what an interval reads as, get a class of that name, for colour; what is to be folded away
-    stands inside its fold."""
+def marked(html: str) -> str:
+    """Cells of tables that hold a verdict, or what an interval reads as, get their colour; folds hold what they fold away."""
     # nbconvert closes every HTML block where it ends, before the Markdown that follows it.
-    body = re.sub(r"</summary>\s*</details>\s*(<(table|p)>.*?</\2>)", r"</summary>\1</details>", body, flags=re.DOTALL)
-    for verdict in (*VERDICTS, *READINGS):
-        body = re.sub(rf"<td([^>]*)>{verdict}</td>", rf'<td\1 class="{verdict.replace(" ", "-")}">{verdict}</td>', body)
-    return body
+    html = re.sub(r"</summary>\s*</details>\s*(<(table|p)>.*?</\2>)", r"</summary>\1</details>", html, flags=re.DOTALL)
+    for word, colour in COLOURS.items():
+        html = re.sub(rf"<td([^>]*)>{word}</td>", rf'<td\1 class="{colour}">{word}</td>', html)
+    return html

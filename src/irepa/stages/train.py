@@ -19,7 +19,7 @@ from torch import Tensor
 
 from irepa import errors
 from irepa.alignment import Alignment
-from irepa.config.cells import NO_ENCODER, Cell, snapshots
+from irepa.config.cells import NO_ENCODER, Cell, early_steps
 from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
@@ -80,7 +80,7 @@ def learn(context: Context, device: torch.device) -> Json:
 
     checkpoints = Checkpoints(checkpoint_folder(context), context.fingerprint, settings.keep_checkpoints)
     early = {
-        step: checkpoints.folder / f"snapshot-{step}.safetensors" for step in snapshots(context.settings, context.key)
+        step: checkpoints.folder / f"snapshot-{step}.safetensors" for step in early_steps(context.settings, context.key)
     }
     weights, curve = train(
         parts.network,

@@ -1,13 +1,35 @@
 """Evidence: runs with their distances and encoders with their metrics, in one shape whatever the source.
 
 One module per source: ``published`` numbers, the authors' ``released`` statistics, and the pipeline's own ``results``.
+Each has ``read(...)``, which returns an :class:`Evidence`. A further source is another module, and a line in
+:func:`irepa.stages.audit.others`; no rule has to know it.
+
+Two encoders under two methods, as evidence::
+
+    import pandas as pd
+
+    from irepa.audit.evidence import RUNS, Evidence
+
+    fd = {("a", "repa"): 30.0, ("a", "irepa"): 27.0, ("b", "repa"): 40.0, ("b", "irepa"): 33.0}
+    same = {"experiments": "E4 E6", "recipe": "sit", "scale": "xl", "setting": "", "seed": 0, "steps": 100_000, "final": True,
+            "record": "notebook page 12"}
+    evidence = Evidence(
+        name="notebook",
+        title="Numbers of our own",
+        distance="FID",
+        runs=pd.DataFrame([same | {"encoder": e, "method": m, "fd": v} for (e, m), v in fd.items()], columns=list(RUNS)),
+        encoders=pd.DataFrame({"family": ["vit", "vit"], "lds": [0.3, 0.1], "records": ""}, index=["a", "b"]),
+        scales=["xl"],
+    )
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUNS = ("experiments", "recipe", "scale", "encoder", "method", "setting", "seed", "steps", "final", "fd", "record")
 
@@ -25,12 +47,12 @@ class Evidence:
         title: what it is, for a reader.
         distance: name of the Frechet distance in ``fd``.
         runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by
-        blanks; ``setting``:
-            what else was varied, such as the number of function evaluations; ``final``: whether this is the number
-            of steps at which
-            runs are compared.
-        encoders: indexed by encoder; ``family`` and what is known of accuracy (percent) and the spatial metrics; ``records``;
-            ``base``, where tokens are fitted to another encoder's, its name.
+            blanks; ``setting``: what else was varied, such as the number of function evaluations (NFE); ``final``:
+            whether this is the number of steps at which runs are compared; ``record``: the file that the number comes
+            from.
+        encoders: a row per encoder, indexed by its name. ``family``; what is known of ``accuracy`` (percent) and the
+            spatial metrics; ``records``: the files they come from; ``base``, where tokens are fitted to another
+            encoder's, its name.
         scales: of the network, smallest first.
         notes: what a reader of any of its numbers must know.
         printed: whether they are single runs printed by others, which nobody here can repeat.
@@ -47,10 +69,10 @@ class Evidence:
 
     def of(self, experiment: str) -> pd.DataFrame:
         """Final runs of one of the paper's experiments. Raises NotTestable where there is none."""
-        found = self.runs[self._serves(experiment) & self.runs["final"].astype(bool)]
-        if found.empty:
+        runs = self.runs[self._serves(experiment) & self.runs["final"].astype(bool)]
+        if runs.empty:
             raise NotTestable(f"no run of experiment {experiment}")
-        return found
+        return runs
 
     def over_steps(self, experiment: str) -> pd.DataFrame:
         """Runs of an experiment at every number of steps at which they were measured."""
@@ -64,8 +86,8 @@ class Evidence:
         plain, _, transforms = encoder.partition("+")
         if transforms:
             return plain
-        known = self.encoders.reindex(columns=["base"])["base"].dropna()
-        return str(known.get(encoder, ""))
+        bases = self.encoders.reindex(columns=["base"])["base"].dropna()
+        return str(bases.get(encoder, ""))
 
     def repeats(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
         """``fd`` with an encoder per row and a seed per column; NaN where it was not run."""
@@ -82,8 +104,8 @@ class Evidence:
         grouped = self._with(experiment, scale, method).groupby("encoder", sort=True)
         mean = grouped.agg(fd=("fd", "mean"), seeds=("seed", "nunique"))
         mean["records"] = grouped["record"].agg(lambda names: " ".join(sorted({str(n) for n in names if n})))
-        known = self.encoders.rename(columns={"records": "encoder_records"})
-        return mean.join(known, how="left")
+        metrics = self.encoders.rename(columns={"records": "encoder_records"})
+        return mean.join(metrics, how="left")
 
     def scales_of(self, experiment: str, method: str = "repa") -> list[str]:
         """Scales at which the experiment has runs with this method, smallest first."""
@@ -93,15 +115,18 @@ class Evidence:
 
 
 def records_of(*frames: pd.DataFrame) -> list[str]:
-    """Every result file that the rows name, once."""
-    found: set[str] = set()
-    for frame in frames:
-        for column in ("record", "records", "encoder_records"):
-            if column in frame:
-                for names in frame[column].dropna():
-                    found |= set(str(names).split())
-    return sorted(found)
+    """Every result file that the rows name, once, in order of name."""
+    columns = [frame[name] for frame in frames for name in ("record", "records", "encoder_records") if name in frame]
+    return sorted({name for column in columns for names in column.dropna() for name in str(names).split()})
+
+
+def records_of_pairs(pairs: pd.DataFrame) -> list[str]:
+    """The same for pairs of runs (:func:`irepa.audit.changes.pair_methods`): the files of both."""
+    return records_of(pairs, pairs[["record_than"]].rename(columns={"record_than": "record"}))
 
 
 def empty_runs() -> pd.DataFrame:
+    """No run, in the columns ``RUNS``."""
+    import pandas as pd
+
     return pd.DataFrame({name: [] for name in RUNS})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from irepa.audit import paper as published
+from irepa.audit import paper, words
 from irepa.audit.evidence import Evidence
 from irepa.audit.statistics import partial_correlation
 
@@ -24,8 +24,9 @@ READING_ERROR = 0.03  # FID; panels of the plot differ by as much for one encode
 
 
 def read() -> Evidence:
-    points = published.encoder_points()
-    table = published.tables()
+    """Every published run and every encoder of the scatter plot, named as the catalogue names them."""
+    points = paper.encoder_points()
+    table = paper.tables()
     named = table[table["metric"] == "linear_probe_accuracy"].assign(encoder=lambda t: t["encoder"].map(encoder_name))
     accuracy = named.groupby("encoder")["value"].first().to_frame("accuracy").assign(records=TABLES)
     encoders = pd.concat([points.drop(columns="fid").assign(records=SCATTER), accuracy])
@@ -56,9 +57,8 @@ def _plotted(points: pd.DataFrame) -> pd.DataFrame:
 
 def _tabulated(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["metric"] == "fid"]
-    setting = (
-        rows["nfe"].map(lambda n: f"NFE {n:g}, " if n == n else "") + "CFG " + rows["cfg_scale"].map("{:g}".format)
-    )
+    nfe = rows["nfe"].map(lambda n: f"NFE {n:g}, " if n == n else "")  # NaN where a table does not vary it
+    setting = nfe + "CFG " + rows["cfg_scale"].map("{:g}".format)
     return pd.DataFrame(
         {"experiments": rows["source"].map(SERVES), "recipe": rows["recipe"], "scale": rows["model"],
          "encoder": rows["encoder"].map(encoder_name), "method": rows["method"], "setting": setting, "seed": 0,
@@ -69,10 +69,10 @@ def _tabulated(table: pd.DataFrame) -> pd.DataFrame:
 def joining_note(draws: int = 200) -> str:
     """How much it matters that points of different panels were joined by their FID alone."""
     rng = np.random.default_rng(0)
-    found = [published.encoder_points(rng.normal(0, READING_ERROR, 1000)) for _ in range(draws)]
-    partial = [partial_correlation(*(points[c].to_numpy() for c in ("lds", "fid", "accuracy"))) for points in found]
+    joins = [paper.encoder_points(rng.normal(0, READING_ERROR, 1000)) for _ in range(draws)]
+    partial = [partial_correlation(*(points[c].to_numpy() for c in ("lds", "fid", "accuracy"))) for points in joins]
     return (
         "The plot does not say which point is which encoder: points of its panels were joined by FID. Over "
         f"{draws} joins with FIDs shifted by the reading error ({READING_ERROR}), the partial r of LDS given accuracy is "
-        f"{min(partial):.2f} to {max(partial):.2f}."
+        f"{words.span(partial)}."
     )

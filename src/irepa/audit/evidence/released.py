@@ -9,9 +9,8 @@ Layout below ``spatial-metrics-data`` (or whatever it was renamed to)::
     features/<encoder>.pt                               tokens (images, 256, dim)
     masks/*.png                                         foreground masks, in order of name
 
-``released.csv`` says which file is which encoder's. For PE-Spatial-L it names PE-Spatial-L's own file, where the
-released plotting code reads
-PE-Lang-L's (D6), and masks stay with their own images (D9).
+``released.csv`` says which file is which encoder's. For PE-Spatial-L it names PE-Spatial-L's own file, where the released
+plotting code reads PE-Lang-L's (D6), and masks stay with their own images (D9).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from irepa.audit.evidence import Evidence
+from irepa.audit.evidence import RUNS, Evidence
 from irepa.errors import DataError, first_line
 from irepa.masks import token_masks, usable
 from irepa.progress import track
@@ -35,6 +34,7 @@ SCALES = {"sit-b-2": "SiT-B/2", "sit-l-2": "SiT-L/2", "sit-xl-2": "SiT-XL/2"}
 ENDING = "_cfg1.0-seed0-modesde-steps250.csv"
 STEPS = 100_000  # at which the paper compares runs
 GRID = (16, 16)
+MASK = (256, 256)  # pixels
 BATCH = 64
 
 
@@ -46,13 +46,13 @@ def read(folder: Path) -> Evidence:
     runs = [frame for row in names.itertuples(index=False) for frame in _runs(folder, row)]
     if not runs:
         raise DataError(
-            f"released = {folder}: stats/fid holds no file of a known encoder; fetch the files with: {COMMAND}"
+            f"released = {folder}: stats/fid holds no file of an encoder in released.csv; fetch the files with: {COMMAND}"
         )
     masks = _masks(folder / "masks")
     rows, notes = [], []
     for row in track(list(names.itertuples(index=False)), "released features", len(names)):
-        found, note = _encoder(folder, str(row.feature), masks)
-        rows.append({"encoder": row.encoder, **found})
+        facts, note = _encoder(folder, str(row.feature), masks)
+        rows.append({"encoder": row.encoder, **facts})
         notes += [note] if note else []
     return Evidence(
         name="released",
@@ -69,36 +69,21 @@ def read(folder: Path) -> Evidence:
 def _runs(folder: Path, row: object) -> list[pd.DataFrame]:
     """FIDs over steps of one encoder at each scale that is there."""
     encoder, feature, xl_file = (str(getattr(row, name)) for name in ("encoder", "feature", "xl_file"))
-    found = []
+    curves = []
     for key, scale in SCALES.items():
-        stem = (
-            xl_file if key == "sit-xl-2" else f"{key}-sdvae-{feature}-enc8-coeff0.5-loss-cosine-projlayer-mlp-100000-v1"
-        )
-        path = folder / "stats" / "fid" / f"{stem}{ENDING}"
+        others = f"{key}-sdvae-{feature}-enc8-coeff0.5-loss-cosine-projlayer-mlp-100000-v1"
+        path = folder / "stats" / "fid" / f"{xl_file if key == 'sit-xl-2' else others}{ENDING}"
         if not path.is_file():
             continue
         table = pd.read_csv(path)
         if not {"Steps", "FID"} <= set(table):
             raise DataError(f"{path}: columns are {', '.join(map(str, table.columns))}; Steps and FID are needed")
         table = table.drop_duplicates("Steps")
-        found.append(
-            pd.DataFrame(
-                {
-                    "experiments": "E1 E2 E4",
-                    "recipe": "sit",
-                    "scale": scale,
-                    "encoder": encoder,
-                    "method": "repa",
-                    "setting": "",
-                    "seed": 0,
-                    "steps": table["Steps"],
-                    "final": table["Steps"] == STEPS,
-                    "fd": table["FID"],
-                    "record": f"stats/fid/{path.name}",
-                }
-            )
-        )
-    return found
+        same = {"experiments": "E1 E2 E4", "recipe": "sit", "scale": scale, "encoder": encoder, "method": "repa", "setting": "",
+                "seed": 0, "record": f"stats/fid/{path.name}"}  # fmt: skip
+        steps = table["Steps"]
+        curves.append(pd.DataFrame(same | {"steps": steps, "final": steps == STEPS, "fd": table["FID"]})[list(RUNS)])
+    return curves
 
 
 def _masks(folder: Path) -> torch.Tensor | None:
@@ -106,20 +91,17 @@ def _masks(folder: Path) -> torch.Tensor | None:
     paths = sorted(folder.glob("*.png"))
     if not paths:
         return None
-    side = 256
-    images = [
-        np.asarray(Image.open(path).convert("L").resize((side, side), Image.Resampling.NEAREST)) > 0 for path in paths
-    ]
-    return token_masks(torch.from_numpy(np.stack(images)), GRID)
+    images = [Image.open(path).convert("L").resize(MASK, Image.Resampling.NEAREST) for path in paths]
+    return token_masks(torch.from_numpy(np.stack([np.asarray(image) > 0 for image in images])), GRID)
 
 
 def _encoder(folder: Path, feature: str, masks: torch.Tensor | None) -> tuple[dict[str, object], str]:
     """Accuracy and spatial metrics of one encoder, as far as its files are there, and what a reader must know."""
-    found: dict[str, object] = {"family": feature.split("-")[0]}
+    facts: dict[str, object] = {"family": feature.split("-")[0]}
     records = []
     probe = folder / "stats" / "lp" / f"{feature}-none-mean" / "metrics.json"
     if probe.is_file():
-        found["accuracy"] = float(json.loads(probe.read_text(encoding="utf-8"))["best_val_acc"])
+        facts["accuracy"] = float(json.loads(probe.read_text(encoding="utf-8"))["best_val_acc"])
         records.append(str(probe.relative_to(folder)))
     path = folder / "features" / f"{feature}.pt"
     note = ""
@@ -130,14 +112,14 @@ def _encoder(folder: Path, feature: str, masks: torch.Tensor | None) -> tuple[di
             raise DataError(f"{path} cannot be read: {first_line(error)}") from None
         if tokens.ndim != 3 or tokens.shape[1] != GRID[0] * GRID[1]:
             raise DataError(f"{path} holds {tuple(tokens.shape)}; (images, {GRID[0] * GRID[1]}, dim) is needed")
-        chosen, note = _paired(masks, len(tokens), feature)
-        found |= _metrics(tokens, chosen)
+        own, note = _own_masks(masks, len(tokens), feature)
+        facts |= _metrics(tokens, own)
         records.append(str(path.relative_to(folder)))
-    return found | {"records": " ".join(records)}, note
+    return facts | {"records": " ".join(records)}, note
 
 
-def _paired(masks: torch.Tensor | None, count: int, feature: str) -> tuple[torch.Tensor | None, str]:
-    """The masks of a file's images, or None and why."""
+def _own_masks(masks: torch.Tensor | None, count: int, feature: str) -> tuple[torch.Tensor | None, str]:
+    """The masks of a file's ``count`` images: all, or the usable ones; None and why where neither are as many."""
     if masks is None:
         return None, ""
     kept = masks[usable(masks)]

@@ -1,11 +1,11 @@
 """Numbers that the paper published (arXiv 2512.10794), as data. Facts only; none is computed here.
 
-- ``tables.csv``: Tables 2a, 2b, 3 and numbers in the text, one row each: source, model, steps, recipe, encoder, method, nfe,
-  cfg_scale, metric, value.
+- ``tables.csv``: Tables 2a, 2b, 3 and numbers in the text, one row each: source, model, steps, recipe, encoder, method,
+  nfe (the number of function evaluations), cfg_scale, metric, value.
 - ``correlations.csv``: the Pearson correlations that the figures print: model, metric, n_encoders, pearson_r, relation.
-- ``figure-correlation-sit-xl-2.csv``: (metric, value, fid) of every point that can be told apart in the released scatter plot for
-  SiT-XL/2 at 100K steps, read off the image by circle detection: 27 points for accuracy and CDS, 26 for LDS, 25 for SRSS,
-  24 for RMSC. Which point is which encoder is not marked in the plot. Accuracy in percent.
+- ``figure-correlation-sit-xl-2.csv``: (metric, value, fid) of every point that can be told apart in the released
+  scatter plot for SiT-XL/2 at 100K steps, read off the image by circle detection: 27 points for accuracy and CDS, 26
+  for LDS, 25 for SRSS, 24 for RMSC. Which point is which encoder is not marked in the plot. Accuracy in percent.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ FOLDER = Path(__file__).parent
 
 
 def tables() -> pd.DataFrame:
+    """``tables.csv``."""
     return pd.read_csv(FOLDER / "tables.csv")
 
 
 def correlations() -> pd.DataFrame:
+    """``correlations.csv``."""
     return pd.read_csv(FOLDER / "correlations.csv")
 
 
@@ -41,10 +43,10 @@ def recipes() -> pd.DataFrame:
 def scatter(metric: str) -> pd.DataFrame:
     """Points (value, fid) of one metric. Raises KeyError for a metric that the plot does not have."""
     points = pd.read_csv(FOLDER / "figure-correlation-sit-xl-2.csv")
-    chosen = points[points["metric"] == metric]
-    if chosen.empty:
+    panel = points[points["metric"] == metric]
+    if panel.empty:
         raise KeyError(metric)
-    return chosen[["value", "fid"]].reset_index(drop=True)
+    return panel[["value", "fid"]].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Line:
 
     Attributes:
         r, n: Pearson correlation and number of points; ``low``, ``high``: range of the metric among them.
-        mean, spread: of the metric: its mean and sum of squared deviations; ``residual``: standard error of the regression.
+        mean, spread: of the metric: its mean and sum of squared deviations; ``residual``: standard error of the
+            regression.
     """
 
     slope: float
@@ -97,11 +100,12 @@ PANELS = {"accuracy": "linear_probe_accuracy", "lds": "lds", "cds": "cds", "srss
 def encoder_points(shifts: NDArray[np.float64] | None = None) -> pd.DataFrame:
     """The scatter's points joined over its panels: an encoder per row, ``fid`` and what is known of its metrics.
 
-    The plot names no encoder, but each has the same FID in every panel: points are joined so that the sum of
-    |difference of FID| is
-    smallest, one to one, starting from the accuracy panel, which shows all 27. Metrics of hidden points are NaN.
+    The plot names no encoder, but each has the same FID in every panel: points are joined one to one so that the sum of
+    |difference of FID| is smallest, starting from the accuracy panel, which shows all 27. Metrics of hidden points are
+    NaN.
 
-    ``shifts``: added to the FIDs of the points in turn before they are joined, to see what an error of reading would change.
+    shifts: (at least the number of points,), added to the FIDs of the points in turn before they are joined, to see
+    what an error of reading would change.
     """
     base = scatter(PANELS["accuracy"])
     shifts = np.zeros(5 * len(base)) if shifts is None else shifts

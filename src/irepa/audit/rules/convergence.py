@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import pandas as pd
+from pydantic import Field
 
 from irepa.audit.changes import CASE
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, side
-from irepa.audit.rules._ratios import Ratios, finding, rule_end
+from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
+from irepa.audit.statistics import Array
 
 
 class Options(Ratios):
-    """``method`` is claimed to reach in fewer steps the distance at which ``than`` ends."""
+    """The claim is that one method reaches in fewer steps the distance at which another ends."""
 
-    method: str
-    than: str
+    method: str = Field(description="The method that is claimed to be faster.")
+    than: str = Field(description="The method whose last distance is to be reached.")
 
 
 def rule(options: Options) -> str:
     return (
         f"The mean of log(steps in which {options.method} reaches the last distance of {options.than} / steps "
-        f"of {options.than}), by linear "
-        f"interpolation between measured steps, is {side(options)}. " + rule_end(options, "cases")
+        f"of {options.than}), by linear interpolation between measured steps, is {side(options)}. "
+        + rule_end(options, "cases")
     )
 
 
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
+    import pandas as pd
+
     runs = evidence.over_steps(experiment)
     curves = {key: part.sort_values("steps") for key, part in runs.groupby([*CASE, "method"], dropna=False)}
     rows: list[dict[str, object]] = []
@@ -37,39 +39,32 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         other = curves.get((*case, options.than))
         if method != options.method or other is None or len(curve) < 2:
             continue
-        reached = steps_to_reach(
-            curve["steps"].to_numpy(float), curve["fd"].to_numpy(float), float(other["fd"].iloc[-1])
-        )
+        steps, fd = (curve[name].to_numpy(float) for name in ("steps", "fd"))
+        reached = steps_to_reach(steps, fd, float(other["fd"].iloc[-1]))
         used += [curve, other]
         end = float(other["steps"].iloc[-1])
         recipe, scale, encoder, _, seed = case
-        rows.append(
-            {
-                "unit": f"{encoder}, {scale}, {recipe}",
-                "seed": seed,
-                "ratio": math.log(reached / end) if reached else math.nan,
-            }
-        )
+        ratio = math.log(reached / end) if reached else math.nan
+        rows.append({"unit": f"{encoder}, {scale}, {recipe}", "seed": seed, "ratio": ratio})
     if not rows:
         raise NotTestable("distances were measured at one number of steps only")
     pairs = pd.DataFrame(rows)
     never = int(pairs["ratio"].isna().sum())
     pairs["ratio"] = pairs["ratio"].fillna(math.log(2))
-    made = finding(
-        pairs,
-        options,
-        f"mean log ratio of steps, {options.method} / {options.than}",
-        "case",
-        records_of(*used),
-        evidence.printed,
-    )
+    parameter = f"mean log ratio of steps, {options.method} / {options.than}"
+    finding = ratio_finding(pairs, options, parameter, "case", records_of(*used), evidence.printed)
     if never:
-        made.notes.append(f"{never} run(s) of {options.method} never reached it; they are counted as twice the steps.")
-    return made
+        finding.notes.append(
+            f"{never} run(s) of {options.method} never reached it; they are counted as twice the steps."
+        )
+    return finding
 
 
-def steps_to_reach(steps: np.ndarray, distance: np.ndarray, target: float) -> float | None:
-    """The first step, linearly interpolated, at which the distance is at most the target; None if it never is."""
+def steps_to_reach(steps: Array, distance: Array, target: float) -> float | None:
+    """The first step, linearly interpolated, at which the distance is at most the target; None if it never is.
+
+    steps, distance: (n,), in order of the steps.
+    """
     for k, value in enumerate(distance):
         if value <= target:
             if k == 0:

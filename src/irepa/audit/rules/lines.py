@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from irepa.audit.evidence import Evidence
 from irepa.audit.rules import Finding, Rule, side
 from irepa.audit.statistics import Estimate
+from irepa.config.options import Positive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,7 +19,9 @@ WIDTH, DIM, GRID = 12, 20, (4, 4)
 
 
 class Options(Rule):
-    minimum: int = 1
+    """The claim is about a number of lines."""
+
+    minimum: Positive = Field(1, description="Fewest counts that a verdict may rest on: there is one.")
 
 
 def rule(options: Options) -> str:
@@ -40,6 +45,22 @@ def count() -> int:
 
 
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
+    """The same for every source: it is the code that is counted."""
+    lines = count()
+    return Finding(
+        parameter="lines of code that change",
+        estimate=Estimate(float(lines), float(lines), float(lines), 1),
+        p=None,
+        lacking="" if agrees() else "the lines do not give the project's loss",
+        decided=options.holds(lines),
+        notes=[
+            "The layer, the call through the token grid, and the normalisation; the call needs a reshape that prose leaves out."
+        ],
+    )
+
+
+def agrees() -> bool:
+    """Whether the lines give the project's iREPA loss on random tokens."""
     import torch
 
     from irepa.alignment import irepa
@@ -53,16 +74,4 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     with torch.no_grad():
         projected, target = changed_lines(hidden, tokens, 1.0, alignment.projector.conv)
         by_hand = -torch.cosine_similarity(projected, target, dim=-1).mean()
-        agree = abs(float(by_hand - alignment(hidden, tokens))) < 1e-6
-    lines = count()
-    return Finding(
-        parameter="lines of code that change",
-        estimate=Estimate(float(lines), float(lines), float(lines), 1),
-        p=None,
-        sufficient=agree,
-        lacking="" if agree else "the lines do not give the project's loss",
-        decided=options.holds(lines),
-        notes=[
-            "The layer, the call through the token grid, and the normalisation; the call needs a reshape that prose leaves out."
-        ],
-    )
+        return abs(float(by_hand - alignment(hidden, tokens))) < 1e-6

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from pydantic import Field
 
-from irepa.audit.changes import paired_encoders
-from irepa.audit.evidence import Evidence, NotTestable, records_of
+from irepa.audit.changes import pair_encoders
+from irepa.audit.evidence import Evidence, NotTestable, records_of_pairs
 from irepa.audit.rules import Finding, side
-from irepa.audit.rules._ratios import Ratios, finding, rule_end
+from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
 
 
 class Options(Ratios):
-    """``pairs``: [first, second]; the ratio is first over second. Pairs that a source lacks are left out."""
+    """The claim is about the ratio of the first encoder's distance to the second's."""
 
-    pairs: list[tuple[str, str]]
-    method: str = "repa"
-    every: bool = True
+    pairs: list[tuple[str, str]] = Field(
+        description="Pairs [first, second] of encoders. Those that a source has not run are left out."
+    )
+    method: str = Field("repa", description="The method whose runs are compared.")
+    every: bool = Field(True, description="Whether the claim is about each pair, or about their mean.")
 
 
 def rule(options: Options) -> str:
@@ -28,19 +30,19 @@ def rule(options: Options) -> str:
 
 
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
+    import pandas as pd
+
     scales = evidence.scales_of(experiment, options.method)
     runs = evidence.of(experiment)
     runs = runs[(runs["method"] == options.method) & (runs["scale"] == scales[-1])] if scales else runs.iloc[:0]
-    found: list[pd.DataFrame] = []
-    for first, second in options.pairs:
-        found.append(paired_encoders(runs, first, second).assign(unit=f"{first} / {second}"))
-    pairs = pd.concat(found)
+    pairs = pd.concat(
+        [pair_encoders(runs, first, second).assign(unit=f"{first} / {second}") for first, second in options.pairs]
+    )
     if pairs.empty:
         raise NotTestable("none of the encoders that the claim names has been run")
-    records = records_of(pairs, pairs[["record_than"]].rename(columns={"record_than": "record"}))
     parameter = f"mean log ratio of {evidence.distance}, first / second ({scales[-1]})"
-    made = finding(pairs, options, parameter, "pair", records, evidence.printed, options.every)
+    finding = ratio_finding(pairs, options, parameter, "pair", records_of_pairs(pairs), evidence.printed, options.every)
     missing = len(options.pairs) - pairs["unit"].nunique()
     if missing:
-        made.notes.append(f"{missing} of the {len(options.pairs)} pairs that the claim names have not been run.")
-    return made
+        finding.notes.append(f"{missing} of the {len(options.pairs)} pairs that the claim names have not been run.")
+    return finding

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+from pydantic import Field
 
-from irepa.audit.changes import paired
-from irepa.audit.evidence import Evidence, NotTestable, records_of
+from irepa.audit.changes import pair_methods
+from irepa.audit.evidence import Evidence, NotTestable, records_of_pairs
 from irepa.audit.rules import Finding, side
-from irepa.audit.rules._ratios import Ratios, finding, rule_end
+from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Options(Ratios):
-    """``method`` is claimed to be lower than ``than``.
+    """The claim is that one method gives a lower distance than another."""
 
-    ``unit``: what the claim ranges over: pairs are averaged within it. ``recipes`` and ``encoders``: those that count, null: all.
-    ``every``: the claim is about each unit.
-    """
-
-    method: str
-    than: str
-    unit: Literal["encoder", "scale", "recipe", "case"] = "case"
-    recipes: list[str] | None = None
-    encoders: list[str] | None = None
-    every: bool = False
+    method: str = Field(description="The method that is claimed to be better.")
+    than: str = Field(description="The method that it is compared with.")
+    unit: Literal["encoder", "scale", "recipe", "case"] = Field(
+        "case",
+        description="What the claim ranges over; pairs are averaged within it. A case is an encoder at one scale under "
+        "one recipe.",
+    )
+    recipes: list[str] | None = Field(None, description="Training recipes that count; null: all.")
+    encoders: list[str] | None = Field(None, description="Encoders that count; null: all.")
+    every: bool = Field(False, description="Whether the claim is about each unit, or about their mean.")
 
 
 def rule(options: Options) -> str:
@@ -40,21 +43,15 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     runs = evidence.of(experiment)
     if options.recipes is not None:
         runs = runs[runs["recipe"].isin(options.recipes)]
-    pairs = paired(runs, options.method, options.than)
+    pairs = pair_methods(runs, options.method, options.than)
     if options.encoders is not None:
         pairs = pairs[pairs["encoder"].isin(options.encoders)]
     if pairs.empty:
         raise NotTestable(f"no pair of {options.method} and {options.than} in experiment {experiment}")
     pairs = pairs.assign(unit=_unit(pairs, options.unit))
-    records = records_of(pairs, pairs[["record_than"]].rename(columns={"record_than": "record"}))
-    return finding(
-        pairs,
-        options,
-        f"mean log ratio of {evidence.distance}, {options.method} / {options.than}",
-        options.unit,
-        records,
-        evidence.printed,
-        options.every,
+    parameter = f"mean log ratio of {evidence.distance}, {options.method} / {options.than}"
+    return ratio_finding(
+        pairs, options, parameter, options.unit, records_of_pairs(pairs), evidence.printed, options.every
     )
 
 

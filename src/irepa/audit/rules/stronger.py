@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+from pydantic import Field
+
+from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
-from irepa.audit.rules import Finding, Rule, needed, side
-from irepa.audit.rules.correlation import NAMES
-from irepa.audit.statistics import leave_out, partial_correlation, pearson, strength_difference
+from irepa.audit.rules import Finding, Rule, needed, shortage, side
+from irepa.audit.rules.correlation import NAMES, Property, without_each
+from irepa.audit.statistics import partial_correlation, pearson, strength_difference
+from irepa.config.options import Positive
 
 
 class Options(Rule):
-    """The claim is that ``metric`` goes with the distance more closely than ``other``."""
+    """The claim is that one property of the encoder goes with the distance more closely than another."""
 
-    metric: str
-    other: str
-    method: str = "repa"
-    minimum: int = 12
+    metric: Property = Field(description="The property that is claimed to be the closer one.")
+    other: Property = Field(description="The property that it is compared with.")
+    method: str = Field("repa", description="The method whose distances count.")
+    minimum: Positive = Field(12, description="Fewest encoders that a verdict may rest on.")
 
 
 def rule(options: Options) -> str:
@@ -32,36 +36,33 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         raise NotTestable("no encoder with both properties and a distance")
     points = evidence.points(experiment, scales[-1], options.method)
     points = points.dropna(subset=[options.metric, options.other, "fd"])
-    if len(points) < 4:
-        raise NotTestable(f"{len(points)} encoders with both properties and a distance")
+    n = len(points)
+    if n < 4:
+        raise NotTestable(f"{n} encoders with both properties and a distance")
     first, second, y = (points[name].to_numpy(float) for name in (options.metric, options.other, "fd"))
     difference, p = strength_difference(first, second, y)
-    enough = len(points) >= options.minimum
     name, other = NAMES[options.metric], NAMES[options.other]
-    alone = leave_out(first, y, [str(i) for i in range(len(y))])
-    beside = leave_out(second, y, [str(i) for i in range(len(y))])
-    apart = [abs(alone[key]) - abs(beside[key]) for key in alone]
+    alone, beside = without_each(first, y), without_each(second, y)
+    apart = [abs(r) - abs(beside[left_out]) for left_out, r in alone.items()]
     return Finding(
         parameter=f"|r| of {name} minus |r| of {other} with {evidence.distance} ({scales[-1]})",
         estimate=difference,
         p=p,
-        sufficient=enough,
-        lacking="" if enough else f"{len(points)} encoders, the rule asks for {options.minimum}",
+        lacking=shortage(n, "encoders", options),
         power=(
             f"Half the interval is {(difference.high - difference.low) / 2:.2f}: smaller differences than that "
-            f"cannot be told from "
-            f"{options.threshold:g} with {len(points)} encoders."
+            f"cannot be told from {options.threshold:g} with {n} encoders."
         ),
         notes=list(evidence.notes),
         checks=[
-            (f"r of {name} with {other}", f"{float(pearson(first, second)):.2f}", len(points)),
-            (f"partial r of {name} with the distance, given {other}", _text(partial_correlation(first, y, second)), len(points)),
-            (f"partial r of {other} with the distance, given {name}", _text(partial_correlation(second, y, first)), len(points)),
-            ("difference without one encoder, range", f"{min(apart):.2f} to {max(apart):.2f}", len(points) - 1),
+            (f"r of {name} with {other}", f"{float(pearson(first, second)):.2f}", n),
+            (f"partial r of {name} with the distance, given {other}", _text(partial_correlation(first, y, second)), n),
+            (f"partial r of {other} with the distance, given {name}", _text(partial_correlation(second, y, first)), n),
+            ("difference without one encoder, range", words.span(apart), n - 1),
         ],
         records=records_of(points),
-    )  # fmt: skip
+    )
 
 
-def _text(value: float) -> str:
-    return "undefined" if np.isnan(value) else f"{value:.2f}"
+def _text(r: float) -> str:
+    return "undefined" if math.isnan(r) else f"{r:.2f}"

@@ -1,28 +1,30 @@
-"""Does mixing a global token into the patch tokens move a quantity? Its slope over alpha."""
+"""Does mixing a global token into the patch tokens move a quantity? Its slope over the mixing weight alpha."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-import pandas as pd
-from scipy import stats
+from pydantic import Field
 
+from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
-from irepa.audit.rules import Finding, needed, side
+from irepa.audit.rules import Finding, needed, shortage, side
 from irepa.audit.rules._ratios import Ratios
-from irepa.audit.statistics import Estimate
+from irepa.audit.statistics import slope
 from irepa.config.cells import split_encoder
 
 NAMES = {"accuracy": "linear-probe accuracy (points)", "fd": "log distance"}
 
 
 class Options(Ratios):
-    """``quantity``: accuracy in percentage points, or the logarithm of the distance; its slope per unit of alpha."""
+    """The claim is about the slope of a quantity per unit of alpha."""
 
-    quantity: Literal["accuracy", "fd"]
-    transform: str = "clsmix"
-    method: str = "repa"
+    quantity: Literal["accuracy", "fd"] = Field(
+        description="`accuracy`: of the linear probe, in percentage points; `fd`: the logarithm of the distance."
+    )
+    transform: str = Field("clsmix", description="The transform of tokens whose argument is alpha.")
+    method: str = Field("repa", description="The method whose distances count.")
 
 
 def rule(options: Options) -> str:
@@ -33,51 +35,53 @@ def rule(options: Options) -> str:
     )
 
 
-def alpha(encoder: str, transform: str) -> float:
+def mixing_weight(encoder: str, transform: str) -> float:
+    """Alpha of an encoder's name: 0.5 of ``dinov2-b+clsmix0.5``, 0 of ``dinov2-b``."""
     return sum(argument or 0.0 for name, argument in split_encoder(encoder)[1] if name == transform)
 
 
+def base_name(encoder: str) -> str:
+    """An encoder's name without its transforms."""
+    return split_encoder(encoder)[0]
+
+
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
+    import pandas as pd
+
     runs = evidence.of(experiment)
     runs = runs[runs["method"] == options.method]
-    mixed = {split_encoder(name)[0] for name in runs["encoder"] if options.transform in name}
-    points = runs[runs["encoder"].map(lambda name: split_encoder(name)[0] in mixed)]
+    mixed = {base_name(encoder) for encoder in runs["encoder"] if options.transform in encoder}
+    points = runs[runs["encoder"].map(lambda encoder: base_name(encoder) in mixed)]
     points = points.join(evidence.encoders.rename(columns={"records": "encoder_records"}), on="encoder")
-    points = points.assign(alpha=points["encoder"].map(lambda name: alpha(name, options.transform)))
+    points = points.assign(alpha=points["encoder"].map(lambda encoder: mixing_weight(encoder, options.transform)))
     value = np.log(points["fd"]) if options.quantity == "fd" else points["accuracy"]
     points = points.assign(value=value).dropna(subset=["value"])
     # Points of several scales or base encoders share a slope but not a level.
-    level = points.groupby([points["scale"], points["encoder"].map(lambda name: split_encoder(name)[0])])["value"]
+    level = points.groupby([points["scale"], points["encoder"].map(base_name)])["value"]
     y = (points["value"] - level.transform("mean")).to_numpy(float)
     if points["alpha"].nunique() < 2:
         raise NotTestable(f"no encoder with {options.transform} at two or more values of alpha")
     mean = pd.Series(y, index=points["alpha"].to_numpy()).groupby(level=0).mean()
-    estimate, p = _slope(mean.index.to_numpy(float), mean.to_numpy(float))
-    enough = len(mean) >= options.minimum
+    estimate, p = slope(mean.index.to_numpy(float), mean.to_numpy(float))
+    lacking = shortage(len(mean), "values of alpha", options)
     first, last = (points.loc[points["alpha"] == a, "value"].mean() for a in (mean.index.min(), mean.index.max()))
-    moved = last - first
-    amount = f"distance {np.expm1(moved):+.1%}" if options.quantity == "fd" else f"accuracy {first:.1f}% {moved:+.1f}"
-    shown = f"From alpha = {mean.index.min():g} to {mean.index.max():g}: {amount}."
-    share = abs(np.expm1(moved)) if options.quantity == "fd" else abs(moved) / first
-    by_margin = evidence.printed and not enough and share > options.margin
+    difference = last - first
+    if options.quantity == "fd":
+        share, amount = abs(np.expm1(difference)), f"distance {words.percent_of_log(difference)}"
+    else:
+        share, amount = abs(difference) / first, f"accuracy {first:.1f}% {difference:+.1f}"
+    notes = [f"From alpha = {mean.index.min():g} to {mean.index.max():g}: {amount}."]
+    by_margin = evidence.printed and bool(lacking) and share > options.margin
+    if by_margin:
+        notes.append(f"Two printed runs: decided by the fixed margin of {options.margin:.0%}, without a test.")
     return Finding(
         parameter=f"slope of {NAMES[options.quantity]} per unit of alpha",
         estimate=estimate,
         p=None if by_margin else p,
-        sufficient=enough or by_margin,
-        lacking="" if enough or by_margin else f"{len(mean)} values of alpha, the rule asks for {options.minimum}",
+        lacking="" if by_margin else lacking,
         decided=options.holds(estimate.value) if by_margin else None,
         power=f"{len(mean)} values of alpha, {points['seed'].nunique()} seed(s) each.",
-        notes=[shown] + ([f"Two printed runs: decided by the fixed margin of {options.margin:.0%}, without a test."]
-        if by_margin else []),
+        notes=notes,
         checks=[(f"alpha = {a:g}, relative to the mean", f"{v:+.4g}", None) for a, v in mean.items()],
         records=records_of(points),
-    )  # fmt: skip
-
-
-def _slope(x: np.ndarray, y: np.ndarray) -> tuple[Estimate, float]:
-    fit = stats.linregress(x, y)
-    if len(x) < 3:
-        return Estimate(float(fit.slope), np.nan, np.nan, len(x)), 1.0
-    half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
-    return Estimate(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half, len(x)), float(fit.pvalue)
+    )

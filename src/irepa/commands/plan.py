@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +61,8 @@ class Budget:
 
     def _sizes(self) -> Expected:
         if self.plan.is_current(Job("data")):
-            found = self.plan.record(Job("data")).metrics
-            return Expected(**{key: found[key] for key in Expected.model_fields})
+            sizes = self.plan.record(Job("data")).metrics
+            return Expected(**{key: sizes[key] for key in Expected.model_fields})
         if self.tier.expected is None:
             raise ConfigError("the tier has no `expected` sizes and its data stage has not run: nothing to plan with")
         return self.tier.expected
@@ -93,9 +93,7 @@ class Budget:
 
     def cost(self, job: Job) -> Cost:
         """What one job costs; stages that only read and draw cost nothing that counts."""
-        handler = getattr(self, f"_{job.stage}", None)
-        found: Cost = Cost() if handler is None else handler(job.key)
-        return found
+        return COSTS[job.stage](self, job.key) if job.stage in COSTS else Cost()
 
     def total(self, jobs: Iterable[Job]) -> Cost:
         return sum((self.cost(job) for job in jobs), Cost())
@@ -190,6 +188,20 @@ class Budget:
         return {cell for cell in chosen if cell.scale == scale and split_encoder(cell.encoder)[0] in kept}
 
 
+COSTS: dict[str, Callable[[Budget, str], Cost]] = {
+    "data": Budget._data,
+    "latents": Budget._latents,
+    "pretrain": Budget._pretrain,
+    "features": Budget._features,
+    "spatial": Budget._spatial,
+    "probe": Budget._probe,
+    "reference": Budget._reference,
+    "train": Budget._train,
+    "sample": Budget._sample,
+    "evaluate": Budget._evaluate,
+}
+
+
 def summary(budget: Budget, peak: float, utilisation: float) -> dict[str, Any]:
     """Costs by stage, by experiment and of the cheapest subset, as plain numbers."""
     plan, tier = budget.plan, budget.tier
@@ -232,3 +244,48 @@ def summary(budget: Budget, peak: float, utilisation: float) -> dict[str, Any]:
         "cached": [name for name in bases if not budget.online(name)],
         "largest_samples": max((budget.cost(job).scratch for job in jobs if job.stage == "sample"), default=0.0),
     }
+
+
+def show(costs: dict[str, Any], gpu: str, peak: float, utilisation: float) -> None:
+    """The numbers of :func:`summary` as tables, with the assumptions behind them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(130, Console().width))
+
+    def row(part: dict[str, Any]) -> list[str]:
+        amounts = (part["flops"] / 1e18, part["gpu_hours"], part["disk_bytes"] / 1e9, part["scratch_bytes"] / 1e9)
+        return [f"{part['jobs']:,}", *(f"{amount:,.1f}" for amount in amounts)]
+
+    columns = ("jobs", "EFLOP", "GPU-hours", "disk, GB", "scratch, GB")
+    stages = Table("stage", title="Every job of the tier")
+    alone = Table("experiment", "runs", title="Each experiment alone")
+    small = Table("experiment", "runs", title="The cheapest subset of each experiment")
+    for table in (stages, alone, small):
+        for column in columns:
+            table.add_column(column, justify="right")
+    for stage, part in costs["stages"].items():
+        stages.add_row(stage, *row(part))
+    stages.add_section()
+    stages.add_row("total", *row(costs["total"]))
+    for name, part in costs["experiments"].items():
+        alone.add_row(name, str(part["runs"]), *row(part["alone"]))
+        small.add_row(name, str(part["cheapest_runs"]), *row(part["cheapest"]))
+    small.add_section()
+    small.add_row("together", "", *row(costs["cheapest_total"]))
+    for table in (stages, alone, small):
+        console.print(table)
+    for name, part in costs["experiments"].items():
+        power = part["power_at_r_0.85"]
+        note = "" if power is None else f"; power to see |r| = 0.85 at alpha = 0.05: {power:.2f}"
+        chosen = f"{', '.join(part['cheapest_scales'])}: {', '.join(part['cheapest_encoders']) or 'no encoder'}"
+        console.print(f"{name}: {chosen}{note}", highlight=False)
+    console.print(f"\nEncoders that run online in training: {', '.join(costs['online']) or 'none'}", highlight=False)
+    console.print(f"Encoders whose tokens are stored: {', '.join(costs['cached']) or 'none'}", highlight=False)
+    console.print(
+        f"Assumptions: {gpu} at {utilisation:.0%} of {peak / 1e12:.0f} TFLOP/s (dense bf16); a multiply-add counts as two; a "
+        f"backward pass as two forward passes; scratch is the sum over runs, at most "
+        f"{costs['largest_samples'] / 1e9:.1f} GB per run at a time; work on the CPU (decoding, masks, probes) is not counted. "
+        "The subset keeps the cheapest scale and, where one encoder per family still answers the question, the cheapest of each.",
+        highlight=False,
+    )

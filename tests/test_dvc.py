@@ -6,8 +6,8 @@ import yaml
 
 from irepa.commands.archive import PIPELINE, archives
 from irepa.commands.archive import dvc_yaml as archive_yaml
-from irepa.pipeline.dvc import PHASES, dvc_yaml
-from irepa.pipeline.graph import STAGES
+from irepa.pipeline.dvc import dvc_yaml
+from irepa.pipeline.graph import PHASES, STAGES
 from tests.conftest import REPOSITORY
 
 
@@ -35,5 +35,5 @@ def test_dependencies_exist_and_outputs_are_kept() -> None:
 def test_figure_code_is_a_dependency_of_the_figures_alone() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     assert [name for name, stage in stages.items() if "src/irepa/figures" in stage["deps"]] == ["figures"]
-    assert "src/irepa/training.py" in stages["train"]["deps"]
+    assert "src/irepa/engine/trainer.py" in stages["train"]["deps"]
     assert "src/irepa/encoders" in stages["features"]["deps"]

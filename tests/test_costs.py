@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from irepa.audit.statistics import correlation_power
-from irepa.commands.budget import Budget, summary
+from irepa.commands.plan import Budget, summary
 from irepa.config.load import load_settings
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan

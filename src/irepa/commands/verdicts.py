@@ -1,0 +1,67 @@
+"""The verdicts on a terminal, and those that need no results: what the numbers of others say of the claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from irepa.audit.verdicts import shown
+from irepa.pipeline.files import Json, write_json
+from irepa.stages.audit import changes_of, document, others
+
+COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not testable": "dim"}
+
+
+def of_others(workflow: Path, released: Path | None, output: Path | None = None) -> Json:
+    """The audit of what others have published, as :func:`irepa.stages.audit.document`; nothing has to be trained.
+
+    workflow: the folder of the claims. released: the authors' released statistics, where they have been downloaded.
+    output: where to write the audit as JSON too.
+    """
+    sources = others(released)
+    audit = document(workflow, sources, changes_of(workflow, sources))
+    if output is not None:
+        write_json(output, audit)
+    return audit
+
+
+def show(audit: Json) -> None:
+    """Print an audit: its claims by source, what else the evidence says, and notes on the sources."""
+    console = Console(width=max(120, Console().width), highlight=False)
+    console.print(claims_table(audit))
+    console.print(checks_table(audit))
+    for source in audit["sources"]:
+        for note in source["notes"]:
+            console.print(f"{source['name']}: {note}")
+
+
+def claims_table(audit: Json) -> Table:
+    """A row per claim, a column per source: the verdict, the estimate and why."""
+    names = [source["name"] for source in audit["sources"]]
+    table = Table("claim", *names, title="The paper's claims", show_lines=True)
+    for claim in audit["claims"]:
+        said = [_cell(claim["sources"][name]) for name in names]
+        table.add_row(f"[bold]{claim['id']}[/]\n{claim['statement']}", *said)
+    return table
+
+
+def checks_table(audit: Json) -> Table:
+    """A row per further statistic of a claim and a source."""
+    table = Table("claim", "source", "check", "value", "n", title="What else the evidence says")
+    for claim in audit["claims"]:
+        for source, said in claim["sources"].items():
+            for check in said.get("checks", []):
+                n = "" if check["n"] is None else str(check["n"])
+                table.add_row(claim["id"], source, escape(check["what"]), escape(check["value"]), n)
+        table.add_section()
+    return table
+
+
+def _cell(said: Json) -> str:
+    """What one source says of one claim: verdict, estimate and reason, with the console's markup."""
+    estimate = shown(said)
+    value = f"\n{escape(estimate)}, n = {said['n']}" if estimate else ""
+    return f"[{COLOURS[said['verdict']]}]{said['verdict']}[/]{value}\n[dim]{escape(said['reason'])}[/]"

@@ -1,0 +1,100 @@
+"""Reading the configuration, building the graph and asking what there is to do import no heavy library."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irepa.config import plugins
+from tests.conftest import REPOSITORY, call
+
+HEAVY = {
+    "torch", "torchvision", "timm", "transformers", "diffusers", "matplotlib", "seaborn", "pandas", "scipy", "statsmodels",
+    "open_clip", "torch_fidelity", "sklearn", "skimage", "kornia", "lightly", "accelerate", "safetensors", "pyarrow", "PIL",
+}  # fmt: skip
+KINDS = (
+    "encoders", "data", "transforms", "autoencoders", "architectures", "recipes", "samplers", "objectives", "figures",
+    "audit.rules",
+)  # fmt: skip
+
+
+def imported(code: str) -> set[str]:
+    """Top-level modules that are loaded after the code has run in a process of its own."""
+    ending = "\nimport json, sys\nprint()\nprint(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + ending], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_check_can_fail() -> None:
+    assert "torch" in imported("import irepa.spatial")
+
+
+@pytest.mark.parametrize("tier", sorted(path.stem for path in (REPOSITORY / "workflow" / "tiers").glob("*.yaml")))
+def test_the_graph_of_a_tier_is_built_and_fingerprinted_without_them(tier: str) -> None:
+    code = f"""
+from pathlib import Path
+from irepa.config.load import load_settings
+from irepa.pipeline.plan import Plan
+plan = Plan(load_settings({{"tier": "{tier}"}}, Path("workflow")), Path("."))
+assert len([plan.fingerprint(job) for job in plan.jobs()]) > 30
+"""
+    assert not imported(code) & HEAVY
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plug_ins_are_read_without_their_heavy_half(kind: str) -> None:
+    code = f"""
+from irepa.config import plugins
+for name in plugins.names("{kind}"):
+    plugins.load("{kind}", name, "here")
+"""
+    assert plugins.names(kind)
+    assert not imported(code) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["status"], ["check"], ["tiers"], ["where"], ["settings"], ["schemas"]],
+)
+def test_commands_that_ask_import_none_of_them(arguments: list[str]) -> None:
+    code = f"""
+import os, sys
+sys.argv = ["irepa", *{arguments!r}]
+from irepa import cli
+try:
+    cli.app()
+except SystemExit as done:
+    assert not done.code, done.code
+"""
+    assert not imported(code) & HEAVY
+
+
+def test_a_dry_run_imports_none_of_them(tmp_path: Path) -> None:
+    """Snakemake itself has none of them either, so what its process has loaded at the end is all that counts."""
+    code = f"""
+import sys
+from snakemake.cli import main
+try:
+    main(["--snakefile", "{REPOSITORY}/Snakefile", "--directory", "{REPOSITORY}", "--nolock", "-n", "--quiet"])
+except SystemExit as done:
+    assert not done.code, done.code
+"""
+    assert not imported(code) & HEAVY
+
+
+def test_the_workflow_is_planned_where_the_heavy_libraries_are_missing(tmp_path: Path) -> None:
+    """As a login node that has Snakemake alone: each of them fails to import."""
+    for name in HEAVY:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('{name} is not installed here')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from snakemake.cli import main; main()"
+    command = [sys.executable, "-c", code, "--nolock", "-n", "--quiet", "all", "--config", "tier=imagenet256"]
+    done = call(REPOSITORY, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
