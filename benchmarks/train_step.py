@@ -21,9 +21,9 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from irepa.autoencoders import Shape
 from irepa.commands.describe import network_facts, projector_facts
 from irepa.config.load import load_settings
+from irepa.config.options import Shape
 from irepa.config.tier import Settings, Tier
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup

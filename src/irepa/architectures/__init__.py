@@ -36,8 +36,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from irepa.autoencoders import Shape
-from irepa.config.options import Strict
+from irepa.config.options import Shape, Strict
 from irepa.config.tier import Scale
 from irepa.errors import ConfigError
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from irepa.architectures import check_grid
-from irepa.autoencoders import Shape
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Positive, Shape, Strict
 from irepa.config.tier import Scale
 
 if TYPE_CHECKING:

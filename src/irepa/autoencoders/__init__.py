@@ -50,12 +50,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from irepa.config.options import Shape
 from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Shape = tuple[int, int, int]  # (channels, height, width) of what a network sees
 
 
 @dataclass(frozen=True)

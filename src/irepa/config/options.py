@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Grid = tuple[Positive, Positive]  # rows and columns of the token grid
+Shape = tuple[int, int, int]  # (channels, height, width) of the latents or images that a network sees
 
 
 class Strict(BaseModel):

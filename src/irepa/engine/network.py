@@ -12,9 +12,10 @@ from torch import nn
 
 from irepa.alignment import Alignment
 from irepa.architectures import Architecture
-from irepa.autoencoders import Autoencoder, AutoencoderFacts, Shape
+from irepa.autoencoders import Autoencoder, AutoencoderFacts
 from irepa.config import plugins
 from irepa.config.cells import Cell
+from irepa.config.options import Shape
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import AutoencoderSettings, Settings, Tier
 from irepa.engine.trainer import PROJECTOR, build_alignment

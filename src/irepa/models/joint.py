@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from irepa.autoencoders import Shape
+    from irepa.config.options import Shape
 
 
 class Joint(nn.Module):
