@@ -21,15 +21,16 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from irepa.autoencoders import Shape
 from irepa.commands.describe import network_facts, projector_facts
-from irepa.config import plugins
 from irepa.config.load import load_settings
-from irepa.config.plugins import plugin_options
-from irepa.config.tier import Settings
+from irepa.config.tier import Settings, Tier
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
+from irepa.engine.network import build_network, describe_autoencoder
 from irepa.engine.trainer import TrainingData, build_alignment, train
 from irepa.random import StepRandom
+from irepa.recipes import build_recipe
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -53,18 +54,24 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+def first_recipe(tier: Tier) -> str:
+    return next(iter(tier.recipes))
+
+
+def seen_shape(tier: Tier) -> Shape:
+    """(channels, H, W) of what the network of the tier's first recipe sees."""
+    return describe_autoencoder(tier.autoencoder, tier.dataset.image_size).shape
+
+
 def step_seconds(
     settings: Settings, scale: str, method: str, dim: int, changes: dict[str, object], device: torch.device, warmup: int
 ) -> float:
     """Median seconds of a training step after the warm-up."""
     tier = settings.tier
-    options = plugin_options("autoencoders", tier.autoencoder, "autoencoder")
-    shape = plugins.load("autoencoders", tier.autoencoder.name, "x").describe(options, tier.dataset.image_size).shape
+    shape, name = seen_shape(tier), first_recipe(tier)
     training = tier.training.model_copy(update=changes)
     classes = 10 if tier.expected is None else tier.expected.classes
-    chosen = tier.recipes[next(iter(tier.recipes))]
-    network = plugins.load("models", chosen.architecture, "x").build(tier.scales[scale], shape, classes, tier.grid)
-    recipe = plugins.load("recipes", chosen.name, "x").build(plugin_options("recipes", chosen, "x"))
+    network, recipe = build_network(tier, name, scale, shape, classes), build_recipe(tier, name)
     aligned = settings.methods[method].aligned
     alignment = build_alignment(settings.methods[method], tier.scales[scale], dim, tier.grid, 0) if aligned else None
     batch = training.batch // training.accumulation
@@ -80,7 +87,7 @@ def step_seconds(
 
     data = TrainingData(inputs, np.zeros(50_000, np.int64), classes, (lambda indices: tokens) if aligned else None)
     with tempfile.TemporaryDirectory() as folder:
-        train(network, alignment, recipe, data, training, 0, device, Checkpoints(Path(folder), "benchmark"))
+        train(network, alignment, recipe.loss, data, training, 0, device, Checkpoints(Path(folder), "benchmark"))
     parts = training.accumulation
     steps = [b - a for a, b in zip(clock[::parts], clock[parts::parts], strict=False)]
     return statistics.median(steps[warmup:])
@@ -113,10 +120,8 @@ def main() -> None:
     for precision, rate in rates.items():
         print(f"matrix product {side}x{side} in {precision}: {rate / 1e12:.3f} TFLOP/s")
     print(f"{'scale':<12} {'precision':<9} {'compile':<7} {'images/s':>9} {'ms/step':>8} {'of the product rate':>19}")
-    options = plugin_options("autoencoders", tier.autoencoder, "autoencoder")
-    shape = plugins.load("autoencoders", tier.autoencoder.name, "x").describe(options, tier.dataset.image_size).shape
     for scale in arguments.scale or tier.scales:
-        _, forward = network_facts(tier, next(iter(tier.recipes)), scale, shape, 10)
+        _, forward = network_facts(tier, first_recipe(tier), scale, seen_shape(tier), 10)
         _, extra = projector_facts(settings.methods[arguments.method], tier.scales[scale], arguments.dim, tier.grid)
         for precision in arguments.precision:
             for compiled in arguments.compile:

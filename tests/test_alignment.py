@@ -20,8 +20,8 @@ def test_spatial_normalisation_is_the_formula(seed: int, gamma: float, normalise
         expected = centred / (x.std(axis=1, ddof=1, keepdims=True) + 1e-6)
     else:
         expected = centred / np.sqrt(x.var(axis=1, ddof=1, keepdims=True) + 1e-6)
-    found = spatial_normalize(torch.from_numpy(x), gamma, normaliser=normaliser)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-10)
+    normalised = spatial_normalize(torch.from_numpy(x), gamma, normaliser=normaliser)
+    np.testing.assert_allclose(normalised.numpy(), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_full_normalisation_has_mean_0_and_spread_1_and_ignores_shift_and_scale_per_image() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from irepa.config import plugins
 from irepa.config.load import load_settings
 from irepa.errors import ConfigError
-from irepa.objectives import Learner, _augment
+from irepa.models.learner import Learner
+from irepa.objectives import _views
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import execute
@@ -57,7 +58,7 @@ def test_an_objective_is_learned_and_tells_stripes_apart(name: str, options: dic
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     losses = []
     for step in range(60):
-        loss = sum(objective.loss(network, images, labels, lambda hidden: hidden, draws(step, len(images))).values())
+        loss = sum(objective.loss(network, images, labels, draws(step, len(images))).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -65,26 +66,26 @@ def test_an_objective_is_learned_and_tells_stripes_apart(name: str, options: dic
     print(f"{name}: {losses[0]:.3f} to {losses[-1]:.3f}")
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:3])
     with torch.no_grad():
-        found = network.eval().class_token(images)
-    means = torch.stack([found[labels == kind].mean(0) for kind in (0, 1)])
+        tokens = network.eval().class_token(images)
+    means = torch.stack([tokens[labels == kind].mean(0) for kind in (0, 1)])
     if name != "contrastive":  # which need not sort stripes by their direction
-        assert float((torch.cdist(found, means).argmin(1) == labels).float().mean()) > 0.9
+        assert float((torch.cdist(tokens, means).argmin(1) == labels).float().mean()) > 0.9
 
 
 def test_views_are_functions_of_the_step_and_of_the_image() -> None:
     images = torch.rand(6, 3, 16, 16)
-    whole = _augment.jitter(_augment.crop_and_flip(images, draws(3, 6), 0.3), draws(4, 6), 0.4, 0.2)
-    again = _augment.jitter(_augment.crop_and_flip(images, draws(3, 6), 0.3), draws(4, 6), 0.4, 0.2)
+    whole = _views.jitter(_views.crop_and_flip(images, draws(3, 6), 0.3), draws(4, 6), 0.4, 0.2)
+    again = _views.jitter(_views.crop_and_flip(images, draws(3, 6), 0.3), draws(4, 6), 0.4, 0.2)
     assert torch.equal(whole, again)
-    part = _augment.crop_and_flip(images[2:4], StepRandom(0, 3, 6, slice(2, 4), CPU), 0.3)
-    assert torch.allclose(part, _augment.crop_and_flip(images, draws(3, 6), 0.3)[2:4], atol=1e-6)
+    part = _views.crop_and_flip(images[2:4], StepRandom(0, 3, 6, slice(2, 4), CPU), 0.3)
+    assert torch.allclose(part, _views.crop_and_flip(images, draws(3, 6), 0.3)[2:4], atol=1e-6)
     assert float(whole.min()) >= 0
     assert float(whole.max()) <= 1
 
 
 def test_a_crop_of_everything_is_the_image_or_its_mirror() -> None:
     images = torch.rand(20, 3, 16, 16)
-    seen = _augment.crop_and_flip(images, draws(0, 20), 1.0)
+    seen = _views.crop_and_flip(images, draws(0, 20), 1.0)
     same, mirrored = ((seen - other).abs().amax(dim=(1, 2, 3)) < 1e-4 for other in (images, images.flip(3)))
     assert bool((same | mirrored).all())
     assert 0 < int(same.sum()) < 20
@@ -130,6 +131,13 @@ def test_pretraining_that_the_tier_does_not_have_is_refused() -> None:
     params = {"tier": "smoke", "encoders": ["vit-mae"]}
     with pytest.raises(ConfigError, match="vit-mae: weights trained:: unknown value 'mae'"):
         load_settings(params, WORKFLOW)
+
+
+def test_pretraining_with_dropped_labels_is_refused(tmp_path: Path) -> None:
+    training = TRAINING | {"label_dropout": 0.1}
+    plan = plan_of(tmp_path, encoders=["vit-supervised"], **{"pretraining.supervised": SMALL | {"training": training}})
+    with pytest.raises(ConfigError, match=r"pretraining\.supervised\.training\.label_dropout = 0\.1: .* it must be 0"):
+        run(plan, Job("pretrain", "supervised"))
 
 
 def test_early_weights_are_those_of_a_shorter_training(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,26 +15,42 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 
 from irepa.alignment import Alignment
-from irepa.autoencoders import autoencoder_kl
-from irepa.commands.export import save_tuned
+from irepa.autoencoders import autoencoder_kl, identity, posterior_sample
+from irepa.commands.export import export
+from irepa.config import plugins
+from irepa.config.cells import Cell
+from irepa.config.load import load_settings
 from irepa.config.tier import Scale
+from irepa.engine.network import build_parts
 from irepa.errors import ConfigError, WeightsError
-from irepa.models import jit, mean_sit, unet
-from irepa.models import sit as sit_model
+from irepa.models.jit import rotary_table, rotate
+from irepa.models.joint import Joint
+from irepa.models.lpips import Lpips
+from irepa.models.patchgan import PatchGan, adversarial_terms
+from irepa.models.sit import TimestepEmbedder
+from irepa.pipeline.plan import Plan
 from irepa.random import StepRandom
+from irepa.recipes import Recipe, interpolate, meanflow, repa_e, reported_metrics
 from irepa.recipes import jit as jit_recipe
-from irepa.recipes import meanflow, repa_e
 from irepa.recipes import sit as sit_recipe
-from irepa.recipes._vae_losses import Lpips, PatchGan, adversarial_terms
 from irepa.samplers import ode_euler, ode_heun
+from tests.conftest import REPOSITORY, WORKFLOW
 
 SHAPE, CLASSES, GRID = (3, 16, 16), 4, (4, 4)
-LATENT = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1)
-SCALE = Scale(depth=2, width=32, heads=4, patch=4, align_depth=1, bottleneck=16, context=3, context_start=1)
+SCALE = Scale(
+    depth=2, width=32, heads=4, patch=4, align_depth=1,
+    options={"jit": {"bottleneck": 16, "context": 3, "context_start": 1}},
+)  # fmt: skip
 
 
 def draws(batch: int, step: int = 0) -> StepRandom:
     return StepRandom(0, step, batch, slice(0, batch), torch.device("cpu"))
+
+
+def build(architecture: str, scale: Scale, shape: tuple[int, int, int], classes: int, grid: tuple[int, int]) -> Any:
+    """The network of an architecture at a scale, with the scale's options of it."""
+    options = plugins.plugin_options("architectures", scale.plugged(architecture), "test")
+    return plugins.load("architectures", architecture, "test").build(options, scale, shape, classes, grid)
 
 
 def no_noise(step: int) -> Tensor:
@@ -57,7 +72,7 @@ def awake(network: nn.Module) -> nn.Module:
 
 def test_meanflow_derivative_is_that_of_finite_differences_in_float64() -> None:
     """du/dt along (v, 0, 1) of a whole network; t's sinusoids are computed in float32 by design, so in float64 here."""
-    network = awake(mean_sit.build(SCALE, SHAPE, CLASSES, GRID)).double()
+    network = awake(build("mean-sit", SCALE, SHAPE, CLASSES, GRID)).double()
     for embedder in (network.t_embedder, network.span_embedder):
         embedder.forward = lambda t, e=embedder: e.mlp(sinusoids(t))  # type: ignore[assignment, method-assign, misc]
     generator = torch.Generator().manual_seed(0)
@@ -78,7 +93,7 @@ def test_meanflow_derivative_is_that_of_finite_differences_in_float64() -> None:
 
 
 def sinusoids(t: Tensor) -> Tensor:
-    half = sit_model.TimestepEmbedder.frequencies // 2
+    half = TimestepEmbedder.frequencies // 2
     angle = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half, dtype=t.dtype) / half)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
@@ -136,7 +151,7 @@ def test_one_step_of_a_mean_velocity_gives_the_right_gaussian(steps: int) -> Non
     recipe = meanflow.build(meanflow.Options())
     noise = torch.randn(4000, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     velocity = recipe.velocity(Exact(flow), torch.zeros(4000, dtype=torch.int64))
-    x = ode_euler.sample(velocity, noise, ode_euler.Options(steps=steps), no_noise)
+    x = ode_euler.build(ode_euler.Options(steps=steps)).sample(velocity, noise, no_noise)
     torch.testing.assert_close(x, flow.mean + flow.sd * noise, atol=1e-5, rtol=1e-5)
     flat = x.detach().flatten(1).numpy()
     np.testing.assert_allclose(flat.mean(0), flow.mean, atol=0.03)
@@ -160,15 +175,15 @@ def test_meanflow_times_and_weights_are_the_papers() -> None:
 
 
 def test_meanflows_guidance_mixes_velocities_and_spares_dropped_labels() -> None:
-    network = awake(mean_sit.build(SCALE, SHAPE, CLASSES, GRID))
+    network = awake(build("mean-sit", SCALE, SHAPE, CLASSES, GRID))
     recipe = meanflow.build(meanflow.Options(omega=1.5, kappa=0.25))
     z, v, t = torch.randn(3, *SHAPE), torch.randn(3, *SHAPE), torch.tensor([0.2, 0.5, 0.9])
     labels = torch.tensor([0, 1, CLASSES])
-    found = recipe.guided(network, z, v, t, labels)
+    mixed = recipe.guided(network, z, v, t, labels)
     with torch.no_grad():
         of_class, of_none = network(z, t, labels)[0], network(z, t, torch.full_like(labels, CLASSES))[0]
-    torch.testing.assert_close(found[:2], (1.5 * v + 0.25 * of_class - 0.75 * of_none)[:2])
-    assert torch.equal(found[2], v[2])
+    torch.testing.assert_close(mixed[:2], (1.5 * v + 0.25 * of_class - 0.75 * of_none)[:2])
+    assert torch.equal(mixed[2], v[2])
 
 
 # JiT.
@@ -204,9 +219,9 @@ def test_jit_with_the_exact_prediction_samples_the_data() -> None:
     t = torch.full((3000,), 0.6, dtype=torch.float64)
     exact = Gaussian().velocity(noise, t.view(-1, 1, 1, 1))
     torch.testing.assert_close(velocity(noise, t, t), exact, atol=1e-5, rtol=1e-5)
-    options = ode_heun.Options(steps=50, last_euler=True)
-    assert ode_heun.evaluations(options) == 99
-    x = ode_heun.sample(velocity, noise, options, no_noise)
+    sampler = ode_heun.build(ode_heun.Options(steps=50, last_euler=True))
+    assert sampler.evaluations == 99
+    x = sampler.sample(velocity, noise, no_noise)
     assert float(x.mean()) == pytest.approx(1.5, abs=0.03)
     assert float(x.std()) == pytest.approx(0.5, abs=0.03)
 
@@ -218,18 +233,18 @@ def test_jit_with_the_exact_prediction_samples_the_data() -> None:
 def test_jit_has_the_published_sizes(
     depth: int, width: int, heads: int, bottleneck: int, start: int, millions: int
 ) -> None:
-    scale = Scale(depth=depth, width=width, heads=heads, patch=16, align_depth=4, bottleneck=bottleneck, context=32,
-                  context_start=start)  # fmt: skip
+    options = {"jit": {"bottleneck": bottleneck, "context": 32, "context_start": start}}
+    scale = Scale(depth=depth, width=width, heads=heads, patch=16, align_depth=4, options=options)
     with torch.device("meta"):
-        network = jit.build(scale, (3, 256, 256), 1000, (16, 16))
+        network = build("jit", scale, (3, 256, 256), 1000, (16, 16))
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert count / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_rotary_attention_depends_on_relative_positions_only() -> None:
-    angles = jit.rotary_table((4, 4), 8, context=2)
+    angles = rotary_table((4, 4), 8, context=2)
     q, k = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 18, 8)
-    scores = (jit.rotate(q, angles) @ jit.rotate(k, angles).mT)[0, 0]
+    scores = (rotate(q, angles) @ rotate(k, angles).mT)[0, 0]
     assert torch.allclose(scores[:2, :2], scores[0, 0])  # context tokens have no position
     patches = scores[2:, 2:].view(4, 4, 4, 4)
     torch.testing.assert_close(patches[0, 0, 1, 2], patches[2, 1, 3, 3])
@@ -238,7 +253,7 @@ def test_rotary_attention_depends_on_relative_positions_only() -> None:
 
 def test_patches_come_back_to_their_place() -> None:
     """JiT's output layer: patch k of the tokens is patch k of the image, channels and pixels in one order."""
-    network = jit.build(SCALE, SHAPE, CLASSES, GRID)
+    network = build("jit", SCALE, SHAPE, CLASSES, GRID)
     with torch.no_grad():
         network.linear.bias.copy_(torch.arange(48.0))
         image, _ = network(torch.zeros(1, *SHAPE), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
@@ -247,39 +262,48 @@ def test_patches_come_back_to_their_place() -> None:
     assert torch.equal(first, torch.arange(48.0).view(4, 4, 3).permute(2, 0, 1))
 
 
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"align_depth must be in 1\.\.2, not 3"):
+        build("jit", SCALE.model_copy(update={"align_depth": 3}), SHAPE, CLASSES, GRID)
+
+
 # U-Net.
 
 
 def test_a_unets_bottleneck_lies_on_the_grid() -> None:
-    network = unet.build(SCALE, SHAPE, CLASSES, GRID)
+    network = build("unet", SCALE, SHAPE, CLASSES, GRID)
     velocity, hidden = network(torch.randn(2, *SHAPE), torch.rand(2), torch.tensor([0, CLASSES]))
     assert velocity.shape == (2, *SHAPE)
     assert hidden.shape == (2, 16, SCALE.width)
     with pytest.raises(ConfigError, match="does not come to the tier's grid of 5x5 by halving"):
-        unet.build(SCALE, SHAPE, CLASSES, (5, 5))
+        build("unet", SCALE, SHAPE, CLASSES, (5, 5))
 
 
 # REPA-E.
 
 
-def small_vae(width: int = 8) -> Any:
-    torch.manual_seed(0)
-    return SimpleNamespace(
-        shape=(4, 8, 8),
-        model=AutoencoderKL(
-            block_out_channels=(width, width), down_block_types=("DownEncoderBlock2D",) * 2,
+class SmallVae(identity.Identity):
+    """An untrained autoencoder with latents of (4, 8, 8) for images of 16x16."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.shape = (4, 8, 8)
+        self.model = AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, latent_channels=4, norm_num_groups=4,
             mid_block_add_attention=False,
-        ),
-    )  # fmt: skip
+        )  # fmt: skip
+
+    def trainable(self) -> nn.Module:
+        module: nn.Module = self.model
+        return module
 
 
-def joint(options: repa_e.Options) -> tuple[repa_e.RepaE, repa_e.Joint, Alignment]:
+def joint(options: repa_e.Options) -> tuple[repa_e.RepaE, Joint, Alignment]:
     recipe = repa_e.build(options)
     scale = Scale(depth=2, width=32, heads=4, patch=2, align_depth=1)
     torch.manual_seed(0)
-    network = recipe.join(awake(sit_model.build(scale, (4, 8, 8), CLASSES, GRID)), small_vae())
-    assert isinstance(network, repa_e.Joint)
+    network = recipe.join(awake(build("sit", scale, (4, 8, 8), CLASSES, GRID)), SmallVae())
     return recipe, network.train(), Alignment(32, 6, "mlp", hidden=16)
 
 
@@ -291,12 +315,12 @@ def gradients(term: str, **weights: float) -> tuple[dict[str, Tensor], dict[str,
     terms = recipe.loss(network, pixels, torch.tensor([0, 1, 2, 3]), lambda h: alignment(h, tokens), draws(4))
     terms[term].backward()
     parts: tuple[nn.Module, ...] = (network.vae, network.denoiser, alignment)
-    found = [{name: p.grad for name, p in part.named_parameters() if p.grad is not None} for part in parts]
-    return found[0], found[1], found[2]
+    of_parts = [{name: p.grad for name, p in part.named_parameters() if p.grad is not None} for part in parts]
+    return of_parts[0], of_parts[1], of_parts[2]
 
 
-def total(found: dict[str, Tensor]) -> float:
-    return math.sqrt(sum(float(g.square().sum()) for g in found.values()))
+def total(gradient: dict[str, Tensor]) -> float:
+    return math.sqrt(sum(float(g.square().sum()) for g in gradient.values()))
 
 
 def test_repa_e_gradients_go_where_the_paper_sends_them() -> None:
@@ -309,8 +333,8 @@ def test_repa_e_gradients_go_where_the_paper_sends_them() -> None:
         "alignment at the VAE": of_vae,
         "reconstruction": of_pixels,
     }
-    for name, found in table.items():
-        print(f"{name}: VAE {total(found[0]):.2e}, denoiser {total(found[1]):.2e}, projector {total(found[2]):.2e}")
+    for name, (vae, denoiser, projector) in table.items():
+        print(f"{name}: VAE {total(vae):.2e}, denoiser {total(denoiser):.2e}, projector {total(projector):.2e}")
     assert total(of_denoise[0]) == total(of_align[0]) == 0
     assert total(of_denoise[1]) > 0
     assert total(of_align[1]) > 0
@@ -323,19 +347,18 @@ def test_repa_e_gradients_go_where_the_paper_sends_them() -> None:
 
 def test_repa_e_hands_the_vae_the_gradient_of_the_whole_chain() -> None:
     """Against autograd through encoder, norm, interpolant and denoiser in one piece, times the weight."""
-    found, _, _ = gradients("vae_align", vae_align=3.0)
-    recipe, network, alignment = joint(repa_e.Options())
+    handed, _, _ = gradients("vae_align", vae_align=3.0)
+    _, network, alignment = joint(repa_e.Options())
     pixels = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
     tokens = torch.randn(4, 16, 6, generator=torch.Generator().manual_seed(3))
     rng = draws(4)
-    z = network.norm(repa_e.posterior_sample(network.vae, pixels, rng.normal(4, 8, 8))[0])
+    z = network.norm(posterior_sample(network.vae, pixels, rng.normal(4, 8, 8))[0])
     t = rng.uniform()
-    hidden = network(sit_recipe.interpolate(z, rng.normal(4, 8, 8), t), t, torch.tensor([0, 1, 2, 3]))[1]
+    hidden = network(interpolate(z, rng.normal(4, 8, 8), t), t, torch.tensor([0, 1, 2, 3]))[1]
     (3.0 * alignment(hidden, tokens)).backward()
     whole = {name: p.grad for name, p in network.vae.named_parameters() if p.grad is not None}
-    for name, gradient in found.items():
+    for name, gradient in handed.items():
         torch.testing.assert_close(gradient, whole[name], rtol=1e-4, atol=1e-7)
-    assert recipe.shape == (4, 8, 8)
 
 
 def test_repa_e_learns_by_heart_and_its_codec_undoes_the_norm() -> None:
@@ -351,7 +374,7 @@ def test_repa_e_learns_by_heart_and_its_codec_undoes_the_norm() -> None:
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     network.eval()
-    codec = recipe.codec(network, small_vae())
+    codec = recipe.codec(network, SmallVae())
     pixels = ((images + 1) * 127.5).round().to(torch.uint8)
     with torch.no_grad():
         latents = codec.encode(pixels)
@@ -367,17 +390,56 @@ def test_repa_e_learns_by_heart_and_its_codec_undoes_the_norm() -> None:
 def test_the_tuned_autoencoder_serves_the_plain_latent_recipe(tmp_path: Path) -> None:
     """Saved in the hub's format, it gives the joined network's latents up to the norm: one scale and shift instead
     of one per channel."""
-    _, network, _ = joint(repa_e.Options())
+    recipe, network, _ = joint(repa_e.Options())
     for _ in range(200):
         network.norm(3 + 2 * torch.randn(16, 4, 8, 8))
     network.eval()
-    save_tuned(network, tmp_path)
+    recipe.save_autoencoder(network, tmp_path)
     plain = autoencoder_kl.build(autoencoder_kl.Options(model="tuned", weights=str(tmp_path)), 16, torch.device("cpu"))
     pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     with torch.no_grad():
-        torch.testing.assert_close(
-            plain.encode(pixels), repa_e.Codec(network, (4, 8, 8)).encode(pixels), atol=0.1, rtol=0.1
-        )
+        tuned = recipe.codec(network, SmallVae())
+        torch.testing.assert_close(plain.encode(pixels), tuned.encode(pixels), atol=0.1, rtol=0.1)
+
+
+def test_the_discriminator_starts_from_the_cells_seed(tmp_path: Path) -> None:
+    """Whatever was drawn before in the same process; the denoiser is the same with and without one."""
+    SmallVae().model.save_pretrained(tmp_path)
+    recipe = {
+        "name": "repa-e",
+        "architecture": "sit",
+        "autoencoder": "small-vae",
+        "sampler": {"name": "ode-euler", "steps": 1},
+    }
+    overrides = {
+        "autoencoders.small-vae.architecture.block_out_channels": [8, 8],
+        "recipes.plain": recipe,
+        "recipes.gan": recipe | {"adversarial": 0.1},
+    }
+    settings = load_settings({"tier": "demo", "overrides": overrides}, WORKFLOW)
+
+    def weights(recipe: str, seed: int, drawn: int) -> dict[str, Tensor]:
+        torch.manual_seed(drawn)
+        cell = Cell(recipe, "latent-64", "none", "none", seed)
+        return build_parts(settings, cell, CLASSES, torch.device("cpu"), tmp_path).network.state_dict()
+
+    one, again, other = weights("gan", 0, 1), weights("gan", 0, 2), weights("gan", 1, 1)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in one.items())
+    assert not torch.equal(one["discriminator.layers.0.weight"], other["discriminator.layers.0.weight"])
+    assert all(torch.equal(tensor, one[name]) for name, tensor in weights("plain", 0, 3).items())
+
+
+def test_an_autoencoder_without_weights_cannot_be_trained_along() -> None:
+    with pytest.raises(
+        ConfigError, match="Identity has no weights: the recipe needs an autoencoder that can be trained"
+    ):
+        repa_e.build(repa_e.Options()).join(nn.Identity(), identity.Identity(16))
+
+
+def test_only_recipes_that_tune_an_autoencoder_export_one(tmp_path: Path) -> None:
+    plan = Plan(load_settings({"tier": "demo"}, WORKFLOW), REPOSITORY)
+    with pytest.raises(ConfigError, match="recipe sit does not tune its autoencoder; those that do are repa-e"):
+        export(plan, "sit/tiny-64/none/none/seed0", tmp_path)
 
 
 class Shifted(nn.Module):
@@ -405,8 +467,8 @@ def test_each_side_of_the_adversarial_loss_moves_its_own_weights_only() -> None:
     assert float(of_vae.abs()) > 0
     assert torch.allclose(of_vae, torch.autograd.grad(-discriminator(vae(pixels)).mean(), vae.by)[0])
     hinge = (1 - discriminator(pixels)).clamp(min=0).mean() + (1 + discriminator(vae(pixels))).clamp(min=0).mean()
-    for found, expected in zip(of_discriminator, torch.autograd.grad(hinge / 2, weights), strict=True):
-        torch.testing.assert_close(found, expected)
+    for gradient, expected in zip(of_discriminator, torch.autograd.grad(hinge / 2, weights), strict=True):
+        torch.testing.assert_close(gradient, expected)
 
 
 def test_the_discriminator_learns_to_tell_noise_from_a_gradient() -> None:
@@ -449,7 +511,7 @@ def test_repa_e_with_lpips_and_the_adversarial_loss(tmp_path: Path, monkeypatch:
     recipe, network, alignment = joint(repa_e.Options(lpips=1.0, adversarial=0.1))
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
     tokens = torch.randn(2, 16, 6, generator=torch.Generator().manual_seed(3))
-    recipe.shape, network.denoiser = (4, 16, 16), awake(sit_model.build(LATENT, (4, 16, 16), CLASSES, (4, 4)))
+    network.shape, network.denoiser = (4, 16, 16), awake(build("sit", SCALE, (4, 16, 16), CLASSES, (4, 4)))
     terms = recipe.loss(network, pixels, torch.tensor([0, 1]), lambda h: alignment(h, tokens), draws(2))
     assert set(terms) >= {"lpips", "adversarial", "discriminator"}
     assert float(recipe.lpips(pixels.device)(pixels, pixels)) == 0
@@ -473,22 +535,33 @@ def unreachable(url: str, *_: object, **__: object) -> None:
 
 # What every recipe must be able to do.
 
-RECIPES = {
-    "sit": (sit_recipe.build(sit_recipe.Options()), sit_model.build),
-    "meanflow": (meanflow.build(meanflow.Options()), mean_sit.build),
-    "jit": (jit_recipe.build(jit_recipe.Options()), jit.build),
-    "unet": (sit_recipe.build(sit_recipe.Options()), unet.build),
+RECIPES: dict[str, tuple[Recipe, str]] = {
+    "sit": (sit_recipe.build(sit_recipe.Options()), "sit"),
+    "meanflow": (meanflow.build(meanflow.Options()), "mean-sit"),
+    "jit": (jit_recipe.build(jit_recipe.Options()), "jit"),
+    "unet": (sit_recipe.build(sit_recipe.Options()), "unet"),
 }
+
+
+def test_reports_read_the_terms_that_recipes_declare() -> None:
+    class Other(sit_recipe.SiTRecipe):
+        reported = {"denoise": "velocity loss", "gate": "gate loss"}  # noqa: RUF012
+
+    assert reported_metrics([sit_recipe.SiTRecipe(0), Other(0)]) == {
+        "final_denoise": "velocity loss",
+        "final_align": "alignment loss",
+        "final_gate": "gate loss",
+    }
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_sixteen_images_are_learned_by_heart_with_their_alignment(name: str) -> None:
     """16 images of one colour each: samples of their labels come out near them, and hidden tokens near their targets."""
-    recipe, build = RECIPES[name]
+    recipe, architecture = RECIPES[name]
     torch.manual_seed(0)
     shape, classes = (3, 8, 8), 16
     scale = Scale(depth=2, width=64, heads=4, patch=2, align_depth=1)
-    network = build(scale, shape, classes, (4, 4))
+    network = build(architecture, scale, shape, classes, (4, 4))
     alignment = Alignment(64, 8, "mlp", hidden=64)
     images = (torch.rand(16, 3, 1, 1) * 2 - 1).expand(16, *shape).contiguous()
     tokens, labels = torch.randn(16, 1, 8).expand(16, 16, 8), torch.arange(16)
@@ -504,9 +577,10 @@ def test_sixteen_images_are_learned_by_heart_with_their_alignment(name: str) -> 
     noise = torch.randn(16, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         velocity = recipe.velocity(network, labels)
-        found = ode_euler.sample(velocity, noise, ode_euler.Options(steps=8), no_noise)
-    error = float((found - images).square().mean().sqrt())
+        drawn = ode_euler.build(ode_euler.Options(steps=8)).sample(velocity, noise, no_noise)
+    error = float((drawn - images).square().mean().sqrt())
     spread = float(images.std())
     print(f"{name}: rms error {error:.3f} of a spread of {spread:.3f}; alignment {terms['align'].item():.3f} of -0.5")
+    assert set(recipe.reported) <= set(terms)
     assert error < 0.35 * spread
     assert terms["align"].item() < -0.4

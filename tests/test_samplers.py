@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -40,12 +41,12 @@ def no_noise(step: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("module", "order"), [(ode_euler, 1), (ode_heun, 2)])
-def test_ode_samplers_converge_with_their_order(module: object, order: int) -> None:
+def test_ode_samplers_converge_with_their_order(module: ModuleType, order: int) -> None:
     noise = start(200)
 
     def error(steps: int) -> float:
-        found = module.sample(gaussian_velocity, noise, module.Options(steps=steps), no_noise)
-        return float((found - exact_flow(noise)).abs().max())
+        samples = module.build(module.Options(steps=steps)).sample(gaussian_velocity, noise, no_noise)
+        return float((samples - exact_flow(noise)).abs().max())
 
     errors = [error(steps) for steps in (20, 40, 80, 160)]
     measured = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
@@ -60,9 +61,9 @@ def test_the_sde_reaches_the_data_distribution_and_more_steps_bring_it_closer() 
     count = 40_000
 
     def moments(steps: int, last: float) -> tuple[float, float]:
-        options = euler_maruyama.Options(steps=steps, last=last)
-        found = euler_maruyama.sample(gaussian_velocity, start(count), options, seeded_noise(count))
-        return float(found.mean()), float(found.std())
+        sampler = euler_maruyama.build(euler_maruyama.Options(steps=steps, last=last))
+        samples = sampler.sample(gaussian_velocity, start(count), seeded_noise(count))
+        return float(samples.mean()), float(samples.std())
 
     mean, sd = moments(250, 0.04)  # the paper's setting
     assert mean == pytest.approx(MEAN, abs=4 * SD / math.sqrt(count) + 2e-3)
@@ -78,13 +79,13 @@ def test_the_sde_converges_with_weak_order_1() -> None:
     def variance(steps: int) -> float:
         # Image j feels a unit of noise at step j alone; the last image feels none.
         def noise(step: int) -> Tensor:
-            found = torch.zeros(steps + 1, 1, 1, 1, dtype=torch.float64)
-            found[step] = 1
-            return found
+            unit = torch.zeros(steps + 1, 1, 1, 1, dtype=torch.float64)
+            unit[step] = 1
+            return unit
 
-        options = euler_maruyama.Options(steps=steps, last=1 / steps)
-        found = euler_maruyama.sample(gaussian_velocity, noise(0), options, noise).flatten()
-        return float((found[:-1] - found[-1]).square().sum())
+        sampler = euler_maruyama.build(euler_maruyama.Options(steps=steps, last=1 / steps))
+        samples = sampler.sample(gaussian_velocity, noise(0), noise).flatten()
+        return float((samples[:-1] - samples[-1]).square().sum())
 
     errors = [abs(variance(steps) - SD**2) for steps in (50, 100, 200, 400)]
     assert errors[-1] < 0.01
@@ -105,7 +106,7 @@ def test_guidance_of_equal_gaussians_is_a_gaussian_further_out() -> None:
     x, t = start(20), torch.full((20,), 0.4, dtype=torch.float64)
     guided_velocity = guided(of_mean(2.0), of_mean(1.0), Guidance(scale=3.0))
     torch.testing.assert_close(guided_velocity(x, t, t), of_mean(4.0)(x, t, t))
-    samples = ode_heun.sample(guided_velocity, start(2000), ode_heun.Options(steps=60), no_noise)
+    samples = ode_heun.build(ode_heun.Options(steps=60)).sample(guided_velocity, start(2000), no_noise)
     assert float(samples.mean()) == pytest.approx(4.0, abs=0.05)
     assert float(samples.std()) == pytest.approx(SD, rel=0.05)
 
@@ -152,12 +153,12 @@ def test_two_modes_are_both_reached_in_their_share() -> None:
         return (share * per_mode).sum(dim=0)
 
     count = 4000
-    for found in (
-        ode_heun.sample(velocity, start(count), ode_heun.Options(steps=100), no_noise),
-        euler_maruyama.sample(velocity, start(count), euler_maruyama.Options(), seeded_noise(count)),
+    for samples in (
+        ode_heun.build(ode_heun.Options(steps=100)).sample(velocity, start(count), no_noise),
+        euler_maruyama.build(euler_maruyama.Options()).sample(velocity, start(count), seeded_noise(count)),
     ):
-        upper = found > 0.5
+        upper = samples > 0.5
         assert float(upper.double().mean()) == pytest.approx(0.7, abs=0.03)
-        assert float(found[upper].mean()) == pytest.approx(2, abs=0.02)
-        assert float(found[~upper].mean()) == pytest.approx(-1, abs=0.03)
-        assert float(found[upper].std()) == pytest.approx(sd, abs=0.03)
+        assert float(samples[upper].mean()) == pytest.approx(2, abs=0.02)
+        assert float(samples[~upper].mean()) == pytest.approx(-1, abs=0.03)
+        assert float(samples[upper].std()) == pytest.approx(sd, abs=0.03)

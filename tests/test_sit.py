@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,15 @@ def test_positions_are_unit_circles_with_the_column_first() -> None:
 def test_sizes_that_do_not_fit_are_refused(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**changes)
+
+
+def test_what_readers_import_needs_torch_and_numpy_alone() -> None:
+    modules = ("irepa.alignment", "irepa.projectors", "irepa.spatial", "irepa.models.sit")
+    code = f"""
+import sys, torch, numpy
+before = {{name.partition(".")[0] for name in sys.modules}}
+for name in {modules}: __import__(name)
+print(*sorted({{name.partition(".")[0] for name in sys.modules}} - before - set(sys.stdlib_module_names)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["irepa"]

@@ -46,7 +46,7 @@ def run(
     return train(
         network(seed),
         alignment,
-        SiTRecipe(data_at=0),
+        SiTRecipe(data_at=0).loss,
         data(method is not None),
         settings,
         seed,

@@ -1,5 +1,4 @@
-"""Random numbers that are a function of what they are for, so that neither batch size, process count nor an
-interruption changes them."""
+"""Random numbers that are a function of what they are for: no batch size, process count or interruption changes them."""
 
 from __future__ import annotations
 
@@ -38,15 +37,15 @@ class StepRandom:
 def batch_indices(seed: int, step: int, batch: int, total: int) -> NDArray[np.int64]:
     """Which training images step ``step`` (from 0) sees: every image once per epoch, shuffled anew each epoch, (batch,)."""
     positions = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
-    chosen = np.empty(batch, np.int64)
+    indices = np.empty(batch, np.int64)
     for epoch in np.unique(positions // total):
         here = positions // total == epoch
-        chosen[here] = _generator(seed, 2, int(epoch)).permutation(total)[positions[here] % total]
-    return chosen
+        indices[here] = _generator(seed, 2, int(epoch)).permutation(total)[positions[here] % total]
+    return indices
 
 
 def image_noise(seed: int, image: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Standard normal noise of one generated image at one sampling step (0: the start)."""
+    """Standard normal noise of one generated image at one sampling step (0: the start), shaped ``shape``."""
     return _generator(seed, 3, image, step).standard_normal(shape)
 
 
@@ -56,5 +55,5 @@ def image_permutation(image: int, count: int) -> NDArray[np.int64]:
 
 
 def image_label(seed: int, image: int, classes: int) -> int:
-    """Class of one generated image, uniform over the classes."""
+    """Class of one generated image, in 0..classes-1, uniform over the classes."""
     return int(_generator(seed, 4, image).integers(classes))

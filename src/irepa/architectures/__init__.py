@@ -1,38 +1,68 @@
 """Architectures: one module per kind of network that a recipe can train. The networks themselves are in :mod:`irepa.models`.
 
-To add one, write a file here with
+To add one, write a file in this folder. It holds ``Options``, what the architecture has beyond the sizes that all share
+(:class:`irepa.config.tier.Scale`), and ``build``, which returns the network. A whole one is a SiT with narrower blocks::
 
-- ``Options(Strict)``: what this architecture has beyond the sizes that all share (:class:`irepa.config.tier.Scale`). A tier sets
-  them under ``scales.NAME.options.ARCHITECTURE``;
-- ``build(options, scale, shape, classes, grid)``: the network for latents or images of ``shape`` (channels, H, W). It maps
-  (x, t, labels) to (prediction, hidden tokens on the grid). Raises ConfigError where its tokens do not lie on the grid.
+    from __future__ import annotations
 
-Heavy libraries are imported inside ``build``, so that a configuration is checked without them.
+    from pydantic import Field
+
+    from irepa.architectures import check_grid
+    from irepa.config.options import Strict
+
+
+    class Options(Strict):
+        mlp_ratio: float = Field(4.0, gt=0, description="Hidden width of a block's MLP, in widths of the network.")
+
+
+    def build(options, scale, shape, classes, grid):
+        from irepa.models.sit import SiT
+
+        check_grid(scale, shape, grid)
+        return SiT(shape[1:], shape[0], classes, **scale.transformer(), mlp_ratio=options.mlp_ratio)
+
+Saved as ``thin_sit.py`` it is at once known as ``thin-sit``. A recipe of a tier asks for it with ``architecture: thin-sit``,
+and a scale sets its options: ``scales: {small: {depth: 4, ..., options: {thin-sit: {mlp_ratio: 2.0}}}}``.
+
+A network is an ``nn.Module`` that maps x (batch, channels, H, W), times (batch,) and labels (batch,) to its prediction, shaped
+as x, and hidden tokens (batch, T, width) on the tier's grid, row by row. ``classes`` is an attribute of it, the null class of
+guidance. Recipes may ask for more, as MeanFlow's does for the span of time. A new one, with torch at the top, is a file in
+:mod:`irepa.models`; it is imported inside ``build``, so that a configuration is checked without torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from irepa.autoencoders import Shape
+from irepa.config.options import Strict
 from irepa.config.tier import Scale
 from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
-Shape = tuple[int, int, int]
-
 
 class Architecture(Protocol):
-    """A module of this folder."""
+    """The contract of a module of this folder."""
 
-    Options: Any
+    Options: type[Strict]
 
-    def build(self, options: Any, scale: Scale, shape: Shape, classes: int, grid: tuple[int, int]) -> nn.Module: ...
+    def build(self, options: Any, scale: Scale, shape: Shape, classes: int, grid: tuple[int, int]) -> nn.Module:
+        """The network, initialised from torch's random state.
+
+        Args:
+            options: validated ``Options``.
+            shape: (channels, H, W) of the latents or images that it sees.
+            classes: number of classes; label ``classes`` is the null class.
+            grid: (rows, columns) on which its hidden tokens have to lie.
+
+        Raises ConfigError where they do not.
+        """
 
 
 def check_grid(scale: Scale, shape: Shape, grid: tuple[int, int]) -> None:
-    """Raises ConfigError where patches of what the network sees, (channels, H, W), do not lie on the grid."""
+    """Raises ConfigError where patches of what the network sees, (channels, H, W), do not lie on the grid (rows, columns)."""
     _, height, width = shape
     if (height // scale.patch, width // scale.patch) != tuple(grid):
         raise ConfigError(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from irepa.architectures import Shape, check_grid
+from irepa.architectures import check_grid
+from irepa.autoencoders import Shape
 from irepa.config.options import Positive, Strict
 from irepa.config.tier import Scale
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irepa.architectures import Shape, check_grid
+from irepa.architectures import check_grid
+from irepa.autoencoders import Shape
 from irepa.config.options import Strict
 from irepa.config.tier import Scale
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from irepa.architectures import Shape
+from irepa.autoencoders import Shape
 from irepa.config.options import Strict
 from irepa.config.tier import Scale
 from irepa.errors import ConfigError

@@ -1,40 +1,121 @@
-"""From images to what the diffusion model sees, and back. One module per autoencoder.
+"""Autoencoders: from images to what the network sees, and back. One module per autoencoder.
 
-Each has ``Options``, ``build(options, image_size, device)`` and ``describe(options, image_size)``, which needs no weights.
-Those with a posterior have ``PRECOMPUTABLE = True`` and build a :class:`LatentAutoencoder`, whose moments can be computed once
-and sampled anew at each step.
+To add one, write a file in this folder with
+
+- ``Options``, what a tier may set;
+- ``PRECOMPUTABLE``, whether it has a posterior whose moments can be computed once, by the ``latents`` stage, and sampled
+  anew at each training step;
+- ``describe(options, image_size)``, its :class:`AutoencoderFacts` without its weights, for planning;
+- ``build(options, image_size, device)``, an :class:`Autoencoder`.
+
+A whole one shows the network a grey image::
+
+    from __future__ import annotations
+
+    from irepa.autoencoders import Autoencoder, AutoencoderFacts
+    from irepa.config.options import Strict
+
+    PRECOMPUTABLE = False
+
+
+    class Options(Strict):
+        pass
+
+
+    class Grey(Autoencoder):
+        def __init__(self, image_size):
+            self.shape = (1, image_size, image_size)
+
+        def encode(self, images):
+            return images.float().mean(dim=1, keepdim=True) / 127.5 - 1
+
+        def decode(self, latents):
+            return ((latents.clamp(-1, 1) + 1) * 127.5).round().byte().expand(-1, 3, -1, -1)
+
+
+    def describe(options, image_size):
+        return AutoencoderFacts((1, image_size, image_size), encode_flops=0, decode_flops=0)
+
+
+    def build(options, image_size, device):
+        return Grey(image_size)
+
+Saved as ``grey.py`` it is at once known by that name: ``autoencoder: {name: grey}`` in a tier asks for it. The configuration
+is read without torch, so torch, and what imports it, is imported inside the functions that use it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from irepa.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Shape = tuple[int, int, int]  # (channels, height, width) of what a network sees
 
 
 @dataclass(frozen=True)
 class AutoencoderFacts:
-    """``shape``: (channels, H, W) of what the model sees; flops per image, a multiply-add counted as two."""
+    """``shape``: of what the network sees; flops per image, a multiply-add counted as two."""
 
-    shape: tuple[int, int, int]
+    shape: Shape
     encode_flops: int
     decode_flops: int
 
 
-class Autoencoder(Protocol):
-    shape: tuple[int, int, int]
+class Autoencoder(ABC):
+    """The contract of an autoencoder: ``shape``, :meth:`encode` and :meth:`decode`; the rest where it has a posterior or
+    weights.
 
+    Attributes:
+        shape: (channels, h, w) of what the network sees.
+    """
+
+    shape: Shape
+
+    @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """Images (batch, 3, H, W) uint8 -> latents (batch, *shape) float32; the posterior's mean where there is one."""
 
+    @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (batch, *shape) -> images (batch, 3, H, W) uint8."""
 
-
-class LatentAutoencoder(Autoencoder, Protocol):
     def moments(self, images: Tensor) -> Tensor:
-        """Images (batch, 3, H, W) uint8 -> mean and standard deviation of the posterior (batch, 2 * channels, h, w)."""
+        """Images (batch, 3, H, W) uint8 -> mean and standard deviation of the posterior, (batch, 2 * channels, h, w).
+
+        Raises ConfigError where there is no posterior.
+        """
+        raise ConfigError(f"{type(self).__name__} has no posterior: `precompute: false`")
 
     def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
-        """Moments and standard normal noise (batch, *shape) -> scaled latents (batch, *shape)."""
+        """Moments and standard normal noise (batch, *shape) -> scaled latents (batch, *shape). Raises as :meth:`moments`."""
+        raise ConfigError(f"{type(self).__name__} has no posterior: `precompute: false`")
+
+    def trainable(self) -> nn.Module:
+        """The module whose weights are trained where a recipe trains the autoencoder along.
+
+        It has diffusers' form: ``encode(pixels).latent_dist``, ``decode(latents).sample`` and ``save_pretrained``. Raises
+        ConfigError where there is none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no weights: the recipe needs an autoencoder that can be trained")
+
+
+def posterior_sample(model: Any, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A draw of the posterior, its decoding, and its KL divergence to N(0, 1), mean over latents.
+
+    Args:
+        model: in diffusers' form, see :meth:`Autoencoder.trainable`.
+        pixels: (batch, 3, H, W) in [-1, 1].
+        noise: standard normal, (batch, *shape).
+
+    Returns (batch, *shape), (batch, 3, H, W) and a scalar.
+    """
+    posterior = model.encode(pixels).latent_dist
+    z = posterior.mean + posterior.std * noise
+    kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+    return z, model.decode(z).sample, kl

@@ -1,108 +1,85 @@
-"""Latents of a diffusers AutoencoderKL: the paper's SD-VAE ft-MSE, f8 d4 (paper section 3)."""
+"""Latents of a diffusers AutoencoderKL: the paper's SD-VAE ft-MSE, f8 d4 (paper section 3).
+
+z = (mean + std * noise - shift) * scale        scale and shift: the model's scaling_factor and shift_factor
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from irepa.autoencoders import AutoencoderFacts
+from irepa.autoencoders import Autoencoder, AutoencoderFacts
 from irepa.config.options import Positive, Strict
+from irepa.config.tier import TRAINED_HERE
 from irepa.errors import ConfigError, WeightsError, first_line
-from irepa.images import to_images, to_unit
-from irepa.weights import download_command
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 PRECOMPUTABLE = True
 
 
-TRAINED = "trained"  # weights: the pipeline trains it itself, as a stage
-
-
 class VaeTraining(Strict):
-    """How the ``autoencoder`` stage trains one: AdamW on mean |x' - x| + ``kl`` * KL, per pixel and per latent."""
+    """How the ``autoencoder`` stage trains one: AdamW on mean |x' - x| + ``kl`` * KL, pixels in [-1, 1]."""
 
-    steps: Positive
-    batch: Positive = 64
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    kl: Annotated[float, Field(ge=0)] = 1e-3
+    steps: Positive = Field(description="Training steps.")
+    batch: Positive = Field(64, description="Images per step.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate.")
+    kl: float = Field(1e-3, ge=0, description="Weight of the KL divergence to N(0, 1), mean over latents.")
 
 
 class Options(Strict):
-    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, a folder in the hub's format, or
-    ``trained``: by the
-    pipeline, as ``training`` says.
-
-    ``architecture``: diffusers' configuration, checked against what is loaded and used for planning; null takes any.
-    """
-
-    model: str
-    revision: str | None = None
-    weights: str = "hub"
-    architecture: dict[str, Any] | None = None
+    model: str = Field(description="Its id on the hub, or a name of one's own where `weights` is not `hub`.")
+    revision: str | None = Field(None, description="Revision on the hub; null: the newest.")
+    weights: str = Field(
+        "hub",
+        description="`hub`, a folder in the hub's format, or `trained`: by the pipeline, as `training` says.",
+    )
+    architecture: dict[str, Any] | None = Field(
+        None,
+        description="Diffusers' configuration: checked against what is loaded, and used for planning; null: not checked.",
+    )
     batch: Positive = Field(32, description="Images encoded or decoded at a time.")
-    training: VaeTraining | None = None
+    training: VaeTraining | None = Field(None, description="How the pipeline trains it; null: it does not.")
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Options:
-        if self.weights == TRAINED and (self.training is None or self.architecture is None):
+        if self.weights == TRAINED_HERE and (self.training is None or self.architecture is None):
             raise ValueError("weights: trained needs `training` and `architecture`")
         return self
 
 
-def posterior_sample(model: Any, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (batch, 3, H, W) in [-1, 1] -> a draw of the posterior (batch, *shape), its decoding, and its KL to
-    N(0, 1) per latent."""
-    posterior = model.encode(pixels).latent_dist
-    z = posterior.mean + posterior.std * noise
-    kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-    return z, model.decode(z).sample, kl
+class Kl(Autoencoder):
+    """``shape`` is (latent channels, H / f, W / f).
 
-
-class Kl:
-    """Latents are (z - shift) * scale with the model's own ``scaling_factor`` and ``shift_factor``.
-
-    ``shape``: (latent channels, H / f, W / f).
+    Raises WeightsError where its weights cannot be had or are not those declared, and ConfigError where f does not divide
+    the image's size.
     """
 
     def __init__(self, options: Options, image_size: int, device: torch.device) -> None:
-        from diffusers import AutoencoderKL
-
-        if options.weights == TRAINED:
-            raise WeightsError(f"autoencoder {options.model} is trained by the pipeline: its stage has to run first")
-        at_hub = options.weights == "hub"
-        source = options.model if at_hub else str(Path(options.weights))
-        try:
-            model = AutoencoderKL.from_pretrained(source, revision=options.revision if at_hub else None)
-        except (OSError, RuntimeError, ValueError) as error:
-            fetch = download_command(options.model, options.revision)
-            raise WeightsError(
-                f"autoencoder {source} cannot be had ({first_line(error)}); `{fetch}` fetches it, "
-                "`autoencoder.weights: <folder>` uses a copy"
-            ) from error
-        for key, value in (options.architecture or {}).items():
-            found = model.config[key]
-            if (list(found) if isinstance(found, tuple) else found) != value:
-                raise WeightsError(f"autoencoder {source}: {key} is {found}, declared as {value}")
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model: Any = load_model(options).eval().requires_grad_(False).to(device)
         self.device, self.batch = device, options.batch
         config = self.model.config
         factor = 2 ** (len(config.block_out_channels) - 1)
         if image_size % factor:
-            raise ConfigError(f"dataset.image_size = {image_size}: {source} needs a multiple of {factor}")
+            raise ConfigError(f"dataset.image_size = {image_size}: {options.model} needs a multiple of {factor}")
         self.scale, self.shift = float(config.scaling_factor), float(config.shift_factor or 0.0)
         self.shape = (int(config.latent_channels), image_size // factor, image_size // factor)
 
-    @torch.inference_mode()
     def moments(self, images: Tensor) -> Tensor:
+        import torch
+
+        from irepa.images import to_unit
+
         parts = []
-        for some in images.split(self.batch):
-            posterior = self.model.encode(to_unit(some.to(self.device))).latent_dist
-            parts.append(torch.cat([posterior.mean, posterior.std], dim=1))
-        return torch.cat(parts)
+        with torch.inference_mode():
+            for some in images.split(self.batch):
+                posterior = self.model.encode(to_unit(some.to(self.device))).latent_dist
+                parts.append(torch.cat([posterior.mean, posterior.std], dim=1))
+            return torch.cat(parts)
 
     def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
         mean, std = moments.chunk(2, dim=1)
@@ -112,16 +89,51 @@ class Kl:
         mean, _ = self.moments(images).chunk(2, dim=1)
         return (mean - self.shift) * self.scale
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        z = latents.float() / self.scale + self.shift
-        pixels = torch.cat([self.model.decode(some).sample for some in z.split(self.batch)])
-        return to_images(pixels)
+        import torch
+
+        from irepa.images import to_images
+
+        with torch.inference_mode():
+            z = latents.float() / self.scale + self.shift
+            pixels = torch.cat([self.model.decode(some).sample for some in z.split(self.batch)])
+            return to_images(pixels)
+
+    def trainable(self) -> nn.Module:
+        module: nn.Module = self.model
+        return module
+
+
+def load_model(options: Options) -> Any:
+    """The AutoencoderKL of these options. Raises WeightsError where it cannot be had or is not the one declared."""
+    from diffusers import AutoencoderKL
+
+    from irepa.weights import download_command
+
+    if options.weights == TRAINED_HERE:
+        raise WeightsError(f"autoencoder {options.model} is trained by the pipeline: its stage has to run first")
+    at_hub = options.weights == "hub"
+    source = options.model if at_hub else str(Path(options.weights))
+    try:
+        model = AutoencoderKL.from_pretrained(source, revision=options.revision if at_hub else None)
+    except (OSError, RuntimeError, ValueError) as error:
+        fetch = download_command(options.model, options.revision)
+        raise WeightsError(
+            f"autoencoder {source} cannot be had ({first_line(error)}); `{fetch}` fetches it, "
+            "`autoencoder.weights: <folder>` uses a copy"
+        ) from error
+    for key, declared in (options.architecture or {}).items():
+        value = model.config[key]
+        if (list(value) if isinstance(value, tuple) else value) != declared:
+            raise WeightsError(f"autoencoder {source}: {key} is {value}, declared as {declared}")
+    return model
 
 
 def describe(options: Options, image_size: int) -> AutoencoderFacts:
     """From the declared architecture. Raises ConfigError where none is declared."""
+    import torch
     from diffusers import AutoencoderKL
+    from torch.utils.flop_counter import FlopCounterMode
 
     if options.architecture is None:
         raise ConfigError("autoencoder.architecture is needed to plan without the autoencoder's weights")

@@ -1,13 +1,15 @@
-"""Pixel space: the model sees the image itself, scaled to [-1, 1]."""
+"""Pixel space: the network sees the image itself, scaled to [-1, 1]."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from irepa.autoencoders import AutoencoderFacts
+from irepa.autoencoders import Autoencoder, AutoencoderFacts
 from irepa.config.options import Strict
-from irepa.images import to_images, to_unit
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PRECOMPUTABLE = False
 
@@ -16,19 +18,23 @@ class Options(Strict):
     pass
 
 
-class Identity:
+class Identity(Autoencoder):
     def __init__(self, image_size: int) -> None:
         self.shape = (3, image_size, image_size)
 
     def encode(self, images: Tensor) -> Tensor:
+        from irepa.images import to_unit
+
         return to_unit(images)
 
     def decode(self, latents: Tensor) -> Tensor:
+        from irepa.images import to_images
+
         return to_images(latents)
 
 
 def describe(options: Options, image_size: int) -> AutoencoderFacts:
-    return AutoencoderFacts((3, image_size, image_size), 0, 0)
+    return AutoencoderFacts((3, image_size, image_size), encode_flops=0, decode_flops=0)
 
 
 def build(options: Options, image_size: int, device: torch.device) -> Identity:

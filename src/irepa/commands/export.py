@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from irepa.config.cells import Cell
-from irepa.engine.network import build_parts, load_trained, trained_autoencoder
+from irepa.engine.network import load_trained, parts_of
 from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
-from irepa.recipes.repa_e import Joint
-
-
-def save_tuned(network: Joint, folder: Path) -> None:
-    """Save the autoencoder of a joined network in the hub's format; its scale and shift are the norm's, averaged
-    over channels."""
-    vae: Any = network.vae
-    assert network.norm.running_mean is not None
-    assert network.norm.running_var is not None
-    vae.register_to_config(
-        scaling_factor=1 / float(network.norm.running_var.mean().sqrt()),
-        shift_factor=float(network.norm.running_mean.mean()),
-    )
-    vae.save_pretrained(folder)
+from irepa.recipes import build_recipe
 
 
 def export(plan: Plan, key: str, folder: Path) -> None:
-    """Raises ConfigError for a cell of another recipe, and CacheError where its run is missing or damaged."""
-    cell, device = Cell.parse(key), torch.device("cpu")
-    if cell.recipe not in plan.settings.tier.recipes or plan.settings.tier.recipes[cell.recipe].name != "repa-e":
-        raise ConfigError(f"{key}: only runs of a repa-e recipe have an autoencoder of their own")
+    """Save the tuned autoencoder of a run in the hub's format.
+
+    Raises ConfigError for a cell whose recipe tunes none, and CacheError where its run is missing or damaged.
+    """
+    cell, tier, device = Cell.parse(key), plan.settings.tier, torch.device("cpu")
+    tuning = [name for name in tier.recipes if build_recipe(tier, name).tunes_autoencoder]
+    if cell.recipe not in tuning:
+        allowed = f"those that do are {', '.join(tuning)}" if tuning else "the tier has none that does"
+        raise ConfigError(f"{key}: recipe {cell.recipe} does not tune its autoencoder; {allowed}")
     job = Job("train", key)
     record = plan.record(job)
-    context = Context(plan, job)
-    parts = build_parts(plan.settings, cell, record.metrics["classes"], device, trained_autoencoder(context, cell))
+    parts = parts_of(Context(plan, job), cell, record.metrics["classes"], device)
     load_trained(parts, record, plan.settings, cell, device)
-    assert isinstance(parts.network, Joint)
-    save_tuned(parts.network, folder)
+    parts.recipe.save_autoencoder(parts.network, folder)

@@ -20,7 +20,8 @@ from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops,
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
 from irepa.config.plugins import plugin_options
-from irepa.config.tier import Autoencoder, Expected
+from irepa.config.tier import Expected
+from irepa.engine.network import describe_autoencoder
 from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
@@ -50,20 +51,13 @@ class Budget:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.settings, self.tier = plan, plan.settings, plan.settings.tier
         self.sizes = self._sizes()
-        self.autoencoder = self._describe(self.tier.autoencoder)
+        self.autoencoder = describe_autoencoder(self.tier.autoencoder, self.tier.dataset.image_size)
         self.pixels = 3 * self.tier.dataset.image_size**2
         self.tokens = math.prod(self.tier.grid)
 
-    def _describe(self, chosen: Autoencoder) -> AutoencoderFacts:
-        module = plugins.load("autoencoders", chosen.name, "autoencoder")
-        facts: AutoencoderFacts = module.describe(
-            plugin_options("autoencoders", chosen, "autoencoder"), self.tier.dataset.image_size
-        )
-        return facts
-
     @functools.cache  # noqa: B019
     def autoencoder_of(self, recipe: str) -> AutoencoderFacts:
-        return self._describe(self.settings.autoencoder(recipe))
+        return describe_autoencoder(self.settings.autoencoder(recipe), self.tier.dataset.image_size)
 
     def _sizes(self) -> Expected:
         if self.plan.is_current(Job("data")):
@@ -158,7 +152,7 @@ class Budget:
         cell = Cell.parse(key)
         recipe, images = self.tier.recipes[cell.recipe], self.tier.sampling.samples
         sampler = plugins.load("samplers", recipe.sampler.name, key)
-        steps = sampler.evaluations(plugin_options("samplers", recipe.sampler, key))
+        steps = sampler.build(plugin_options("samplers", recipe.sampler, key)).evaluations
         share = 0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
         per_image = (
             steps * (1 + share) * self.network(cell.recipe, cell.scale)[1]

@@ -15,6 +15,7 @@ from irepa.config.options import Fraction, Grid, Plugged, Positive, Strict
 from irepa.weights import TRAINED
 
 ALL = "all"
+TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
 # which the paper does not have.
 PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "I"]
@@ -35,7 +36,7 @@ class Expected(Strict):
     classes: Positive = Field(description="Number of classes.")
 
 
-class Autoencoder(Plugged):
+class AutoencoderSettings(Plugged):
     """What turns images into what the diffusion model sees, and back: a module of `irepa/autoencoders`, and its options."""
 
     name: str = Field(description="The autoencoder: a module of irepa/autoencoders. Its options stand beside this key.")
@@ -44,6 +45,11 @@ class Autoencoder(Plugged):
         description="True: the latents' means and deviations are computed once for all training images, in a stage of their "
         "own, and latents are drawn from them in every step. Only for the tier's `autoencoder`.",
     )
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether the pipeline trains it itself."""
+        return self.options().get("weights") == TRAINED_HERE
 
 
 class Guidance(Strict):
@@ -60,7 +66,7 @@ class SamplerChoice(Plugged):
     name: str = Field(description="The sampler: a module of irepa/samplers. Its options stand beside this key.")
 
 
-class Recipe(Plugged):
+class RecipeSettings(Plugged):
     """How a model is trained and sampled: a module of `irepa/recipes` with its options, the network, and the sampler."""
 
     name: str = Field(description="The recipe: a module of irepa/recipes. Its options stand beside this key.")
@@ -82,7 +88,7 @@ class Recipe(Plugged):
     )
 
     @model_validator(mode="after")
-    def _early_weights_are_of_another(self) -> Recipe:
+    def _early_weights_are_of_another(self) -> RecipeSettings:
         if self.at is not None and self.trained_as is None:
             raise ValueError("`at` needs `trained_as`: the recipe whose training passes that step")
         return self
@@ -400,10 +406,12 @@ class Tier(Strict):
     expected: Expected | None = Field(
         None, description="Sizes of the dataset, for `irepa plan`; null: it needs the finished `data` stage."
     )
-    autoencoder: Autoencoder = Field(
+    autoencoder: AutoencoderSettings = Field(
         description="What turns images into what the model sees, unless a recipe names another."
     )
-    autoencoders: dict[str, Autoencoder] = Field({}, description="By name, further ones, for recipes that name them.")
+    autoencoders: dict[str, AutoencoderSettings] = Field(
+        {}, description="By name, further ones, for recipes that name them."
+    )
     pretraining: dict[str, Pretraining] = Field(
         {}, description="By name, how encoders are trained whose weights are `trained:NAME` in encoders.yaml."
     )
@@ -416,7 +424,7 @@ class Tier(Strict):
     )
     methods: list[str] = Field(min_length=1, description="Rows of methods.yaml that experiments take as `all`.")
     scales: dict[str, Scale] = Field(min_length=1, description="By name, sizes of the network.")
-    recipes: dict[str, Recipe] = Field(
+    recipes: dict[str, RecipeSettings] = Field(
         min_length=1,
         description="By name, how models are trained and sampled; experiments take the first if they name none.",
     )
@@ -511,7 +519,7 @@ class Settings(Strict):
     def __hash__(self) -> int:
         return id(self)
 
-    def autoencoder(self, recipe: str) -> Autoencoder:
+    def autoencoder(self, recipe: str) -> AutoencoderSettings:
         """The recipe's own autoencoder, or the tier's."""
         name = self.tier.recipes[recipe].autoencoder
         return self.tier.autoencoder if name is None else self.tier.autoencoders[name]
@@ -519,7 +527,7 @@ class Settings(Strict):
     def trains_autoencoder(self, recipe: str) -> str | None:
         """The recipe's autoencoder if the pipeline trains it itself, as a stage of that key; else None."""
         name = self.tier.recipes[recipe].autoencoder
-        return name if name is not None and self.tier.autoencoders[name].options().get("weights") == "trained" else None
+        return name if name is not None and self.tier.autoencoders[name].trained_here else None
 
     def reads_latents(self, recipe: str) -> bool:
         """Whether the recipe learns from moments of the training images that were computed beforehand."""

@@ -32,9 +32,11 @@ class Checkpoints:
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
 
     def path(self, step: int) -> Path:
+        """Folder of the checkpoint after so many steps."""
         return self.folder / f"step-{step:09d}"
 
     def last_words(self) -> str:
+        """Which checkpoint a run that ends here can go on from, for error messages."""
         steps = self.steps()
         return f"the last checkpoint is {self.path(steps[-1])}" if steps else "no checkpoint was written"
 
@@ -98,6 +100,7 @@ class Checkpoints:
         shutil.rmtree(away)
 
     def clear(self) -> None:
+        """Delete all of them: the run is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from irepa.alignment import Alignment
-from irepa.autoencoders import Autoencoder
+from irepa.architectures import Architecture
+from irepa.autoencoders import Autoencoder, AutoencoderFacts, Shape
 from irepa.config import plugins
 from irepa.config.cells import Cell
 from irepa.config.plugins import plugin_options
-from irepa.config.tier import Settings, Tier
+from irepa.config.tier import AutoencoderSettings, Settings, Tier
 from irepa.engine.trainer import PROJECTOR, build_alignment
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
-from irepa.recipes import JointRecipe, Recipe
+from irepa.recipes import Recipe, build_recipe
 
 
 @dataclass(frozen=True)
 class Parts:
+    """``network``: with the autoencoder inside, where the recipe trains it along."""
+
     network: nn.Module
     recipe: Recipe
     autoencoder: Autoencoder
@@ -32,24 +35,15 @@ class Parts:
     @property
     def codec(self) -> Autoencoder:
         """The autoencoder as the network knows it: the one inside where it was trained along."""
-        if isinstance(self.recipe, JointRecipe):
-            return self.recipe.codec(self.network, self.autoencoder)
-        return self.autoencoder
+        return self.recipe.codec(self.network, self.autoencoder)
 
 
-def build_autoencoder(
-    settings: Settings, device: torch.device, recipe: str | None = None, trained: Path | None = None
-) -> Any:
-    """The recipe's autoencoder, or the tier's; ``trained``: folder of the weights, where the pipeline has trained it.
+def parts_of(context: Context, cell: Cell, classes: int, device: torch.device) -> Parts:
+    """As :func:`build_parts`, with the autoencoder that the pipeline has trained for the cell, if it has.
 
-    Raises ConfigError, and WeightsError where its weights cannot be had.
+    Raises ConfigError; WeightsError where weights cannot be had; CacheError where the trained autoencoder is missing.
     """
-    chosen = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
-    options = plugin_options("autoencoders", chosen, "autoencoder")
-    if trained is not None:
-        options = options.model_copy(update={"weights": str(trained)})
-    module = plugins.load("autoencoders", chosen.name, "autoencoder")
-    return module.build(options, settings.tier.dataset.image_size, device)
+    return build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
 
 
 def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
@@ -65,32 +59,52 @@ def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
 def build_parts(
     settings: Settings, cell: Cell, classes: int, device: torch.device, trained: Path | None = None
 ) -> Parts:
-    """Network (initialised from the cell's seed), recipe and autoencoder. Raises ConfigError."""
-    tier = settings.tier
-    autoencoder: Autoencoder = build_autoencoder(settings, device, cell.recipe, trained)
-    chosen = tier.recipes[cell.recipe]
-    where = f"recipes.{cell.recipe}"
-    recipe: Recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
+    """Network, initialised from the cell's seed, recipe and autoencoder of one cell.
+
+    Args:
+        trained: folder of the autoencoder's weights, where the pipeline has trained it.
+
+    Raises ConfigError, and WeightsError where weights cannot be had.
+    """
+    autoencoder = build_autoencoder(settings, device, cell.recipe, trained)
+    recipe = build_recipe(settings.tier, cell.recipe)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
-        network = build_network(tier, cell.recipe, cell.scale, autoencoder.shape, classes)
-    return Parts(join(recipe, network, autoencoder), recipe, autoencoder)
+        network = build_network(settings.tier, cell.recipe, cell.scale, autoencoder.shape, classes)
+        joined = recipe.join(network, autoencoder)  # may have weights of its own to initialise, as a discriminator's
+    return Parts(joined, recipe, autoencoder)
 
 
-def build_network(tier: Tier, recipe: str, scale: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network of a recipe at a scale, for latents or images of ``shape``, initialised from torch's random state."""
+def build_autoencoder(
+    settings: Settings, device: torch.device, recipe: str | None = None, trained: Path | None = None
+) -> Autoencoder:
+    """The recipe's autoencoder; the tier's where ``recipe`` is None. Arguments and errors as of :func:`build_parts`."""
+    named = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
+    options = plugin_options("autoencoders", named, "autoencoder")
+    if trained is not None:
+        options = options.model_copy(update={"weights": str(trained)})
+    module = plugins.load("autoencoders", named.name, "autoencoder")
+    autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
+    return autoencoder
+
+
+def describe_autoencoder(named: AutoencoderSettings, image_size: int) -> AutoencoderFacts:
+    """One of a tier's autoencoders without its weights, for images of ``image_size`` pixels. Raises ConfigError."""
+    module = plugins.load("autoencoders", named.name, "autoencoder")
+    facts: AutoencoderFacts = module.describe(plugin_options("autoencoders", named, "autoencoder"), image_size)
+    return facts
+
+
+def build_network(tier: Tier, recipe: str, scale: str, shape: Shape, classes: int) -> nn.Module:
+    """The network of a recipe at a scale, for latents or images of ``shape``, initialised from torch's random state.
+
+    Raises ConfigError where its tokens do not lie on the tier's grid.
+    """
     architecture, where = tier.recipes[recipe].architecture, f"scales.{scale}.options"
     sizes = tier.scales[scale]
     options = plugin_options("architectures", sizes.plugged(architecture), where)
-    network: nn.Module = plugins.load("architectures", architecture, where).build(
-        options, sizes, shape, classes, tier.grid
-    )
-    return network
-
-
-def join(recipe: Recipe, network: nn.Module, autoencoder: Autoencoder) -> nn.Module:
-    """What is trained: the network, with the autoencoder where the recipe trains it along."""
-    return recipe.join(network, autoencoder) if isinstance(recipe, JointRecipe) else network
+    module = cast(Architecture, plugins.load("architectures", architecture, where))
+    return module.build(options, sizes, shape, classes, tier.grid)
 
 
 def load_trained(
@@ -98,9 +112,8 @@ def load_trained(
 ) -> Alignment | None:
     """Load a run's EMA weights, its last or those its recipe is ``at``, into ``parts.network``.
 
-    Returns the alignment with the trained projector.
-
-    Raises CacheError where the weights are missing or damaged.
+    Returns the alignment with the trained projector, None where the run has none. Raises CacheError where the weights are
+    missing or damaged.
     """
     at = settings.tier.recipes[cell.recipe].at
     weights = load_file(record.file("model.safetensors" if at is None else "snapshots.safetensors"))

@@ -13,7 +13,7 @@ from irepa.config.tier import Settings
 from irepa.engine.network import Parts
 from irepa.random import image_label, image_noise
 from irepa.recipes import Velocity
-from irepa.samplers import guided
+from irepa.samplers import Sampler, guided
 
 
 def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
@@ -31,13 +31,19 @@ def in_bf16(velocity: Velocity, device: torch.device) -> Velocity:
     return mixed
 
 
-class Sampler:
-    """The recipe's sampler with its guidance, for one network."""
+class ImageSampler:
+    """Images from one network, by its recipe's sampler and guidance.
+
+    Args:
+        classes: number of classes; label ``classes`` is the null class.
+
+    Raises ConfigError.
+    """
 
     def __init__(self, settings: Settings, cell: Cell, parts: Parts, classes: int, device: torch.device) -> None:
-        recipe = settings.tier.recipes[cell.recipe]
-        self.module = plugins.load("samplers", recipe.sampler.name, cell.recipe)
-        self.options = plugin_options("samplers", recipe.sampler, f"recipes.{cell.recipe}.sampler")
+        recipe, where = settings.tier.recipes[cell.recipe], f"recipes.{cell.recipe}.sampler"
+        options = plugin_options("samplers", recipe.sampler, where)
+        self.sampler: Sampler = plugins.load("samplers", recipe.sampler.name, where).build(options)
         self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
         self.classes, self.device = classes, device
         self.mixed = settings.tier.sampling.precision == "bf16"
@@ -45,24 +51,21 @@ class Sampler:
     @property
     def evaluations(self) -> int:
         """Times at which the velocity is evaluated (NFE), guidance not counted twice."""
-        return int(self.module.evaluations(self.options))
+        return self.sampler.evaluations
 
     @torch.inference_mode()
     def draw(self, indices: range) -> NDArray[np.uint8]:
         """Images (n, H, W, 3) of these indices."""
-        shape = self.parts.codec.shape
+        codec, recipe, network = self.parts.codec, self.parts.recipe, self.parts.network
 
         def noise(step: int) -> torch.Tensor:
-            drawn = np.stack([image_noise(self.seed, index, step, shape) for index in indices])
+            drawn = np.stack([image_noise(self.seed, index, step, codec.shape) for index in indices])
             return torch.from_numpy(drawn).to(self.device)
 
         labels = labels_of(self.seed, indices, self.classes).to(self.device)
-        velocity = self.parts.recipe.velocity(self.parts.network, labels)
+        velocity = recipe.velocity(network, labels)
         if self.guidance is not None:
-            null = self.parts.recipe.velocity(self.parts.network, torch.full_like(labels, self.classes))
-            velocity = guided(velocity, null, self.guidance)
-        latents = self.module.sample(
-            in_bf16(velocity, self.device) if self.mixed else velocity, noise(0), self.options, noise
-        )
-        images = self.parts.codec.decode(latents)
-        return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            unconditional = recipe.velocity(network, torch.full_like(labels, self.classes))
+            velocity = guided(velocity, unconditional, self.guidance)
+        latents = self.sampler.sample(in_bf16(velocity, self.device) if self.mixed else velocity, noise(0), noise)
+        return codec.decode(latents).permute(0, 2, 3, 1).contiguous().cpu().numpy()

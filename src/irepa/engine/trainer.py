@@ -8,6 +8,7 @@ from its last checkpoint as if nothing had happened, and the loss does not depen
 from __future__ import annotations
 
 import copy
+import json
 import math
 import signal
 import threading
@@ -30,11 +31,14 @@ from irepa.alignment import Alignment
 from irepa.config.tier import Method, Scale, Training
 from irepa.engine.checkpoints import Checkpoints
 from irepa.errors import DivergedError, PreemptedError
-from irepa.pipeline.files import whole
+from irepa.pipeline.files import Json, whole, write_text
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
-from irepa.recipes import Loss
+from irepa.recipes import Align, last_value
 
+# (network, x (batch, C, H, W), labels (batch,), align, draws) -> terms of the loss, see :meth:`irepa.recipes.Recipe.loss`.
+Loss = Callable[[Any, Tensor, Tensor, Align, StepRandom], dict[str, Tensor]]
+Curve = list[dict[str, float]]  # rows: step, loss, its terms, and grad_norm
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
 PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate names them
 
@@ -78,12 +82,12 @@ def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor
     return torch.where(draws < rate, torch.full_like(labels, null), labels)
 
 
-class Objective(nn.Module):
-    """Network, projector and recipe as one module: what is trained, and what processes exchange gradients of."""
+class LossModule(nn.Module):
+    """Network, projector and loss as one module: what is trained, and what processes exchange gradients of."""
 
-    def __init__(self, network: nn.Module, alignment: Alignment | None, recipe: Loss) -> None:
+    def __init__(self, network: nn.Module, alignment: Alignment | None, loss: Loss) -> None:
         super().__init__()
-        self.network, self.alignment, self.recipe = network, alignment, recipe
+        self.network, self.alignment, self.loss = network, alignment, loss
 
     def forward(self, x: Tensor, labels: Tensor, tokens: Tensor | None, draws: StepRandom) -> dict[str, Tensor]:
         """Terms of the loss, scalars: x (batch, C, H, W), labels (batch,), tokens (batch, T, dim) or None."""
@@ -94,7 +98,7 @@ class Objective(nn.Module):
             weighted: Tensor = self.alignment(hidden, tokens)
             return weighted
 
-        return self.recipe.loss(self.network, x, labels, align, draws)
+        return self.loss(self.network, x, labels, align, draws)
 
 
 @contextmanager
@@ -128,7 +132,7 @@ def make_accelerator(settings: Training, device: torch.device, log_folder: Path)
 def train(
     network: nn.Module,
     alignment: Alignment | None,
-    recipe: Loss,
+    loss: Loss,
     data: TrainingData,
     settings: Training,
     seed: int,
@@ -136,11 +140,15 @@ def train(
     checkpoints: Checkpoints,
     preview: Callable[[nn.Module], Tensor] | None = None,
     snapshots: Mapping[int, Path] | None = None,
-) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+) -> tuple[dict[str, Tensor], Curve]:
     """Train, from the last checkpoint if there is one; returns (EMA weights with the projector's, loss curve).
 
-    ``preview``: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
-    ``snapshots``: files to which the same weights are written after so many steps.
+    Args:
+        network: changed in place.
+        alignment: None where the method has none.
+        loss: of the recipe or of the objective.
+        preview: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
+        snapshots: files to which the same weights are written after so many steps.
 
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite, and
     PreemptedError after SIGTERM, once a checkpoint is written.
@@ -149,16 +157,16 @@ def train(
     device = accelerator.device
     network.to(device).train()
     averaged = copy.deepcopy(network).requires_grad_(False)
-    objective = Objective(network, alignment, recipe).to(device).train()
+    module = LossModule(network, alignment, loss).to(device).train()
     if settings.compile:
         network.compile()  # not the projector: one graph whatever the target is, so that one compilation serves a tier
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=settings.lr, betas=settings.betas, eps=1e-8, weight_decay=settings.weight_decay, fused=True
     )
-    prepared, stepper = accelerator.prepare(objective, optimizer)
+    prepared, stepper = accelerator.prepare(module, optimizer)
     accelerator.register_for_checkpointing(averaged)
-    average, current = ([p.detach() for p in module.parameters()] for module in (averaged, network))
+    average, current = ([p.detach() for p in weights.parameters()] for weights in (averaged, network))
     start, curve = checkpoints.restore(accelerator)
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
@@ -204,6 +212,16 @@ def train(
     return kept_weights(averaged, alignment), curve
 
 
+def write_curve(path: Path, curve: Curve) -> None:
+    """One JSON object a line."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in curve))
+
+
+def last_values(curve: Curve) -> Json:
+    """Metrics of the end of a training: the loss and each of its terms."""
+    return {last_value(name): value for name, value in curve[-1].items() if name not in ("step", "grad_norm")}
+
+
 def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, Tensor]:
     """EMA weights with the projector's, on the CPU."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in averaged.state_dict().items()}
@@ -237,13 +255,13 @@ def _accumulate(
         last = part == settings.accumulation - 1
         with _exchange(prepared, accelerator, last):
             terms = prepared(x, labels, tokens, draws)
-            loss = torch.stack(list(terms.values())).sum() / settings.accumulation
-            accelerator.backward(loss)
+            total = torch.stack(list(terms.values())).sum() / settings.accumulation
+            accelerator.backward(total)
         for name, term in terms.items():
             totals[name] = totals.get(name, 0) + term.detach().float() / settings.accumulation
     if accelerator.num_processes > 1:
-        totals = {name: accelerator.reduce(total, "mean") for name, total in totals.items()}
-    return {name: float(total) for name, total in totals.items()}
+        totals = {name: accelerator.reduce(value, "mean") for name, value in totals.items()}
+    return {name: float(value) for name, value in totals.items()}
 
 
 @contextmanager
@@ -266,5 +284,5 @@ def _any(flag: bool, accelerator: Accelerator) -> bool:
     """Whether the flag is set in any process: all of them must agree to stop at the same step."""
     if accelerator.num_processes == 1:
         return flag
-    found: Any = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum")
-    return bool(found.item() > 0)
+    count: Any = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum")
+    return bool(count.item() > 0)

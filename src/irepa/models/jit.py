@@ -1,5 +1,4 @@
-"""JiT: a plain transformer on pixel patches (Li and He, 2025). JiT-B/16 is depth 12, width 768, heads 12, bottleneck 128,
-context 32 from block 4; L is 24, 1024, 16, 128, 32, 8; H is 32, 1280, 16, 256, 32, 10.
+"""JiT: a plain transformer on pixel patches (paper section 5; Li and He, 2025).
 
 Against SiT: patches pass a bottleneck, norms are RMS, queries and keys are normalised and rotated, the feed-forward is
 SwiGLU, and copies of the class embedding join the tokens as context from some block on.
@@ -13,18 +12,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irepa.models.sit import LabelEmbedder, TimestepEmbedder, initialise_linear, modulate, sincos_positions
+from irepa.models.sit import (
+    LabelEmbedder,
+    TimestepEmbedder,
+    initialise_linear,
+    modulate,
+    sincos_positions,
+    token_grid,
+)
 
 THETA = 10_000.0
 
 
 def at_least_float32(x: Tensor) -> Tensor:
+    """float32 for what is narrower, as it is else."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def rotary_table(grid: tuple[int, int], dim: int, context: int = 0) -> Tensor:
-    """Angles (context + H*W, dim / 2): half of the channel pairs turn with the row, half with the column; context
-    tokens do not turn.
+    """Angles (context + H*W, dim / 2) by which channel pairs of each token are turned.
+
+    Half of the pairs turn with the row, half with the column; context tokens do not turn.
 
     Raises ValueError where ``dim``, the width of a head, is no multiple of 4.
     """
@@ -102,13 +110,14 @@ class JiTBlock(nn.Module):
 
 
 class JiT(nn.Module):
-    """Image (batch, C, H, W), t (batch,), labels (batch,) -> prediction of that shape, and hidden patch tokens
-    (batch, T, width).
+    """The clean image x(z, t, y).
 
     Args:
         input_size, channels, classes, depth, width, heads, patch, align_depth: as of :class:`irepa.models.sit.SiT`.
         bottleneck: width between the two patch projections; None is ``width``.
         context: class tokens among the patch tokens, from block ``context_start`` (counted from 0) on.
+
+    Raises ValueError where the sizes do not fit together.
     """
 
     angles: Tensor
@@ -130,7 +139,7 @@ class JiT(nn.Module):
         context_start: int = 0,
     ) -> None:
         super().__init__()
-        grid = (input_size[0] // patch, input_size[1] // patch)
+        grid = token_grid(input_size, depth=depth, width=width, heads=heads, patch=patch, align_depth=align_depth)
         self.channels, self.classes, self.patch, self.grid = channels, classes, patch, grid
         self.align_depth, self.context_start, self.context = align_depth, context_start, context
         self.proj1 = nn.Conv2d(channels, bottleneck or width, patch, patch, bias=False)
@@ -163,6 +172,13 @@ class JiT(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The image, shaped as x, and the hidden patch tokens after block ``align_depth``, (batch, T, width).
+
+        Args:
+            x: (batch, channels, H, W).
+            t: (batch,) in [0, 1], 1 at data.
+            labels: (batch,) in 0..classes.
+        """
         of_class = self.y_embedder(labels)
         condition = self.t_embedder(t) + of_class
         tokens = self.proj2(self.proj1(x)).flatten(2).transpose(1, 2) + self.pos_embed

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from irepa.errors import WeightsError
@@ -99,6 +98,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with GELU between, tokens (batch, tokens, width) -> same shape."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
@@ -134,6 +135,8 @@ class SiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
+    """Tokens (batch, tokens, width) and condition (batch, width) -> (batch, tokens, outputs)."""
+
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -152,6 +155,22 @@ def initialise_linear(network: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def token_grid(
+    input_size: tuple[int, int], *, depth: int, width: int, heads: int, patch: int, align_depth: int
+) -> tuple[int, int]:
+    """Rows and columns of the tokens of an input (H, W), for a transformer of these sizes.
+
+    Raises ValueError where the sizes do not fit together.
+    """
+    if input_size[0] % patch or input_size[1] % patch:
+        raise ValueError(f"patch {patch} does not divide the input {input_size[0]}x{input_size[1]}")
+    if width % heads:
+        raise ValueError(f"heads {heads} does not divide width {width}")
+    if not 1 <= align_depth <= depth:
+        raise ValueError(f"align_depth must be in 1..{depth}, not {align_depth}")
+    return input_size[0] // patch, input_size[1] // patch
 
 
 class SiT(nn.Module):
@@ -183,15 +202,9 @@ class SiT(nn.Module):
         mlp_ratio: float = 4.0,
     ) -> None:
         super().__init__()
-        if input_size[0] % patch or input_size[1] % patch:
-            raise ValueError(f"patch {patch} does not divide the input {input_size[0]}x{input_size[1]}")
-        if width % heads:
-            raise ValueError(f"heads {heads} does not divide width {width}")
-        if not 1 <= align_depth <= depth:
-            raise ValueError(f"align_depth must be in 1..{depth}, not {align_depth}")
+        self.grid = token_grid(input_size, depth=depth, width=width, heads=heads, patch=patch, align_depth=align_depth)
         self.channels, self.classes, self.patch, self.width = channels, classes, patch, width
         self.align_depth = align_depth
-        self.grid = (input_size[0] // patch, input_size[1] // patch)
         self.x_embedder = PatchEmbed(channels, patch, width)
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = LabelEmbedder(classes, width)
@@ -227,8 +240,13 @@ class SiT(nn.Module):
         return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.channels, height * self.patch, width * self.patch)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the velocity, shaped as ``x`` (batch, channels, H, W), and the hidden tokens after block
-        ``align_depth``, (batch, tokens, width). ``t``: (batch,) in [0, 1]; ``labels``: (batch,) in 0..classes."""
+        """The velocity, shaped as x, and the hidden tokens after block ``align_depth``, (batch, tokens, width).
+
+        Args:
+            x: (batch, channels, H, W).
+            t: (batch,) in [0, 1].
+            labels: (batch,) in 0..classes.
+        """
         return self.transform(x, self.t_embedder(t) + self.y_embedder(labels))
 
     def transform(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,6 +264,8 @@ def public_state_dict(path: Path) -> dict[str, Tensor]:
     """The weights in a public SiT or REPA checkpoint file: its EMA where it has one. Raises WeightsError."""
     try:
         if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
             content: Any = load_file(path)
         else:
             # The training scripts store their command line beside the weights.
@@ -260,8 +280,10 @@ def public_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
-    """Load a public SiT or REPA state dict: projector weights are dropped, and a final layer that also predicts
-    a variance (DiT's learn_sigma, twice the output channels) keeps its first half, the velocity.
+    """Load a public SiT or REPA state dict.
+
+    Projector weights are dropped. A final layer that also predicts a variance (DiT's learn_sigma, twice the output channels)
+    keeps its first half, the velocity.
 
     Raises RuntimeError, from torch, where a name or a shape does not fit.
     """

@@ -15,11 +15,15 @@ TIMES = 1000.0  # diffusers embeds times of 0..1000
 
 
 class UNet(nn.Module):
-    """Image (batch, C, H, W), t (batch,) in [0, 1], labels (batch,) -> velocity of that shape, and bottleneck tokens
-    (batch, T, width).
+    """Velocity network u(x, t, y).
 
     Args:
-        width: channels at the bottleneck; they double from level to level until there. ``depth``: layers per level.
+        shape: (channels, H, W) of the latent or image.
+        classes: number of classes; label ``classes`` is the null class.
+        levels: how often the resolution is halved.
+        depth: layers per level.
+        width: channels at the bottleneck; they double from level to level until there.
+        heads: of the attention at the bottleneck.
     """
 
     def __init__(
@@ -42,6 +46,10 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The velocity, shaped as x (batch, channels, H, W), and the bottleneck's tokens (batch, T, width).
+
+        ``t``: (batch,) in [0, 1]; ``labels``: (batch,) in 0..classes.
+        """
         bottom: list[Tensor] = []
         handle = self.model.mid_block.register_forward_hook(lambda module, inputs, output: bottom.append(output))
         try:

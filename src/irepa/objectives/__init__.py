@@ -1,50 +1,62 @@
-"""What the pipeline's own encoders are trained for: one module per objective.
+"""Objectives: what the pipeline's own encoders are trained for. One module per objective.
 
-Each has ``Options`` and ``build(options)``. An objective adds the heads that it needs to a vision transformer, and has a
-loss on images in [0, 1], in the shape that :func:`irepa.engine.trainer.train` asks for.
+To add one, write a file in this folder. It holds ``Options``, what a tier may set, and ``build``, which returns an
+:class:`Objective`. A whole one asks the class token for the mean colour of the image::
+
+    from __future__ import annotations
+
+    from irepa.config.options import Strict
+    from irepa.objectives import Objective
+
+
+    class Options(Strict):
+        pass
+
+
+    class MeanColour(Objective):
+        def equip(self, learner, classes):
+            from torch import nn
+
+            learner.head = nn.Linear(learner.vit.embed_dim, 3)
+
+        def loss(self, learner, images, labels, rng):
+            predicted = learner.head(learner.class_token(images))
+            return {"colour": (predicted.float() - images.mean(dim=(2, 3))).square().mean()}
+
+
+    def build(options):
+        return MeanColour()
+
+Saved as ``mean_colour.py`` it is at once known by that name: ``pretraining: {mine: {name: mean-colour, encoder:
+vit-supervised, training: {...}}}`` in a tier asks for it. The configuration is read without torch, so torch, and what
+imports it, is imported inside the functions that use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from irepa.random import StepRandom
-from irepa.recipes import Align
-
-
-class Learner(nn.Module):
-    """A transformer of timm's with the heads of one objective.
-
-    Args:
-        vit: with a class token.
-        mean, std: of its input, for images in [0, 1].
-    """
-
-    def __init__(self, vit: Any, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.vit = vit
-        self.head: Any = nn.Identity()
-        self.mean: Tensor
-        self.std: Tensor
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-
-    def standardised(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
-
-    def class_token(self, images: Tensor) -> Tensor:
-        """Images (batch, 3, H, W) in [0, 1] -> (batch, width)."""
-        found: Tensor = self.vit.forward_features(self.standardised(images))[:, 0]
-        return found
+    from irepa.models.learner import Learner
+    from irepa.random import StepRandom
 
 
-class Objective(Protocol):
+class Objective(ABC):
+    """The contract of an objective: both methods have to be written."""
+
+    @abstractmethod
     def equip(self, learner: Learner, classes: int) -> None:
         """Give the learner the heads of this objective, initialised from torch's random state."""
 
-    def loss(self, network: Any, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
-        """Terms of the loss: network a :class:`Learner`, x (batch, 3, H, W) in [0, 1], labels (batch,); ``align`` is unused."""
+    @abstractmethod
+    def loss(self, learner: Learner, images: Tensor, labels: Tensor, rng: StepRandom) -> dict[str, Tensor]:
+        """Terms of the loss by name, scalars, to be added up.
+
+        Args:
+            images: (batch, 3, H, W) in [0, 1], of the size that the encoder takes.
+            labels: (batch,) int64 in 0..classes-1.
+            rng: the only source of random numbers, so that an interrupted training goes on with the same ones.
+        """

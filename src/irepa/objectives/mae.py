@@ -1,37 +1,41 @@
-"""Masked autoencoding (He et al., 2022): pixels of hidden patches from the patches that are seen; by lightly."""
+"""Masked autoencoding (He et al., 2022): pixels of hidden patches from the patches that are seen; by lightly.
+
+The loss is the mean squared error of hidden patches, whose pixels are normalised by mean and spread of each patch.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from irepa.config.options import Positive, Strict
-from irepa.objectives import Learner
-from irepa.objectives._augment import crop_and_flip
-from irepa.random import StepRandom
-from irepa.recipes import Align
+from irepa.objectives import Objective
+from irepa.objectives._views import crop_and_flip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from irepa.models.learner import Learner
+    from irepa.random import StepRandom
 
 
 class Options(Strict):
-    """``masked``: share of the patches that are hidden; ``width``, ``depth``, ``heads`` of the decoder."""
-
-    masked: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    smallest: Annotated[float, Field(gt=0, le=1)] = 0.5
-    width: Positive = 64
-    depth: Positive = 1
-    heads: Positive = 4
+    masked: float = Field(0.75, gt=0, lt=1, description="Share of the patches that are hidden.")
+    smallest: float = Field(0.5, gt=0, le=1, description="Share of the image's area that a random crop has at least.")
+    width: Positive = Field(64, description="Width of the decoder.")
+    depth: Positive = Field(1, description="Blocks of the decoder.")
+    heads: Positive = Field(4, description="Attention heads of the decoder.")
 
 
-class Mae:
+class Mae(Objective):
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def equip(self, learner: Learner, classes: int) -> None:
         from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
+        from torch import nn
 
         patches, size = learner.vit.patch_embed.num_patches, learner.vit.patch_embed.patch_size[0]
         decoder = MAEDecoderTIMM(
@@ -40,21 +44,22 @@ class Mae:
         )  # fmt: skip
         learner.head = nn.ModuleDict({"encoder": MaskedVisionTransformerTIMM(learner.vit), "decoder": decoder})
 
-    def loss(self, network: Learner, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
+    def loss(self, learner: Learner, images: Tensor, labels: Tensor, rng: StepRandom) -> dict[str, Tensor]:
+        import torch
         from lightly.models import utils
 
-        encoder, decoder = network.head["encoder"], network.head["decoder"]
-        images = network.standardised(crop_and_flip(x, rng, self.options.smallest))
-        patches = network.vit.patch_embed.num_patches
+        encoder, decoder = learner.head["encoder"], learner.head["decoder"]
+        images = learner.standardised(crop_and_flip(images, rng, self.options.smallest))
+        patches = learner.vit.patch_embed.num_patches
         seen = patches - math.floor(self.options.masked * patches)
         order = 1 + rng.normal(patches).argsort(dim=1)  # 0 is the class token, which is always seen
         first = torch.zeros_like(order[:, :1])
         kept, hidden = torch.cat([first, order[:, :seen]], dim=1), order[:, seen:]
         encoded = decoder.embed(encoder.encode(images=images, idx_keep=kept))
-        tokens = utils.repeat_token(decoder.mask_token, (len(x), patches + 1)).to(encoded.dtype)
+        tokens = utils.repeat_token(decoder.mask_token, (len(images), patches + 1)).to(encoded.dtype)
         decoded = decoder.decode(utils.set_at_index(tokens, kept, encoded))
         predicted = decoder.predict(utils.get_at_index(decoded, hidden))
-        target = utils.get_at_index(utils.patchify(images, network.vit.patch_embed.patch_size[0]), hidden - 1)
+        target = utils.get_at_index(utils.patchify(images, learner.vit.patch_embed.patch_size[0]), hidden - 1)
         mean, spread = target.mean(-1, keepdim=True), target.std(-1, keepdim=True)
         return {"reconstruction": (predicted.float() - (target - mean) / (spread + 1e-3)).square().mean()}
 

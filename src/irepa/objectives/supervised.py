@@ -1,36 +1,43 @@
-"""Classification from the class token: the kind of encoder that knows what is in an image, and little of where."""
+"""Classification from the class token: the kind of encoder that knows what is in an image, and little of where.
+
+The loss is the cross-entropy of the labels, smoothed, and a linear layer on the class token of a random crop.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from irepa.config.options import Fraction, Strict
-from irepa.objectives import Learner
-from irepa.objectives._augment import crop_and_flip
-from irepa.random import StepRandom
-from irepa.recipes import Align
+from irepa.objectives import Objective
+from irepa.objectives._views import crop_and_flip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from irepa.models.learner import Learner
+    from irepa.random import StepRandom
 
 
 class Options(Strict):
-    """``smallest``: share of the image's area that a random crop has at least."""
-
-    smallest: Annotated[float, Field(gt=0, le=1)] = 0.5
-    label_smoothing: Fraction = 0.1
+    smallest: float = Field(0.5, gt=0, le=1, description="Share of the image's area that a random crop has at least.")
+    label_smoothing: Fraction = Field(0.1, description="Share of each label that is spread over all classes.")
 
 
-class Supervised:
+class Supervised(Objective):
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def equip(self, learner: Learner, classes: int) -> None:
+        from torch import nn
+
         learner.head = nn.Linear(learner.vit.embed_dim, classes)
 
-    def loss(self, network: Learner, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
-        logits = network.head(network.class_token(crop_and_flip(x, rng, self.options.smallest)))
+    def loss(self, learner: Learner, images: Tensor, labels: Tensor, rng: StepRandom) -> dict[str, Tensor]:
+        from torch.nn.functional import cross_entropy
+
+        logits = learner.head(learner.class_token(crop_and_flip(images, rng, self.options.smallest)))
         return {"cross_entropy": cross_entropy(logits.float(), labels, label_smoothing=self.options.label_smoothing)}
 
 

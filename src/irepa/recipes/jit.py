@@ -1,51 +1,52 @@
 """JiT: the network predicts the clean image, the loss is on the velocity (paper section 5; Li and He, 2025).
 
-z_t = t x + (1 - t) eps, where t = 1 is data; t = sigmoid(N(mean, spread^2)). With x' = network(z, t): v' = (x' - z)
-/ max(1 - t, floor),
-v = (x - z) / max(1 - t, floor), loss = mean |v' - v|^2. Samplers here run from time 1 (noise) to 0 (data), so they
-are given -v' at t = 1 - time.
+    z_t = t x + (1 - t) eps, t = sigmoid(N(mean, spread^2))     interpolant: noise at t = 0, data at t = 1
+    x' = network(z_t, t, y)                                     the clean image
+    v' = (x' - z_t) / max(1 - t, floor)                         its velocity; v in the same way from x
+    loss = mean |v' - v|^2
+
+Its time runs the other way round than everywhere else here. Samplers, which go from time 1 (noise) to time 0 (data), are
+given -v' at t = 1 - time.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from irepa.config.options import Strict
-from irepa.random import StepRandom
-from irepa.recipes import Align, Velocity
-from irepa.recipes.sit import interpolate
+from irepa.recipes import Align, Recipe, Velocity, interpolate
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from irepa.random import StepRandom
 
 
 class Options(Strict):
-    """``mean``, ``spread``: of the normal whose sigmoid t is. ``floor``: 1 - t is taken for no less."""
-
-    mean: float = -0.8
-    spread: Annotated[float, Field(gt=0)] = 0.8
-    floor: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    mean: float = Field(-0.8, description="Mean of the normal whose sigmoid t is.")
+    spread: float = Field(0.8, gt=0, description="Standard deviation of that normal.")
+    floor: float = Field(0.05, gt=0, lt=1, description="1 - t is taken for no less where velocities are divided by it.")
 
 
-class JiTRecipe:
+class JiTRecipe(Recipe):
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def velocity_of(self, predicted: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """(x - z) / max(1 - t, floor) for a clean image x, exact or predicted: x, z (batch, C, H, W), t (batch,)."""
-        return (predicted - z) / (1 - t).clamp_min(self.options.floor).view(-1, 1, 1, 1)
+    def network_time(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def velocity_of(self, image: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """(x - z) / max(1 - t, floor) for a clean image x, exact or predicted: x, z (batch, C, H, W), JiT's t (batch,)."""
+        return (image - z) / (1 - t).clamp_min(self.options.floor).view(-1, 1, 1, 1)
 
     def loss(self, network: nn.Module, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
-        t = torch.sigmoid(self.options.mean + self.options.spread * rng.normal())
+        t = (self.options.mean + self.options.spread * rng.normal()).sigmoid()
         z = interpolate(x, rng.normal(*x.shape[1:]), 1 - t)
         predicted, hidden = network(z, t, labels)
         error = self.velocity_of(predicted.float(), z, t) - self.velocity_of(x, z, t)
         return {"denoise": error.square().mean(), "align": align(hidden)}
-
-    def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        times = torch.full((len(x),), t, device=x.device)
-        return interpolate(x, noise, times), 1 - times
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
         def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:

@@ -1,77 +1,88 @@
 """MeanFlow: the network learns the mean velocity between two times, and one step of it is a sample (paper section 5;
 Geng et al., 2025).
 
-z_t = (1 - t) x + t eps, v = eps - x. The mean velocity u(z_t, r, t) = 1 / (t - r) * (integral of v from r to t) satisfies
-u = v - (t - r) du/dt along the trajectory, where du/dt is the derivative of u in direction (v, 0, 1) of (z, r, t).
-That right-hand side, without gradient, is the target. A sample is x = z_1 - u(z_1, 0, 1).
+    z_t = (1 - t) x + t eps, v = eps - x                    interpolant and velocity, as SiT's
+    u(z_t, r, t) = 1 / (t - r) * integral_r^t v dtau        mean velocity from r to t, r <= t; v itself for r = t
+    u = v - (t - r) du/dt                                   the MeanFlow identity, along the trajectory
+    du/dt = (v, 0, 1) . grad u                              gradient with respect to (z, r, t)
+    loss = mean w |u - target|^2                            target: the identity's right-hand side, without gradient
+    w = 1 / (|u - target|^2 + floor)^power                  per image, without gradient
+    x = z_1 - u(z_1, 0, 1)                                  a sample in one step
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from irepa.config.options import Fraction, Strict
-from irepa.random import StepRandom
-from irepa.recipes import Align, Velocity
-from irepa.recipes.sit import SiTRecipe, interpolate
+from irepa.recipes import Align, Recipe, Velocity, interpolate
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from irepa.models.mean_sit import MeanSiT
+    from irepa.random import StepRandom
 
 
 class Options(Strict):
-    """``mean``, ``spread``: of the normal whose sigmoid the times are. ``apart``: share of pairs with r != t.
+    """``omega`` and ``kappa`` build guidance into the target: v <- omega v + kappa u(z, t, t | y) + (1 - omega - kappa)
+    u(z, t, t). Their effective scale is omega / (1 - kappa); 1 and 0 are no guidance."""
 
-    ``power``, ``floor``: the loss of an image is divided by (|error|^2 + floor)^power, without gradient.
-    ``omega``, ``kappa``: guidance built into the target, v <- omega v + kappa u(z, t, t | class) + (1 - omega -
-    kappa) u(z, t, t);
-    1 and 0 are none. The effective scale is omega / (1 - kappa).
-    """
-
-    mean: float = -0.4
-    spread: Annotated[float, Field(gt=0)] = 1.0
-    apart: Fraction = 0.25
-    power: Annotated[float, Field(ge=0)] = 1.0
-    floor: Annotated[float, Field(gt=0)] = 1e-3
-    omega: Annotated[float, Field(ge=1)] = 1.0
-    kappa: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mean: float = Field(-0.4, description="Mean of the normal whose sigmoid the times are.")
+    spread: float = Field(1.0, gt=0, description="Standard deviation of that normal.")
+    apart: Fraction = Field(0.25, description="Share of the pairs of times with r != t.")
+    power: float = Field(
+        1.0, ge=0, description="Power of an image's squared error that its loss is divided by; 0: none."
+    )
+    floor: float = Field(1e-3, gt=0, description="Added to that squared error.")
+    omega: float = Field(1.0, ge=1, description="Weight of the velocity in the guided target.")
+    kappa: float = Field(
+        0.0, ge=0, lt=1, description="Weight of the network's velocity of the class in the guided target."
+    )
 
 
-class MeanFlow(SiTRecipe):
+class MeanFlow(Recipe):
+    """For a network that is told the span t - r too, as :class:`irepa.models.mean_sit.MeanSiT`."""
+
     def __init__(self, options: Options) -> None:
-        super().__init__(data_at=0)
         self.options = options
 
     def times(self, rng: StepRandom) -> tuple[Tensor, Tensor]:
         """(r, t), each (batch,), 0 <= r <= t <= 1."""
         o = self.options
-        one, other = (torch.sigmoid(o.mean + o.spread * rng.normal()) for _ in range(2))
-        r, t = torch.minimum(one, other), torch.maximum(one, other)
-        return torch.where(rng.uniform() < o.apart, r, t), t
+        one, other = ((o.mean + o.spread * rng.normal()).sigmoid() for _ in range(2))
+        r, t = one.minimum(other), one.maximum(other)
+        return r.where(rng.uniform() < o.apart, t), t
 
-    def loss(self, network: nn.Module, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
+    def loss(self, network: MeanSiT, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
         r, t = self.times(rng)
         noise = rng.normal(*x.shape[1:])
         z = interpolate(x, noise, t)
         v = self.guided(network, z, noise - x, t, labels)
-        predicted, change, hidden = derivative(network, z, r, t, labels, v)
-        target = (v - (t - r).view(-1, 1, 1, 1) * change).detach()
+        predicted, du_dt, hidden = derivative(network, z, r, t, labels, v)
+        target = (v - (t - r).view(-1, 1, 1, 1) * du_dt).detach()
         error = (predicted.float() - target).square().flatten(1).sum(1)
         weight = (error.detach() + self.options.floor).pow(-self.options.power)
         return {"denoise": (weight * error).mean(), "align": align(hidden)}
 
-    @torch.no_grad()
-    def guided(self, network: nn.Module, z: Tensor, v: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """The velocity (batch, C, H, W) with the built-in guidance; as it is for images whose label was dropped."""
+    def guided(self, network: MeanSiT, z: Tensor, v: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """The velocity (batch, C, H, W) with the built-in guidance; as it is for images whose label was dropped.
+
+        Args:
+            z, v: (batch, C, H, W); t, labels: (batch,).
+        """
+        import torch
+
         omega, kappa = self.options.omega, self.options.kappa
         if omega == 1 and kappa == 0:
             return v
-        null = torch.full_like(labels, int(network.classes))  # type: ignore[arg-type]
-        of_class = network(z, t, labels)[0].float() if kappa else torch.zeros_like(v)
-        mixed = omega * v + kappa * of_class + (1 - omega - kappa) * network(z, t, null)[0].float()
-        return torch.where((labels == null).view(-1, 1, 1, 1), v, mixed)
+        null = torch.full_like(labels, network.classes)
+        with torch.no_grad():
+            of_class = network(z, t, labels)[0].float() if kappa else torch.zeros_like(v)
+            mixed = omega * v + kappa * of_class + (1 - omega - kappa) * network(z, t, null)[0].float()
+            return torch.where((labels == null).view(-1, 1, 1, 1), v, mixed)
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
         def u(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
@@ -84,10 +95,15 @@ class MeanFlow(SiTRecipe):
 def derivative(
     network: nn.Module, z: Tensor, r: Tensor, t: Tensor, labels: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """u(z, r, t), its derivative along the trajectory, and the hidden tokens, in one forward-mode pass.
+    """u(z, r, t), its derivative du/dt along the trajectory, and the hidden tokens, in one forward-mode pass.
 
-    z, v: (batch, C, H, W); r, t: (batch,). The derivative carries no gradient.
+    Args:
+        z, v: (batch, C, H, W); r, t, labels: (batch,).
+
+    The first two are shaped as z, the third is (batch, T, width). The derivative carries no gradient.
     """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     def u(z: Tensor, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         predicted: Tensor
@@ -97,9 +113,9 @@ def derivative(
 
     # Fused attention has no forward-mode derivative.
     with sdpa_kernel(SDPBackend.MATH):
-        found: Any = torch.func.jvp(u, (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
-    values, changes = found
-    return values[0], changes[0].detach(), values[1]
+        both: Any = torch.func.jvp(u, (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
+    (predicted, hidden), (du_dt, _) = both
+    return predicted, du_dt.detach(), hidden
 
 
 def build(options: Options) -> MeanFlow:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 
 from irepa.config.cells import Cell
+from irepa.recipes import build_recipe, reported_metrics
 from irepa.report.markdown import bullets, grid
 from irepa.report.tier import FinishedTier
 from irepa.table import SPATIAL_NAMES
 
 CELL = [column.name for column in fields(Cell)]
-LOSS = "final_denoise"  # the last value of the loss that a network is trained with, without the alignment's
 FAILED = "failed"
 
 
@@ -46,8 +46,7 @@ def run_table(finished: FinishedTier) -> str:
         finished.distance: finished.distance,
         finished.kernel_distance: finished.kernel_distance,
         f"{finished.kernel_distance}-sd": f"{finished.kernel_distance} s.d.",
-        LOSS: "velocity loss",
-        "final_align": "alignment loss",
+        **reported_metrics(build_recipe(finished.tier, name) for name in finished.tier.recipes),
         "parameters": "parameters",
         "images_seen": "images seen",
     }

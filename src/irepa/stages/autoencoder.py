@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import l1_loss
 
-from irepa.autoencoders.autoencoder_kl import Options, posterior_sample
+from irepa.autoencoders import posterior_sample
+from irepa.autoencoders.autoencoder_kl import Options
 from irepa.config.plugins import plugin_options
 from irepa.engine.device import setup
 from irepa.errors import DivergedError
@@ -25,11 +27,12 @@ SCALED_ON = 512  # images whose latents set the scale
 
 
 def run(context: Context) -> Json:
+    """Raises DivergedError, naming the step, where the gradient stops being finite."""
     from diffusers import AutoencoderKL
 
     device = setup(context.resources.threads)
-    chosen = context.tier.autoencoders[context.key]
-    options: Options = plugin_options("autoencoders", chosen, f"autoencoders.{context.key}")
+    where = f"autoencoders.{context.key}"
+    options: Options = plugin_options("autoencoders", context.tier.autoencoders[context.key], where)
     settings, seed = options.training, context.settings.params.seed
     assert settings is not None
     assert options.architecture is not None
@@ -53,7 +56,10 @@ def run(context: Context) -> Json:
         (loss + settings.kl * kl).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not bool(torch.isfinite(norm)):
-            raise DivergedError(f"the autoencoder's gradient is {float(norm)} at step {step + 1}: lower training.lr")
+            raise DivergedError(
+                f"the autoencoder's gradient is {float(norm)} at step {step + 1} of {settings.steps} with lr = {settings.lr}: "
+                f"lower {where}.training.lr"
+            )
         optimizer.step()
     model.eval()
     with torch.no_grad():
@@ -67,6 +73,6 @@ def run(context: Context) -> Json:
     return {"l1": float(loss.detach()), "kl": float(kl.detach()), "scaling_factor": model.config.scaling_factor}
 
 
-def pixels_of(images: Any, indices: Any) -> torch.Tensor:
-    """(n, 3, H, W) in [-1, 1]."""
+def pixels_of(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> torch.Tensor:
+    """Of images (total, H, W, 3): (n, 3, H, W) in [-1, 1]."""
     return to_unit(torch.from_numpy(np.ascontiguousarray(images[indices])).permute(0, 3, 1, 2))

@@ -1,5 +1,7 @@
-"""Self-similarity maps of one cell (E7): cosine of an anchor token to all tokens, for the encoder's tokens, the network's
-hidden tokens and their projection, on the same held-out image."""
+"""Self-similarity maps of one cell (E7): the cosine of an anchor token to all tokens of a held-out image.
+
+For the encoder's tokens, the network's hidden tokens, and their projection.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from irepa.config.cells import NO_ENCODER, Cell, trained_cell
 from irepa.engine.device import setup
-from irepa.engine.network import build_parts, load_trained, trained_autoencoder
+from irepa.engine.network import load_trained, parts_of
 from irepa.engine.targets import token_source
 from irepa.pipeline.files import Json, whole
 from irepa.pipeline.runner import Context
@@ -29,31 +31,31 @@ def run(context: Context) -> Json:
     cell, tier = Cell.parse(context.key), context.tier
     device = setup(context.resources.threads)
     data, trained = context.input("data"), context.input("train", trained_cell(context.settings, context.key))
-    parts = build_parts(context.settings, cell, trained.metrics["classes"], device, trained_autoencoder(context, cell))
+    parts = parts_of(context, cell, trained.metrics["classes"], device)
     alignment = load_trained(parts, trained, context.settings, cell, device)
     settings = tier.inspection
     _height, width = tier.grid
     row, column = (min(int(share * side), side - 1) for share, side in zip(settings.anchor, tier.grid, strict=True))
     anchor = row * width + column
-    chosen = np.array(settings.images, np.int64)
+    shown = np.array(settings.images, np.int64)
     subset = spread(len(data.array("test.images.npy")), tier.spatial.images)
-    images = torch.from_numpy(data.array("test.images.npy")[subset[chosen]]).permute(0, 3, 1, 2).to(device)
-    labels = torch.from_numpy(data.array("test.labels.npy")[subset[chosen]]).to(device)
+    images = torch.from_numpy(data.array("test.images.npy")[subset[shown]]).permute(0, 3, 1, 2).to(device)
+    labels = torch.from_numpy(data.array("test.labels.npy")[subset[shown]]).to(device)
     x = parts.codec.encode(images).to(device)
-    noise = np.stack([image_noise(cell.seed, int(image), 0, tuple(x.shape[1:])) for image in chosen])
+    noise = np.stack([image_noise(cell.seed, int(image), 0, tuple(x.shape[1:])) for image in shown])
     noised, times = parts.recipe.noised(x, torch.from_numpy(noise).to(x), settings.time)
     hidden = parts.network(noised, times, labels)[1]
     sources = {"hidden": hidden}
     if alignment is not None:
         sources["projected"] = alignment.projector(hidden)
     if cell.encoder != NO_ENCODER:
-        sources["encoder"] = token_source(context, cell.encoder, "test", device)[chosen]
+        sources["encoder"] = token_source(context, cell.encoder, "test", device)[shown]
     rows = [
         {"image": int(image), "source": source, "row": t // width, "column": t % width, "similarity": float(value)}
         for source, tokens in sources.items()
-        for image, one in zip(chosen, tokens, strict=True)
+        for image, one in zip(shown, tokens, strict=True)
         for t, value in enumerate(anchor_similarity(one, anchor))
     ]
     with whole(context.output(".csv")) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6f")
-    return {"anchor": [row, column], "time": settings.time, "images": subset[chosen].tolist()}
+    return {"anchor": [row, column], "time": settings.time, "images": subset[shown].tolist()}

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irepa.autoencoders import LatentAutoencoder
 from irepa.engine.device import setup
 from irepa.engine.network import build_autoencoder
 from irepa.pipeline.files import Json, write_array_in_shards
@@ -18,13 +17,12 @@ SHARD = 4096  # images
 def run(context: Context) -> Json:
     device = setup(context.resources.threads)
     images = context.input("data").array("train.images.npy")
-    autoencoder: LatentAutoencoder = build_autoencoder(context.settings, device)
+    autoencoder = build_autoencoder(context.settings, device)
     channels, height, width = autoencoder.shape
 
     def moments(rows: range) -> NDArray[np.float32]:
-        chosen = torch.from_numpy(images[rows.start : rows.stop].copy()).permute(0, 3, 1, 2)
-        found: NDArray[np.float32] = autoencoder.moments(chosen).float().cpu().numpy()
-        return found
+        part = torch.from_numpy(images[rows.start : rows.stop].copy()).permute(0, 3, 1, 2)
+        return autoencoder.moments(part).float().cpu().numpy()
 
     path, shape = context.output("train.moments.npy"), (len(images), 2 * channels, height, width)
     write_array_in_shards(path, shape, np.float32, context.fingerprint, SHARD, moments)

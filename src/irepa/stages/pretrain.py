@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,26 +12,32 @@ from irepa.config import plugins
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.trainer import TrainingData, train
+from irepa.engine.trainer import TrainingData, last_values, train, write_curve
+from irepa.errors import ConfigError
 from irepa.images import resize
-from irepa.objectives import Learner, Objective
-from irepa.pipeline.files import Json, whole, write_text
+from irepa.models.learner import Learner
+from irepa.objectives import Objective
+from irepa.pipeline.files import Json, whole
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
+from irepa.recipes import Align
 from irepa.weights import RANDOM
 
 VIT = "vit."
 
 
 def run(context: Context) -> Json:
+    """Raises ConfigError for settings that cannot be, and otherwise as :func:`irepa.engine.trainer.train`."""
     device = setup(context.resources.threads)
-    chosen, seed = context.tier.pretraining[context.key], context.settings.params.seed
-    entry = context.settings.catalogue[chosen.encoder]
+    settings, seed = context.tier.pretraining[context.key], context.settings.params.seed
+    entry = context.settings.catalogue[settings.encoder]
     where = f"pretraining.{context.key}"
+    if settings.training.label_dropout:
+        value = settings.training.label_dropout
+        raise ConfigError(f"{where}.training.label_dropout = {value}: an encoder has no null class; it must be 0")
     options = encoder_options(entry, context.tier.features.input_size, where)
-    objective: Objective = plugins.load("objectives", chosen.name, where).build(
-        plugin_options("objectives", chosen, where)
-    )
+    objective_module = plugins.load("objectives", settings.name, where)
+    objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
     images, labels = data.array("train.images.npy"), data.array("train.labels.npy")
     untrained = options.model_copy(update={"weights": RANDOM, "seed": seed, "layer": None})
@@ -47,17 +51,19 @@ def run(context: Context) -> Json:
         pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
         return resize(pixels.float() / 255, encoder.input_size)
 
+    def loss(network: Learner, x: Tensor, labels: Tensor, align: Align, draws: StepRandom) -> dict[str, Tensor]:
+        return objective.loss(network, x, labels, draws)  # nothing is aligned
+
     folder = context.output("pretrain.json").parent / "checkpoints"
     checkpoints = Checkpoints(folder, context.fingerprint)
     learned = TrainingData(inputs, labels, data.metrics["classes"])
-    weights, curve = train(learner, None, objective, learned, chosen.training, seed, device, checkpoints)
+    weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints)
     kept = {name.removeprefix(VIT): tensor for name, tensor in weights.items() if name.startswith(VIT)}
     with whole(context.output("model.safetensors")) as temporary:
         save_file(kept, temporary)
-    write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
+    write_curve(context.output("loss.jsonl"), curve)
     checkpoints.clear()
-    final = {f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")}
-    return final | {
+    return last_values(curve) | {
         "parameters": sum(tensor.numel() for tensor in kept.values()),
-        "images_seen": chosen.training.steps * chosen.training.batch,
+        "images_seen": settings.training.steps * settings.training.batch,
     }

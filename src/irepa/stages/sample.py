@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from irepa.config.cells import Cell, trained_cell
 from irepa.engine.device import setup
-from irepa.engine.network import build_parts, load_trained, trained_autoencoder
-from irepa.engine.sampling import Sampler, labels_of
+from irepa.engine.network import load_trained, parts_of
+from irepa.engine.sampling import ImageSampler, labels_of
 from irepa.pipeline.files import Json, write_array, write_array_in_shards
 from irepa.pipeline.runner import Context
 from irepa.progress import track
@@ -20,11 +20,11 @@ def run(context: Context) -> Json:
     # The number of classes is the size of the label embedding: asked of the run, which was given it by the data.
     trained = context.input("train", trained_cell(context.settings, context.key))
     classes = trained.metrics["classes"]
-    parts = build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
+    parts = parts_of(context, cell, classes, device)
     load_trained(parts, trained, context.settings, cell, device)
     if tier.sampling.compile:
         parts.network.compile()
-    sampler = Sampler(context.settings, cell, parts, classes, device)
+    sampler = ImageSampler(context.settings, cell, parts, classes, device)
     count, batch = tier.sampling.samples, tier.sampling.batch
 
     def shard(rows: range) -> NDArray[np.uint8]:

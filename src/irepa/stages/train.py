@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -21,34 +19,35 @@ from torch import Tensor
 
 from irepa import errors
 from irepa.alignment import Alignment
-from irepa.autoencoders import LatentAutoencoder
 from irepa.config.cells import NO_ENCODER, Cell, early_steps
 from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.network import build_parts, trained_autoencoder
-from irepa.engine.sampling import Sampler
+from irepa.engine.network import build_parts, parts_of
+from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
-from irepa.engine.trainer import TrainingData, build_alignment, termination, train
-from irepa.errors import IrepaError, WeightsError
-from irepa.images import to_unit
+from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
+from irepa.errors import ConfigError, IrepaError, WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
-from irepa.pipeline.files import Json, read_json, sha256, whole, write_json, write_text
+from irepa.pipeline.files import Json, read_json, sha256, whole, write_json
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
-from irepa.recipes import JointRecipe
 from irepa.tokens import TokenSource
 
 
 def run(context: Context) -> Json:
+    """Raises as :func:`learn` and :func:`adopt`."""
     device = setup(context.resources.threads)
     return adopt(context, device) if context.key in context.tier.checkpoints else learn(context, device)
 
 
 def learn(context: Context, device: torch.device) -> Json:
-    """Train from scratch, or from the run's last checkpoint; in several processes where the tier asks for them."""
+    """Train from scratch, or from the run's last checkpoint; in several processes where the tier asks for them.
+
+    Raises as :func:`irepa.engine.trainer.train`.
+    """
     settings = context.tier.training
     if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
         return spread_over_processes(context)
@@ -61,7 +60,7 @@ def learn(context: Context, device: torch.device) -> Json:
         method = context.settings.methods[cell.method]
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
-    parts = build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
+    parts = parts_of(context, cell, classes, device)
     reads_latents = context.settings.reads_latents(cell.recipe)
     if reads_latents:
         moments = context.input("latents").array("train.moments.npy")
@@ -70,13 +69,13 @@ def learn(context: Context, device: torch.device) -> Json:
 
     def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
         if reads_latents:
-            latent = cast(LatentAutoencoder, parts.autoencoder)
-            return latent.sample(torch.from_numpy(moments[indices]).to(device), draws.normal(*latent.shape))
-        chosen = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        return to_unit(chosen) if isinstance(parts.recipe, JointRecipe) else parts.autoencoder.encode(chosen)
+            noise = draws.normal(*parts.autoencoder.shape)
+            return parts.autoencoder.sample(torch.from_numpy(moments[indices]).to(device), noise)
+        batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
+        return parts.recipe.data(batch, parts.autoencoder)
 
     def preview(averaged: torch.nn.Module) -> Tensor:
-        sampler = Sampler(context.settings, cell, replace(parts, network=averaged), classes, device)
+        sampler = ImageSampler(context.settings, cell, replace(parts, network=averaged), classes, device)
         return torch.from_numpy(sampler.draw(range(min(16, tier.sampling.samples))))
 
     checkpoints = Checkpoints(checkpoint_folder(context), context.fingerprint, settings.keep_checkpoints)
@@ -86,7 +85,7 @@ def learn(context: Context, device: torch.device) -> Json:
     weights, curve = train(
         parts.network,
         alignment,
-        parts.recipe,
+        parts.recipe.loss,
         TrainingData(inputs, data.array("train.labels.npy"), classes, None if source is None else source.__getitem__),
         settings,
         cell.seed,
@@ -96,7 +95,7 @@ def learn(context: Context, device: torch.device) -> Json:
         early,
     )
     metrics = {
-        **{f"final_{name}": value for name, value in curve[-1].items() if name not in ("step", "grad_norm")},
+        **last_values(curve),
         "parameters": count(parts.network),
         "projector_parameters": 0 if alignment is None else count(alignment),
         "classes": classes,
@@ -107,13 +106,13 @@ def learn(context: Context, device: torch.device) -> Json:
         with whole(context.output("model.safetensors")) as temporary:
             save_file(weights, temporary)
         write_snapshots(context, early)
-        write_text(context.output("loss.jsonl"), "".join(json.dumps(row) + "\n" for row in curve))
+        write_curve(context.output("loss.jsonl"), curve)
         checkpoints.clear()
     return metrics
 
 
 def write_snapshots(context: Context, early: Mapping[int, Path]) -> None:
-    """Gather the weights after earlier steps into one file, ``<step>/<name>``."""
+    """Gather the weights after earlier steps, by step, into one file, where they are named ``<step>/<name>``."""
     gathered = {f"{step}/{name}": tensor for step, path in early.items() for name, tensor in load_file(path).items()}
     with whole(context.output("snapshots.safetensors")) as temporary:
         save_file(gathered, temporary)
@@ -177,18 +176,24 @@ def worker(key: str, folder: Path, root: Path) -> None:
 
 
 def count(module: torch.nn.Module) -> int:
+    """Numbers that are trained."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def adopt(context: Context, device: torch.device) -> Json:
-    """Take over a published SiT or REPA checkpoint; its projectors are dropped."""
+    """Take over a published SiT or REPA checkpoint; its projectors are dropped.
+
+    Raises WeightsError where the file is missing or does not fit, and ConfigError where the recipe trains no SiT.
+    """
     cell, path = Cell.parse(context.key), context.tier.checkpoints[context.key]
     if not path.is_file():
         raise WeightsError(f"checkpoints: {context.key} = {path}: there is no such file")
     state = public_state_dict(path)
     classes = len(state["y_embedder.embedding_table.weight"]) - 1
     network = build_parts(context.settings, cell, classes, device).network
-    assert isinstance(network, SiT)
+    if not isinstance(network, SiT):
+        architecture = context.tier.recipes[cell.recipe].architecture
+        raise ConfigError(f"checkpoints: {context.key}: published checkpoints are of a sit, not of {architecture}")
     try:
         load_public_state_dict(network, state)
     except RuntimeError as error:
@@ -196,7 +201,7 @@ def adopt(context: Context, device: torch.device) -> Json:
     with whole(context.output("model.safetensors")) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
     write_snapshots(context, {})
-    write_text(context.output("loss.jsonl"), "")
+    write_curve(context.output("loss.jsonl"), [])
     return {
         "parameters": count(network),
         "projector_parameters": 0,

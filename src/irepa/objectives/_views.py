@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from irepa.random import StepRandom
+    from irepa.random import StepRandom
 
 
 def crop_and_flip(images: Tensor, rng: StepRandom, smallest: float) -> Tensor:
     """A random square of ``smallest`` to all of each image's area, enlarged to the whole, mirrored half of the time.
 
-    images: (batch, 3, H, W), any range.
+    images: (batch, 3, H, W), any range; ``smallest``: share of the area, in (0, 1].
     """
+    import torch
+    import torch.nn.functional as F
+
     side = (smallest + (1 - smallest) * rng.uniform()).sqrt()
     x, y = ((2 * rng.uniform() - 1) * (1 - side) for _ in range(2))
     mirror = torch.where(rng.uniform() < 0.5, -1.0, 1.0)
@@ -30,6 +33,7 @@ def jitter(images: Tensor, rng: StepRandom, strength: float, grey: float) -> Ten
 
     images: (batch, 3, H, W) in [0, 1]; factors lie in 1 -+ ``strength``, hue turns by at most a quarter of it.
     """
+    import torch
     from kornia.color import rgb_to_grayscale
     from kornia.enhance import adjust_brightness_accumulative, adjust_contrast, adjust_hue, adjust_saturation
 
