@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from irepa.data import Dataset, image_folder, parquet, photos
+from irepa.data import Splits, image_folder, parquet, photos
 from irepa.errors import DataError
 from irepa.images import center_crop, decode
 from irepa.masks import boundary_contrast_mask, token_masks, usable
 
 
-def images_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def images_of(dataset: Splits) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.concatenate(list(split.batches())) for split in (dataset.train, dataset.test))
 
 

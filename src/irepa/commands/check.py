@@ -9,6 +9,7 @@ from irepa.config import plugins
 from irepa.config.load import encoders_in_use
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import Settings
+from irepa.encoders import library
 from irepa.errors import ConfigError
 
 
@@ -23,7 +24,7 @@ def check_machine(settings: Settings) -> None:
     """Refuse what is missing on this machine: a dataset, a package of weights. Not asked for a dry run."""
     tier = settings.tier
     for name, options in encoders_in_use(settings):
-        plugins.load("encoders", settings.catalogue[name].library, name).check(name, options)
+        library(settings.catalogue[name].library, name).check(name, options)
     options = plugin_options("data", tier.dataset, "dataset")
     plugins.load("data", tier.dataset.name, "dataset").check(options)
     if tier.training.precision == "fp16":

@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from irepa.config import plugins
-from irepa.config.plugins import encoder_options, plugin_options
+from irepa.config.plugins import plugin_options
+from irepa.encoders import Declared, NetworkEncoder
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
 from irepa.engine.trainer import TrainingData, train
+from irepa.errors import ConfigError
 from irepa.images import resize
 from irepa.objectives import Learner, Objective
 from irepa.pipeline.files import Json, whole, write_text
@@ -30,15 +32,17 @@ def run(context: Context) -> Json:
     chosen, seed = context.tier.pretraining[context.key], context.settings.params.seed
     entry = context.settings.catalogue[chosen.encoder]
     where = f"pretraining.{context.key}"
-    options = encoder_options(entry, context.tier.features.input_size, where)
+    declared = Declared.of(chosen.encoder, entry, context.tier.features.input_size)
     objective: Objective = plugins.load("objectives", chosen.name, where).build(
         plugin_options("objectives", chosen, where)
     )
     data = context.input("data")
     images, labels = data.array("train.images.npy"), data.array("train.labels.npy")
-    untrained = options.model_copy(update={"weights": RANDOM, "seed": seed, "layer": None})
-    encoder = plugins.load("encoders", entry.library, where).build(untrained, context.tier.grid, torch.device("cpu"))
-    learner = Learner(encoder.model.requires_grad_(True), encoder.mean, encoder.std)
+    untrained = declared.changed(weights=RANDOM, seed=seed, layer=None)
+    encoder = untrained.encoder(context.tier.grid, torch.device("cpu"))
+    if not isinstance(encoder, NetworkEncoder):
+        raise ConfigError(f"{where}.encoder = {chosen.encoder} is no network: nothing can be trained")
+    learner = Learner(encoder.network.requires_grad_(True), encoder.mean, encoder.std)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         objective.equip(learner, data.metrics["classes"])
