@@ -71,7 +71,7 @@ class SpatialMetrics:
 
     def named(self) -> dict[str, Tensor]:
         """The same by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(vars(self))
 
 
 def manhattan(height: int, width: int, device: torch.device | None = None) -> Tensor:

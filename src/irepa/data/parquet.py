@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -49,16 +49,32 @@ def _files(path: Path, key: str) -> list[Path]:
     return files
 
 
+def _check_columns(file: Path, schema: Any, options: Options) -> None:
+    """Raises DataError where a column is missing, or is not one of images."""
+    for key, column in (("image_column", options.image_column), ("label_column", options.label_column)):
+        if column not in schema.names:
+            raise DataError(f"dataset.{key} = {column}: {file} has the columns {', '.join(schema.names)}")
+    content = schema.field(options.image_column).type
+    if not {"bytes", "path"} <= {content.field(index).name for index in range(content.num_fields)}:
+        raise DataError(f"dataset.image_column = {options.image_column}: {file} holds {content}, not bytes and path")
+
+
 def _split(options: Options, key: str, path: Path, limit: int | None, size: int) -> Split:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     files = _files(path, key)
     try:
+        for file in files:
+            _check_columns(file, pq.read_schema(file), options)
         labels = np.concatenate([pq.read_table(f, columns=[options.label_column])[0].to_numpy() for f in files])
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"dataset.{key}: {files[0]}: {error}") from None
     labels = labels[:limit].astype(np.int64)
+    if (labels < 0).any():
+        raise DataError(
+            f"dataset.{key} = {path}: labels go down to {labels.min()}: a split without labels cannot be used"
+        )
     if len(labels) == 0:
         raise DataError(f"dataset.{key} = {path}: no images")
 
