@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -16,9 +17,10 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 import irepa.encoders
+from irepa.commands.check import check_encoders
 from irepa.commands.describe import describe_encoder, judge_flops
 from irepa.config import plugins
-from irepa.config.tier import EncoderEntry
+from irepa.config.tier import EncoderEntry, Settings
 from irepa.encoders import Declared, Encoder, Judge, Library, NetworkEncoder, NetworkOptions, library
 from irepa.errors import ConfigError
 from irepa.images import standardise
@@ -121,15 +123,30 @@ def test_a_library_says_what_it_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pooled.is_inference()
     assert logits is None
     assert judge_flops("mean", entry, 32, None) == 7.0
-    with pytest.raises(ConfigError, match=r"mean: library own gives no patch tokens; the row cannot be an alignment"):
+    with pytest.raises(ConfigError, match="mean: library own gives no patch tokens: the row cannot be an alignment"):
         declared.encoder(GRID, CPU)
     with pytest.raises(
-        ConfigError, match=r"mean: library own gives nothing that can be fitted; the row takes no `base`"
+        ConfigError, match="mean: library own gives nothing that is fitted to another encoder: the row takes no"
     ):
         declared.fit(None, GRID, CPU)  # type: ignore[arg-type]
     add(monkeypatch, Options=options)
     with pytest.raises(ConfigError, match=r"encoders: x: irepa\.encoders\.own has no LIBRARY"):
         library("own", "encoders: x")
+
+
+def test_what_a_library_does_not_give_is_refused_before_a_run(settings: Callable[..., Settings]) -> None:
+    smoke = settings()
+    check_encoders(smoke)
+    unfit = {"encoders": [*smoke.tier.encoders, "effnet-lite0-s16-lds"]}
+    row = smoke.catalogue["effnet-lite0-s16-lds"]
+    no_base = smoke.catalogue | {"effnet-lite0-s16-lds": row.model_copy(update={"base": None})}
+    for refused, message in (
+        (settings(overrides={"evaluation.extractors": ["hog"]}), "hog: library hog gives no pooled feature"),
+        (settings(**unfit).model_copy(update={"catalogue": no_base}), "library lds-tuned gives no patch tokens"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_encoders(refused)
+    check_encoders(settings(**unfit))
 
 
 @pytest.mark.parametrize("name", plugins.names("encoders"))

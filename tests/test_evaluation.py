@@ -74,7 +74,7 @@ def test_only_inception_may_be_called_fid() -> None:
 def test_a_library_without_pooled_features_cannot_judge() -> None:
     images = np.zeros((1, 8, 8, 3), np.uint8)
     entry, settings = EncoderEntry(library="rgb", family="f"), Evaluation(extractors=["rgb-judge"])
-    with pytest.raises(ConfigError, match=r"rgb-judge: library rgb gives no pooled feature; .* evaluation\.extractors"):
+    with pytest.raises(ConfigError, match=r"rgb-judge: library rgb gives no pooled feature: .* evaluation\.extractors"):
         extract("rgb-judge", entry, images, settings, torch.device("cpu"))
 
 

@@ -41,7 +41,7 @@ def classes(folder: Path, key: str) -> list[str]:
         )
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if not names:
-        raise DataError(f"dataset.{key} = {folder}: there is no folder in it; it must hold one folder per class")
+        raise DataError(f"dataset.{key} = {folder}: the folder is empty of class folders; it must hold one per class")
     return names
 
 

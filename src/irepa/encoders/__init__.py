@@ -70,7 +70,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -87,6 +87,13 @@ if TYPE_CHECKING:
     from irepa.tokens import Grid, Tokens, TokenSource
 
 PerChannel = tuple[float, float, float]  # red, green, blue
+Use = Literal["encoder", "judge", "fit"]  # what a row can be put to: the fields of Library
+Offer = TypeVar("Offer")
+LACKING: dict[Use, str] = {
+    "encoder": "no patch tokens: the row cannot be an alignment target",
+    "judge": "no pooled feature: the row cannot be one of evaluation.extractors",
+    "fit": "nothing that is fitted to another encoder: the row takes no `base`",
+}
 
 
 class Encoder(ABC):
@@ -244,31 +251,29 @@ class Declared:
         """The same with other values of its options."""
         return replace(self, options=self.options.model_copy(update=options))
 
-    def check(self) -> None:
-        """Raises WeightsError where this machine lacks what it needs."""
+    def check(self, use: Use | None = None) -> None:
+        """Raises WeightsError where this machine lacks what it needs, ConfigError where it cannot be put to this use."""
+        if use is not None:
+            self._offered(vars(self.library)[use], use)
         self.library.check(self.name, self.options)
 
     def encoder(self, grid: Grid, device: torch.device) -> Encoder:
         """The alignment target for a token grid (h, w). Raises ConfigError where it is none, WeightsError without its weights."""
-        if self.library.encoder is None:
-            raise self._refused("no patch tokens", "cannot be an alignment target")
-        return self.library.encoder(self.options, grid, device)
+        return self._offered(self.library.encoder, "encoder")(self.options, grid, device)
 
     def judge(self, device: torch.device) -> Judge:
         """The judge of samples. Raises ConfigError where it is none, WeightsError without its weights."""
-        if self.library.judge is None:
-            raise self._refused("no pooled feature", "cannot be one of evaluation.extractors")
-        return self.library.judge(self.options, device)
+        return self._offered(self.library.judge, "judge")(self.options, device)
 
     def fit(self, source: TokenSource, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
         """A change of tokens (batch, h*w, dim), fitted to those of its base. Raises ConfigError where nothing can be fitted."""
-        if self.library.fit is None:
-            raise self._refused("nothing that can be fitted", "takes no `base`")
-        return self.library.fit(self.options, source, grid, device)
+        return self._offered(self.library.fit, "fit")(self.options, source, grid, device)
 
     def without_weights(self) -> tuple[Self, str]:
         """The same for building without weights, and the device: none with storage, but for rules, which have no weights."""
         return (self.changed(weights=RANDOM), "meta") if isinstance(self.options, NetworkOptions) else (self, "cpu")
 
-    def _refused(self, lacks: str, so: str) -> ConfigError:
-        return ConfigError(f"encoders.yaml: {self.name}: library {self.library_name} gives {lacks}; the row {so}")
+    def _offered(self, offer: Offer | None, use: Use) -> Offer:
+        if offer is None:
+            raise ConfigError(f"encoders.yaml: {self.name}: library {self.library_name} gives {LACKING[use]}")
+        return offer
