@@ -1,7 +1,7 @@
 """Representation alignment: REPA's loss and iREPA's two changes (paper sections 3 and 4). Usable on its own.
 
-REPA adds to the diffusion loss: minus the mean cosine between projected hidden tokens and a frozen encoder's patch tokens.
-iREPA projects with a 3x3 convolution and spatially normalises the encoder's tokens first.
+REPA adds to the diffusion loss: minus the mean cosine between projected hidden tokens and a frozen encoder's patch
+tokens. iREPA projects with a 3x3 convolution and spatially normalises the encoder's tokens first.
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class MlpProjector(nn.Sequential):
-    """REPA's projector: three linear layers with SiLU between, hidden width 2048; (batch, T, width) -> (batch, T, dim)."""
+    """REPA's projector: three linear layers with SiLU between; (batch, T, width) -> (batch, T, dim).
+
+    ``hidden``: width between the layers, 2048 in the paper.
+    """
 
     def __init__(self, width: int, dim: int, hidden: int = 2048) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Random numbers that are a function of what they are for: no batch size, process count or interruption changes them."""
+"""Random numbers that depend on what they are for alone: not on batch size, processes or interruptions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StepRandom:
 
 
 def batch_indices(seed: int, step: int, batch: int, total: int) -> NDArray[np.int64]:
-    """Which training images step ``step`` (from 0) sees: every image once per epoch, shuffled anew each epoch, (batch,)."""
+    """The training images that step ``step`` (from 0) sees, (batch,): each once per epoch, shuffled anew each epoch."""
     positions = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
     indices = np.empty(batch, np.int64)
     for epoch in np.unique(positions // total):

@@ -1,7 +1,8 @@
-"""Architectures: one module per kind of network that a recipe can train. The networks themselves are in :mod:`irepa.models`.
+"""Architectures: one module per kind of network that a recipe can train. The networks are in :mod:`irepa.models`.
 
 To add one, write a file in this folder. It holds ``Options``, what the architecture has beyond the sizes that all share
-(:class:`irepa.config.tier.Scale`), and ``build``, which returns the network. A whole one is a SiT with narrower blocks::
+(:class:`irepa.config.tier.Scale`), and ``build``, which returns the network. A whole one is a SiT whose blocks have
+another width inside::
 
     from __future__ import annotations
 
@@ -21,13 +22,14 @@ To add one, write a file in this folder. It holds ``Options``, what the architec
         check_grid(scale, shape, grid)
         return SiT(shape[1:], shape[0], classes, **scale.transformer(), mlp_ratio=options.mlp_ratio)
 
-Saved as ``thin_sit.py`` it is at once known as ``thin-sit``. A recipe of a tier asks for it with ``architecture: thin-sit``,
-and a scale sets its options: ``scales: {small: {depth: 4, ..., options: {thin-sit: {mlp_ratio: 2.0}}}}``.
+Saved as ``thin_sit.py`` it is at once known as ``thin-sit``. A recipe of a tier asks for it with
+``architecture: thin-sit``, and a scale sets its options:
+``scales: {small: {depth: 4, ..., options: {thin-sit: {mlp_ratio: 2.0}}}}``.
 
-A network is an ``nn.Module`` that maps x (batch, channels, H, W), times (batch,) and labels (batch,) to its prediction, shaped
-as x, and hidden tokens (batch, T, width) on the tier's grid, row by row. ``classes`` is an attribute of it, the null class of
-guidance. Recipes may ask for more, as MeanFlow's does for the span of time. A new one, with torch at the top, is a file in
-:mod:`irepa.models`; it is imported inside ``build``, so that a configuration is checked without torch.
+A network is an ``nn.Module`` that maps x (batch, channels, H, W), times (batch,) and labels (batch,) to its prediction,
+shaped as x, and hidden tokens (batch, T, width) on the tier's grid, row by row. Its attribute ``classes`` is the null
+class of guidance. Recipes may ask for more, as MeanFlow's does for the span of time. A new network, with torch at the
+top, is a file in :mod:`irepa.models`. It is imported inside ``build``: a configuration is checked without torch.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Architecture(Protocol):
 
 
 def check_grid(scale: Scale, shape: Shape, grid: tuple[int, int]) -> None:
-    """Raises ConfigError where patches of what the network sees, (channels, H, W), do not lie on the grid (rows, columns)."""
+    """Raises ConfigError where patches of ``shape``, (channels, H, W), do not lie on the grid (rows, columns)."""
     _, height, width = shape
     if (height // scale.patch, width // scale.patch) != tuple(grid):
         raise ConfigError(

@@ -3,8 +3,8 @@
 To add one, write a file in this folder with
 
 - ``Options``, what a tier may set;
-- ``PRECOMPUTABLE``, whether it has a posterior whose moments can be computed once, by the ``latents`` stage, and sampled
-  anew at each training step;
+- ``PRECOMPUTABLE``, whether it has a posterior whose moments can be computed once, by the ``latents`` stage, and
+  sampled anew at each training step;
 - ``describe(options, image_size)``, its :class:`AutoencoderFacts` without its weights, for planning;
 - ``build(options, image_size, device)``, an :class:`Autoencoder`.
 
@@ -40,8 +40,8 @@ A whole one shows the network a grey image::
     def build(options, image_size, device):
         return Grey(image_size)
 
-Saved as ``grey.py`` it is at once known by that name: ``autoencoder: {name: grey}`` in a tier asks for it. The configuration
-is read without torch, so torch, and what imports it, is imported inside the functions that use it.
+Saved as ``grey.py`` it is at once known by that name: ``autoencoder: {name: grey}`` in a tier asks for it. The
+configuration is read without torch, so torch, and what imports it, is imported inside the functions that use it.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class AutoencoderFacts:
 
 
 class Autoencoder(ABC):
-    """The contract of an autoencoder: ``shape``, :meth:`encode` and :meth:`decode`; the rest where it has a posterior or
-    weights.
+    """The contract of an autoencoder. ``shape``, :meth:`encode` and :meth:`decode` are needed, the rest where it has a
+    posterior or weights.
 
     Attributes:
         shape: (channels, h, w) of what the network sees.
@@ -93,14 +93,14 @@ class Autoencoder(ABC):
         raise ConfigError(f"{type(self).__name__} has no posterior: `precompute: false`")
 
     def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
-        """Moments and standard normal noise (batch, *shape) -> scaled latents (batch, *shape). Raises as :meth:`moments`."""
+        """Moments and standard normal noise (batch, *shape) -> scaled latents (batch, *shape). Raises ConfigError."""
         raise ConfigError(f"{type(self).__name__} has no posterior: `precompute: false`")
 
     def trainable(self) -> nn.Module:
         """The module whose weights are trained where a recipe trains the autoencoder along.
 
-        It has diffusers' form: ``encode(pixels).latent_dist``, ``decode(latents).sample`` and ``save_pretrained``. Raises
-        ConfigError where there is none.
+        It has diffusers' form: ``encode(pixels).latent_dist``, ``decode(latents).sample`` and ``save_pretrained``.
+        Raises ConfigError where there is none.
         """
         raise ConfigError(f"{type(self).__name__} has no weights: the recipe needs an autoencoder that can be trained")
 

@@ -40,7 +40,7 @@ class Options(Strict):
     )
     architecture: dict[str, Any] | None = Field(
         None,
-        description="Diffusers' configuration: checked against what is loaded, and used for planning; null: not checked.",
+        description="Diffusers' configuration: what is loaded must have it, and planning uses it; null: any.",
     )
     batch: Positive = Field(32, description="Images encoded or decoded at a time.")
     training: VaeTraining | None = Field(None, description="How the pipeline trains it; null: it does not.")
@@ -55,8 +55,8 @@ class Options(Strict):
 class Kl(Autoencoder):
     """``shape`` is (latent channels, H / f, W / f).
 
-    Raises WeightsError where its weights cannot be had or are not those declared, and ConfigError where f does not divide
-    the image's size.
+    Raises WeightsError where its weights cannot be had or are not those declared, and ConfigError where f does not
+    divide the image's size.
     """
 
     def __init__(self, options: Options, image_size: int, device: torch.device) -> None:

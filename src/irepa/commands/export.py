@@ -1,4 +1,4 @@
-"""Take an autoencoder that was trained along with a network (REPA-E) out of its run, for other recipes and other programs."""
+"""Take an autoencoder that was trained along with a network out of its run, for other recipes and other programs."""
 
 from __future__ import annotations
 

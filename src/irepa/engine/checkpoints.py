@@ -1,4 +1,4 @@
-"""Checkpoints of one training run: model, EMA, optimizer, random states, step and loss curve; written whole or not at all."""
+"""Checkpoints of a training run, whole or not there: model, EMA, optimizer, random states, step and loss curve."""
 
 from __future__ import annotations
 

@@ -112,8 +112,8 @@ def load_trained(
 ) -> Alignment | None:
     """Load a run's EMA weights, its last or those its recipe is ``at``, into ``parts.network``.
 
-    Returns the alignment with the trained projector, None where the run has none. Raises CacheError where the weights are
-    missing or damaged.
+    Returns the alignment with the trained projector, None where the run has none. Raises CacheError where the weights
+    are missing or damaged.
     """
     at = settings.tier.recipes[cell.recipe].at
     weights = load_file(record.file("model.safetensors" if at is None else "snapshots.safetensors"))

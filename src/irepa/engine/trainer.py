@@ -1,8 +1,9 @@
 """Train one cell: the recipe's loss plus the method's alignment, with an exponential moving average of the weights.
 
-Everything random at step k is a function of (seed, k), so cells with the same seed see the same images, times and noise in
-the same order whatever their method: differences between methods are paired. For the same reason a run that was killed goes on
-from its last checkpoint as if nothing had happened, and the loss does not depend on the number of processes.
+Everything random at step k is a function of (seed, k), so cells with the same seed see the same images, times and
+noise in the same order whatever their method: differences between methods are paired. For the same reason a run that
+was killed goes on from its last checkpoint as if nothing had happened, and the loss does not depend on the number of
+processes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
 from irepa.recipes import Align, last_value
 
-# (network, x (batch, C, H, W), labels (batch,), align, draws) -> terms of the loss, see :meth:`irepa.recipes.Recipe.loss`.
+# (network, x (batch, C, H, W), labels (batch,), align, draws) -> terms of the loss; see irepa.recipes.Recipe.loss.
 Loss = Callable[[Any, Tensor, Tensor, Align, StepRandom], dict[str, Tensor]]
 Curve = list[dict[str, float]]  # rows: step, loss, its terms, and grad_norm
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
@@ -48,7 +49,7 @@ class TrainingData:
     """What a batch is made of, by image index.
 
     Attributes:
-        inputs: (indices, draws) -> what the diffusion model learns, (batch, C, H, W) float32: pixels, or latents drawn anew.
+        inputs: (indices, draws) -> what is learned, (batch, C, H, W) float32: pixels, or latents drawn anew.
         labels: (n,) in 0..classes-1.
         tokens: tokens of the target encoder (batch, T, dim), or None.
     """
@@ -103,7 +104,7 @@ class LossModule(nn.Module):
 
 @contextmanager
 def termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, instead of ending the process: a cluster's warning before it takes the machine away."""
+    """An event that SIGTERM sets instead of ending the process: a cluster warns before it takes the machine away."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -150,8 +151,8 @@ def train(
         preview: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
         snapshots: files to which the same weights are written after so many steps.
 
-    Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite, and
-    PreemptedError after SIGTERM, once a checkpoint is written.
+    Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite,
+    and PreemptedError after SIGTERM, once a checkpoint is written.
     """
     accelerator = make_accelerator(settings, device, checkpoints.folder.parent)
     device = accelerator.device
@@ -275,7 +276,7 @@ def _exchange(prepared: nn.Module, accelerator: Accelerator, now: bool) -> Itera
 
 
 def _attention(settings: Training, device: torch.device) -> AbstractContextManager[None]:
-    """Attention by plain matrix products where the fused one is slow: its backward pass in bf16 on a CPU takes half of a step."""
+    """Plain matrix products where fused attention is slow: its backward pass in bf16 on a CPU takes half of a step."""
     plain = device.type == "cpu" and settings.precision == "bf16"
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 

@@ -45,7 +45,7 @@ def rotary_table(grid: tuple[int, int], dim: int, context: int = 0) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn channel i with channel i + dim / 2, as one complex number: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
+    """Turn channels i and i + dim / 2 as a complex number: x (batch, heads, tokens, dim), angles (tokens, dim / 2)."""
     x = at_least_float32(x)
     sine = angles.sin()
     turned = x.roll(x.shape[-1] // 2, dims=-1) * torch.cat([-sine, sine], dim=-1)

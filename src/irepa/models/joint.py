@@ -28,7 +28,7 @@ class Joint(nn.Module):
         self.norm = nn.BatchNorm2d(shape[0], affine=False, momentum=0.1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised latents (batch, *shape), times and labels (batch,) -> the denoiser's prediction and hidden tokens."""
+        """Normalised latents (batch, *shape), times and labels (batch,) -> prediction and hidden tokens."""
         velocity: Tensor
         hidden: Tensor
         velocity, hidden = self.denoiser(x, t, labels)

@@ -1,4 +1,4 @@
-"""A vision transformer while one of the pipeline's own encoders is trained: what :mod:`irepa.objectives` equip and call."""
+"""A vision transformer while it is trained as an encoder: what :mod:`irepa.objectives` equip and call."""
 
 from __future__ import annotations
 

@@ -282,8 +282,8 @@ def public_state_dict(path: Path) -> dict[str, Tensor]:
 def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
     """Load a public SiT or REPA state dict.
 
-    Projector weights are dropped. A final layer that also predicts a variance (DiT's learn_sigma, twice the output channels)
-    keeps its first half, the velocity.
+    Projector weights are dropped. A final layer that also predicts a variance (DiT's learn_sigma, twice the output
+    channels) keeps its first half, the velocity.
 
     Raises RuntimeError, from torch, where a name or a shape does not fit.
     """

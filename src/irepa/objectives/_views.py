@@ -1,4 +1,4 @@
-"""Random views of images, as functions of the step's draws, so that an interrupted training goes on with the same views."""
+"""Random views of images, as functions of the step's draws: an interrupted training goes on with the same views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al., 2020): two views of an image have the same class token, views of different images do not; by lightly.
+"""SimCLR (Chen et al., 2020; by lightly): views of one image have like class tokens, views of two images have not.
 
     loss = mean over views i of -log(exp(s_ij / temperature) / sum over k != i of exp(s_ik / temperature))
 

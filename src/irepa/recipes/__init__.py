@@ -1,7 +1,8 @@
 """Recipes: what a network is trained for, and how samples are drawn from it. One module per recipe.
 
-A recipe fixes the interpolant between data and noise, what the network predicts, the loss, and the velocity that samplers
-follow. It never knows which encoder or method is in use: it is handed ``align``, a function of the hidden tokens.
+A recipe fixes the interpolant between data and noise, what the network predicts, the loss, and the velocity that
+samplers follow. It never knows which encoder or method is in use: it is handed ``align``, a function of the hidden
+tokens.
 
 To add one, write a file in this folder. It holds ``Options``, what a tier may set, and ``build``, which returns a
 :class:`Recipe`. A whole one is SiT with times drawn from a logit-normal distribution (Esser et al., 2024)::
@@ -38,8 +39,8 @@ To add one, write a file in this folder. It holds ``Options``, what a tier may s
 Saved as ``logit_normal.py`` it is at once known by that name. A tier asks for it with
 ``recipes: {mine: {name: logit-normal, spread: 0.5, architecture: sit, sampler: {name: ode-euler, steps: 50}}}``.
 
-The configuration is read without torch, so a recipe imports torch, and what imports it, inside the functions that use it.
-A network of its own, with torch at the top, is a file in :mod:`irepa.models`.
+The configuration is read without torch, so a recipe imports torch, and what imports it, inside the functions that use
+it. A network of its own, with torch at the top, is a file in :mod:`irepa.models`.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Recipe(ABC):
         return t
 
     def noised(self, x: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """What the network sees of data and noise (batch, C, H, W) at noise level t, and the times (batch,) it is given."""
+        """Data and noise (batch, C, H, W) at noise level t: what the network sees, and at which times (batch,)."""
         times = x.new_full((len(x),), t)
         return interpolate(x, noise, times), self.network_time(times)
 

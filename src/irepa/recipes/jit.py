@@ -1,12 +1,12 @@
 """JiT: the network predicts the clean image, the loss is on the velocity (paper section 5; Li and He, 2025).
 
-    z_t = t x + (1 - t) eps, t = sigmoid(N(mean, spread^2))     interpolant: noise at t = 0, data at t = 1
-    x' = network(z_t, t, y)                                     the clean image
-    v' = (x' - z_t) / max(1 - t, floor)                         its velocity; v in the same way from x
-    loss = mean |v' - v|^2
+    (1) z_t = t x + (1 - t) eps, t = sigmoid(N(mean, spread^2))     interpolant: noise at t = 0, data at t = 1
+    (2) x' = network(z_t, t, y)                                     the clean image
+    (3) v' = (x' - z_t) / max(1 - t, floor)                         its velocity; v in the same way from x
+    (4) loss = mean |v' - v|^2
 
-Its time runs the other way round than everywhere else here. Samplers, which go from time 1 (noise) to time 0 (data), are
-given -v' at t = 1 - time.
+Its time runs the other way round than everywhere else here. Samplers, which go from time 1 (noise) to time 0 (data),
+are given -v' at t = 1 - time.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class JiTRecipe(Recipe):
         return 1 - t
 
     def velocity_of(self, image: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """(x - z) / max(1 - t, floor) for a clean image x, exact or predicted: x, z (batch, C, H, W), JiT's t (batch,)."""
-        return (image - z) / (1 - t).clamp_min(self.options.floor).view(-1, 1, 1, 1)
+        """Of a clean image, exact or predicted: image, z (batch, C, H, W), JiT's t (batch,)."""
+        return (image - z) / (1 - t).clamp_min(self.options.floor).view(-1, 1, 1, 1)  # (3)
 
     def loss(self, network: nn.Module, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
         t = (self.options.mean + self.options.spread * rng.normal()).sigmoid()
-        z = interpolate(x, rng.normal(*x.shape[1:]), 1 - t)
-        predicted, hidden = network(z, t, labels)
-        error = self.velocity_of(predicted.float(), z, t) - self.velocity_of(x, z, t)
-        return {"denoise": error.square().mean(), "align": align(hidden)}
+        z = interpolate(x, rng.normal(*x.shape[1:]), 1 - t)  # (1)
+        predicted, hidden = network(z, t, labels)  # (2)
+        error = self.velocity_of(predicted.float(), z, t) - self.velocity_of(x, z, t)  # (3)
+        return {"denoise": error.square().mean(), "align": align(hidden)}  # (4)
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
         def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:

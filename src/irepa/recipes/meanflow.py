@@ -1,13 +1,16 @@
 """MeanFlow: the network learns the mean velocity between two times, and one step of it is a sample (paper section 5;
 Geng et al., 2025).
 
-    z_t = (1 - t) x + t eps, v = eps - x                    interpolant and velocity, as SiT's
-    u(z_t, r, t) = 1 / (t - r) * integral_r^t v dtau        mean velocity from r to t, r <= t; v itself for r = t
-    u = v - (t - r) du/dt                                   the MeanFlow identity, along the trajectory
-    du/dt = (v, 0, 1) . grad u                              gradient with respect to (z, r, t)
-    loss = mean w |u - target|^2                            target: the identity's right-hand side, without gradient
-    w = 1 / (|u - target|^2 + floor)^power                  per image, without gradient
-    x = z_1 - u(z_1, 0, 1)                                  a sample in one step
+    (1) z_t = (1 - t) x + t eps, v = eps - x                interpolant and velocity, as SiT's
+    (2) u(z_t, r, t) = 1 / (t - r) * integral_r^t v dtau    mean velocity from r to t, r <= t; v itself for r = t
+    (3) u = v - (t - r) du/dt                               the MeanFlow identity, along the trajectory
+    (4) du/dt = (v, 0, 1) . grad u                          gradient with respect to (z, r, t)
+    (5) loss = mean w |u - target|^2                        target: right-hand side of (3), without gradient
+    (6) w = 1 / (|u - target|^2 + floor)^power              per image, without gradient
+    (7) v <- omega v + kappa u(z, t, t | y) + (1 - omega - kappa) u(z, t, t)
+    (8) x = z_1 - u(z_1, 0, 1)                              a sample in one step
+
+(7) builds guidance into the target. Its effective scale is omega / (1 - kappa); omega = 1 and kappa = 0 are none.
 """
 
 from __future__ import annotations
@@ -27,9 +30,6 @@ if TYPE_CHECKING:
 
 
 class Options(Strict):
-    """``omega`` and ``kappa`` build guidance into the target: v <- omega v + kappa u(z, t, t | y) + (1 - omega - kappa)
-    u(z, t, t). Their effective scale is omega / (1 - kappa); 1 and 0 are no guidance."""
-
     mean: float = Field(-0.4, description="Mean of the normal whose sigmoid the times are.")
     spread: float = Field(1.0, gt=0, description="Standard deviation of that normal.")
     apart: Fraction = Field(0.25, description="Share of the pairs of times with r != t.")
@@ -39,7 +39,7 @@ class Options(Strict):
     floor: float = Field(1e-3, gt=0, description="Added to that squared error.")
     omega: float = Field(1.0, ge=1, description="Weight of the velocity in the guided target.")
     kappa: float = Field(
-        0.0, ge=0, lt=1, description="Weight of the network's velocity of the class in the guided target."
+        0.0, ge=0, lt=1, description="Weight of the network's velocity of the class in the guided target; 0: none."
     )
 
 
@@ -59,13 +59,13 @@ class MeanFlow(Recipe):
     def loss(self, network: MeanSiT, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
         r, t = self.times(rng)
         noise = rng.normal(*x.shape[1:])
-        z = interpolate(x, noise, t)
-        v = self.guided(network, z, noise - x, t, labels)
-        predicted, du_dt, hidden = derivative(network, z, r, t, labels, v)
-        target = (v - (t - r).view(-1, 1, 1, 1) * du_dt).detach()
+        z = interpolate(x, noise, t)  # (1)
+        v = self.guided(network, z, noise - x, t, labels)  # (7)
+        predicted, du_dt, hidden = derivative(network, z, r, t, labels, v)  # (4)
+        target = (v - (t - r).view(-1, 1, 1, 1) * du_dt).detach()  # (3)
         error = (predicted.float() - target).square().flatten(1).sum(1)
-        weight = (error.detach() + self.options.floor).pow(-self.options.power)
-        return {"denoise": (weight * error).mean(), "align": align(hidden)}
+        weight = (error.detach() + self.options.floor).pow(-self.options.power)  # (6)
+        return {"denoise": (weight * error).mean(), "align": align(hidden)}  # (5)
 
     def guided(self, network: MeanSiT, z: Tensor, v: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """The velocity (batch, C, H, W) with the built-in guidance; as it is for images whose label was dropped.
@@ -81,7 +81,7 @@ class MeanFlow(Recipe):
         null = torch.full_like(labels, network.classes)
         with torch.no_grad():
             of_class = network(z, t, labels)[0].float() if kappa else torch.zeros_like(v)
-            mixed = omega * v + kappa * of_class + (1 - omega - kappa) * network(z, t, null)[0].float()
+            mixed = omega * v + kappa * of_class + (1 - omega - kappa) * network(z, t, null)[0].float()  # (7)
             return torch.where((labels == null).view(-1, 1, 1, 1), v, mixed)
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:

@@ -1,15 +1,15 @@
 """REPA-E: the autoencoder is trained along with the network (paper section 5; Leng et al., 2025).
 
-    z = norm(E(x))                                      E: a draw of the autoencoder's posterior; norm: batch norm
-    z_t = (1 - t) sg(z) + t eps, v = eps - sg(z)        as SiT, in normalised latents; sg: without gradient
-    loss = mean |u(z_t, t, y) - v|^2                    reaches the network alone
-           + alignment loss                             reaches network and projector
-           + vae_align * alignment loss                 reaches the autoencoder alone
-           + reconstruction * mean |x' - x| + kl * KL + lpips * LPIPS + adversarial * fooling + telling
+    (1) z = norm(E(x))                                  E: a draw of the autoencoder's posterior; norm: batch norm
+    (2) z_t = (1 - t) sg(z) + t eps, v = eps - sg(z)    as SiT, in normalised latents; sg: without gradient
+    (3) loss = mean |u(z_t, t, y) - v|^2                reaches the network alone
+    (4)        + alignment loss                         reaches network and projector
+    (5)        + vae_align * alignment loss             reaches the autoencoder alone
+    (6)        + reconstruction * mean |x' - x| + kl * KL + lpips * LPIPS
+    (7)        + adversarial * fooling + telling        hinge losses of autoencoder and discriminator
 
-The norm is batch norm without parameters. ``fooling`` and ``telling`` are the hinge losses of autoencoder and discriminator.
-One optimizer and one gradient norm serve all of it, the discriminator too, where the original has a second optimizer for
-that.
+The norm is batch norm without parameters. One optimizer and one gradient norm serve all of it, the discriminator too,
+where the original has a second optimizer for that.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RepaE(SiTRecipe):
         self._lpips: Lpips | None = None
 
     def lpips(self, device: torch.device) -> Lpips:
-        """Loaded when the first step asks for it: only training needs it. Raises WeightsError where it cannot be had."""
+        """Loaded when the first step asks for it, for only training needs it. Raises WeightsError."""
         from irepa.models.lpips import Lpips
 
         if self._lpips is None:
@@ -70,23 +70,23 @@ class RepaE(SiTRecipe):
         from irepa.models.patchgan import adversarial_terms
 
         drawn, decoded, kl = posterior_sample(network.vae, x, rng.normal(*network.shape))
-        latents = network.norm(drawn.float())
+        latents = network.norm(drawn.float())  # (1)
         # A leaf: the diffusion loss ends here, and the alignment's gradient is handed on below.
         z = latents.detach().requires_grad_()
         t, noise = rng.uniform(), rng.normal(*network.shape)
-        predicted, hidden = network.denoiser(interpolate(z, noise, t), t, labels)
+        predicted, hidden = network.denoiser(interpolate(z, noise, t), t, labels)  # (2)
         aligned = align(hidden)
         terms = {
-            "denoise": (predicted.float() - (noise - z.detach())).square().mean(),
-            "align": aligned,
-            "vae_align": self.options.vae_align * handed_on(aligned, z, latents),
-            "reconstruction": self.options.reconstruction * l1_loss(decoded.float(), x),
+            "denoise": (predicted.float() - (noise - z.detach())).square().mean(),  # (3)
+            "align": aligned,  # (4)
+            "vae_align": self.options.vae_align * handed_on(aligned, z, latents),  # (5)
+            "reconstruction": self.options.reconstruction * l1_loss(decoded.float(), x),  # (6)
             "kl": self.options.kl * kl,
         }
         if self.options.lpips:
             terms["lpips"] = self.options.lpips * self.lpips(x.device)(decoded.float(), x)
         if network.discriminator is not None:
-            fooling, telling = adversarial_terms(network.discriminator, x, decoded)
+            fooling, telling = adversarial_terms(network.discriminator, x, decoded)  # (7)
             terms |= {"adversarial": self.options.adversarial * fooling, "discriminator": telling}
         return terms
 

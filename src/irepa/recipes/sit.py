@@ -1,8 +1,10 @@
 """SiT: linear interpolant, velocity prediction (paper section 3; Ma et al., 2024).
 
-x_t = (1 - t) x + t eps, t ~ U(0, 1)        interpolant: data at t = 0, noise at t = 1
-v = eps - x                                 velocity, d x_t / dt
-loss = mean |u(x_t, t, y) - v|^2            u: the network, y: the label
+    (1) x_t = (1 - t) x + t eps, t ~ U(0, 1)        interpolant: data at t = 0, noise at t = 1
+    (2) v = eps - x                                 velocity, d x_t / dt
+    (3) loss = mean |u(x_t, t, y) - v|^2            u: the network, y: the label
+
+Samples follow u from t = 1 to t = 0.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 class Options(Strict):
     data_at: Literal[0, 1] = Field(
         0,
-        description="The time at which the network is given data: 0 as in REPA's checkpoints, 1 as in the original SiT's. "
-        "With 1 the network is asked for -v at 1 - t.",
+        description="The time at which the network is given data: 0 as in REPA's checkpoints, 1 as in the original "
+        "SiT's. With 1 the network is asked for -v at 1 - t.",
     )
 
 
@@ -45,8 +47,10 @@ class SiTRecipe(Recipe):
     def loss(self, network: Any, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
         t = rng.uniform()
         noise = rng.normal(*x.shape[1:])
-        predicted, hidden = self.predict(network, interpolate(x, noise, t), t, labels)
-        return {"denoise": (predicted.float() - (noise - x)).square().mean(), "align": align(hidden)}
+        x_t = interpolate(x, noise, t)  # (1)
+        v = noise - x  # (2)
+        predicted, hidden = self.predict(network, x_t, t, labels)
+        return {"denoise": (predicted.float() - v).square().mean(), "align": align(hidden)}  # (3)
 
     def velocity(self, network: nn.Module, labels: Tensor) -> Velocity:
         def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:

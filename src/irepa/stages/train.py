@@ -124,7 +124,7 @@ def checkpoint_folder(context: Context) -> Path:
 
 
 def spread_over_processes(context: Context) -> Json:
-    """Run :func:`learn` in one process per GPU, or per share of the cores, under torch's launcher, and read what it found."""
+    """Run :func:`learn` under torch's launcher, a process per GPU or per share of the cores, and read its metrics."""
     folder = checkpoint_folder(context).with_name("processes")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "params.json", context.settings.params.model_dump(mode="json"))
