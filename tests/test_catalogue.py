@@ -15,12 +15,10 @@ from torch import Tensor
 from transformers import AutoImageProcessor, BitImageProcessor, Dinov2Config, Dinov2Model
 
 from irepa.commands.describe import describe_encoder
-from irepa.config import plugins
-from irepa.config.plugins import encoder_options
 from irepa.config.read import read_yaml
 from irepa.config.tier import EncoderEntry
+from irepa.encoders import Declared, timm_vit, transformers
 from irepa.encoders import open_clip as open_clip_encoders
-from irepa.encoders import timm_vit, transformers
 from irepa.errors import WeightsError
 from tests.conftest import WORKFLOW
 
@@ -104,18 +102,18 @@ def pixels_for(config: Any, size: int) -> Tensor:
 )  # fmt: skip
 def test_tokens_are_timms_forward_intermediates(model: str) -> None:
     options = timm_vit.Options(model=model, weights="random", architecture={"depth": 2})
-    encoder = timm_vit.build(options, GRID, CPU)
-    x = pixels_for(encoder.model.pretrained_cfg, encoder.input_size[0])
+    encoder = timm_vit.TimmViT(options, GRID, CPU)
+    x = pixels_for(encoder.network.pretrained_cfg, encoder.input_size[0])
     with torch.inference_mode():
         found = encoder(images(encoder.input_size[0]))
-        first, expected = encoder.model.forward_intermediates(
+        first, expected = encoder.network.forward_intermediates(
             x, indices=[0, 1], norm=True, output_fmt="NLC", intermediates_only=True
         )
         torch.testing.assert_close(found.patch, expected, rtol=1e-4, atol=1e-4)
-        features = encoder.model.forward_features(x)
-        pooled = features[:, 0] if "siglip" not in model else encoder.model.forward_head(features, pre_logits=True)
+        features = encoder.network.forward_features(x)
+        pooled = features[:, 0] if "siglip" not in model else encoder.network.forward_head(features, pre_logits=True)
         torch.testing.assert_close(found.global_token, pooled, rtol=1e-4, atol=1e-4)
-        middle = timm_vit.build(options.model_copy(update={"layer": 1}), GRID, CPU)
+        middle = timm_vit.TimmViT(options.model_copy(update={"layer": 1}), GRID, CPU)
         torch.testing.assert_close(middle(images(encoder.input_size[0])).patch, first, rtol=1e-4, atol=1e-4)
 
 
@@ -124,13 +122,13 @@ def test_a_file_of_weights_gives_the_same_tokens_and_its_positions_are_resampled
     library = timm.create_model(model, depth=2).eval()
     save_file(library.state_dict(), tmp_path / "model.safetensors")
     options = timm_vit.Options(model=model, weights=str(tmp_path / "model.safetensors"), architecture={"depth": 2})
-    encoder = timm_vit.build(options, (14, 14), CPU)  # the grid it was trained on
+    encoder = timm_vit.TimmViT(options, (14, 14), CPU)  # the grid it was trained on
     with torch.inference_mode():
         expected = library.forward_features(pixels_for(library.pretrained_cfg, 224))[:, 1:]
         torch.testing.assert_close(encoder(images(224)).patch, expected, rtol=1e-4, atol=1e-4)
-    larger = timm_vit.build(options, GRID, CPU)
+    larger = timm_vit.TimmViT(options, GRID, CPU)
     resampled = timm.layers.resample_abs_pos_embed(library.pos_embed, (16, 16), num_prefix_tokens=1)
-    torch.testing.assert_close(larger.model.pos_embed, resampled)
+    torch.testing.assert_close(larger.network.pos_embed, resampled)
     assert larger.weights_sha256() != encoder.weights_sha256()
 
 
@@ -158,13 +156,13 @@ def test_moco_v3_files_with_their_misnamed_keys_load(tmp_path: Path) -> None:
         checkpoint="moco-v3",
         architecture={"depth": 15},
     )
-    loaded = timm_vit.build(options, (14, 14), CPU).model.state_dict()
+    loaded = timm_vit.TimmViT(options, (14, 14), CPU).network.state_dict()
     for key, tensor in source.state_dict().items():
         assert torch.equal(loaded[key], tensor), key
     del state["module.base_encoder.blocks.13.norm13.weight"]
     torch.save({"state_dict": state}, tmp_path / "vit.pth.tar")
     with pytest.raises(WeightsError, match=r"blocks\.13\.norm1\.weight"):
-        timm_vit.build(options, (14, 14), CPU)
+        timm_vit.TimmViT(options, (14, 14), CPU)
 
 
 def test_tokens_of_a_folder_in_the_hubs_format_are_transformers_own(tmp_path: Path) -> None:
@@ -173,7 +171,7 @@ def test_tokens_of_a_folder_in_the_hubs_format_are_transformers_own(tmp_path: Pa
     library.save_pretrained(tmp_path)
     BitImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.25, 0.3]).save_pretrained(tmp_path)
     options = transformers.Options(model="somebody/small", weights=str(tmp_path))
-    encoder = transformers.build(options, GRID, CPU)
+    encoder = transformers.TransformersViT(options, GRID, CPU)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     x = pixels_for({"mean": processor.image_mean, "std": processor.image_std}, 224)
     with torch.inference_mode():
@@ -183,14 +181,14 @@ def test_tokens_of_a_folder_in_the_hubs_format_are_transformers_own(tmp_path: Pa
     assert found.patch.shape[1] == math.prod(GRID)
     declared = options.model_copy(update={"architecture": {"model_type": "dinov2", "hidden_size": 64}})
     with pytest.raises(WeightsError, match=r"hidden_size is 32 in .*, declared as 64"):
-        transformers.build(declared, GRID, CPU)
+        transformers.TransformersViT(declared, GRID, CPU)
 
 
 def test_tokens_of_an_image_tower_are_open_clips_own(tmp_path: Path) -> None:
     model = open_clip.create_model("ViT-S-32-alt", load_weights=False).eval()
     torch.save(model.state_dict(), tmp_path / "clip.pt")
     options = open_clip_encoders.Options(model="ViT-S-32-alt", pretrained="none", weights=str(tmp_path / "clip.pt"))
-    encoder = open_clip_encoders.build(options, (7, 7), CPU)
+    encoder = open_clip_encoders.OpenClip(options, (7, 7), CPU)
     x = pixels_for({"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}, 224)
     model.visual.output_tokens = True
     with torch.inference_mode():
@@ -212,11 +210,8 @@ def test_tokens_of_an_image_tower_are_open_clips_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_missing_file_of_weights_is_named_with_the_command_that_fetches_it(name: str, command: str) -> None:
-    entry = CATALOGUE[name]
-    library = plugins.load("encoders", entry.library, name)
-    options = encoder_options(entry, None, name).model_copy(update={"weights": "/nowhere/weights.pt"})
     with pytest.raises(WeightsError) as refused:
-        library.check(name, options)
+        Declared.of(name, CATALOGUE[name], None).changed(weights="/nowhere/weights.pt").check()
     assert f"encoder {name}: weights = /nowhere/weights.pt: there is no such file" in str(refused.value)
     assert command in str(refused.value)
 
@@ -225,4 +220,4 @@ def test_weights_that_the_hub_cannot_give_are_refused_with_the_command(monkeypat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     options = transformers.Options(model="somebody/nothing", revision="abc")
     with pytest.raises(WeightsError, match="`hf download somebody/nothing --revision abc` fetches them"):
-        transformers.build(options, GRID, CPU)
+        transformers.TransformersViT(options, GRID, CPU)

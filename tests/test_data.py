@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from irepa.data import Dataset, image_folder, parquet, photos
+from irepa.data import Splits, image_folder, parquet, photos
 from irepa.errors import DataError
 from irepa.images import center_crop, decode
 from irepa.masks import boundary_contrast_mask, token_masks, usable
 
 
-def images_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def images_of(dataset: Splits) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.concatenate(list(split.batches())) for split in (dataset.train, dataset.test))
 
 
@@ -101,6 +101,31 @@ def test_an_image_that_cannot_be_decoded_is_named_by_file_and_row(tmp_path: Path
     truncated = png((1, 2, 3))[:-30]
     with pytest.raises(DataError, match=r"x\.png: cannot be decoded"):
         decode(truncated, 32, "x.png")
+
+
+def test_columns_that_are_missing_or_hold_something_else_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_parquet(path, [png((1, 2, 3))], [0])
+    for changed, message in (
+        ({}, r"dataset\.image_column = image: .*a\.parquet has the columns img, label"),
+        (
+            {"image_column": "img", "label_column": "y"},
+            r"dataset\.label_column = y: .*a\.parquet has the columns img, label",
+        ),
+        ({"image_column": "label"}, r"dataset\.image_column = label: .*a\.parquet holds int64, not bytes and path"),
+    ):
+        with pytest.raises(DataError, match=message):
+            parquet.load(parquet.Options(train=path, test=path, **changed), 32)
+    write_parquet(path, [png((1, 2, 3))], [-1])
+    with pytest.raises(DataError, match="labels go down to -1: a split without labels cannot be used"):
+        parquet.load(parquet.Options(train=path, test=path, image_column="img"), 32)
+
+
+def test_a_photograph_that_is_too_small_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"dataset\.image_size = 4000: a photograph's region of \d+x\d+ pixels is smaller"
+    ):
+        images_of(photos.load(photos.Options(), 4000))
 
 
 def test_image_folders_are_read_by_class_and_their_mistakes_named(tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ from skimage.color import rgb2gray
 from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
-from irepa.config import plugins
 from irepa.config.plugins import encoder_options
 from irepa.config.read import read_yaml
 from irepa.config.tier import EncoderEntry, Evaluation
-from irepa.encoders import hog
+from irepa.encoders import Declared, Encoder, hog
 from irepa.encoders import timm as timm_encoders
 from irepa.engine.judges import extract
 from irepa.errors import WeightsError
@@ -44,9 +43,8 @@ def images() -> Tensor:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
-def build(name: str) -> object:
-    entry = CATALOGUE[name]
-    return plugins.load("encoders", entry.library, name).build(encoder_options(entry, 96, name), GRID, CPU)
+def build(name: str) -> Encoder:
+    return Declared.of(name, CATALOGUE[name], 96).encoder(GRID, CPU)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -72,7 +70,7 @@ def test_rgb_tokens_are_the_pixels_of_their_patch(images: Tensor) -> None:
 
 
 def test_hog_tokens_are_scikit_images_cells(images: Tensor) -> None:
-    patch = hog.build(hog.Options(cells_per_token=2), GRID, CPU)(images).patch
+    patch = hog.Hog(hog.Options(cells_per_token=2), GRID, CPU)(images).patch
     grey = rgb2gray(images[0].permute(1, 2, 0).numpy())
     cells = skimage_hog(grey, 9, (2, 2), (1, 1), feature_vector=False)[:, :, 0, 0]
     expected = np.concatenate([cells[2, 4], cells[2, 5], cells[3, 4], cells[3, 5]])  # token in row 1, column 2
@@ -84,7 +82,7 @@ def test_network_tokens_are_timms_own_feature_map(stride: int, level: int, image
     name = f"effnet-lite0-s{stride}"
     encoder = build(name)
     library = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
-    state = {key: value for key, value in encoder.model.state_dict().items() if key in library.state_dict()}
+    state = {key: value for key, value in encoder.network.state_dict().items() if key in library.state_dict()}
     library.load_state_dict(state)
     pixels = resize(images.float() / 255, (96, 96)) * 2 - 1  # timm's mean and std of this model are 0.5
     with torch.inference_mode():
@@ -133,9 +131,10 @@ def test_random_weights_follow_their_seed() -> None:
 def test_the_judges_features_are_timms_pooled_ones(images: Tensor) -> None:
     entry = CATALOGUE["effnet-lite2"]
     settings = Evaluation(extractors=["effnet-lite2"], batch=2, input_size=96)
-    found = extract("effnet-lite2", entry, images.permute(0, 2, 3, 1).numpy(), settings, CPU).pooled
+    judged = extract("effnet-lite2", entry, images.permute(0, 2, 3, 1).numpy(), settings, CPU)
     model = timm_encoders.create(encoder_options(entry, 96, "x"))
     with torch.inference_mode():
         pixels = resize(images.float() / 255, (96, 96)) * 2 - 1
         expected = model.forward_features(pixels).mean(dim=(2, 3))
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(judged.pooled, expected.numpy(), rtol=1e-3, atol=1e-4)
+    assert judged.logits is None

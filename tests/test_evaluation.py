@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irepa.config.tier import EncoderEntry
+from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.engine.judges import (
+    extract,
     frechet_distance,
     inception_score,
     kernel_distance,
     precision_recall,
     read_statistics,
-    register,
     statistics,
 )
 from irepa.errors import ConfigError, WeightsError
@@ -71,8 +72,10 @@ def test_only_inception_may_be_called_fid() -> None:
 
 
 def test_a_library_without_pooled_features_cannot_judge() -> None:
-    with pytest.raises(ConfigError, match="library rgb gives no pooled feature"):
-        register("rgb-judge", EncoderEntry(library="rgb", family="f"))
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    entry, settings = EncoderEntry(library="rgb", family="f"), Evaluation(extractors=["rgb-judge"])
+    with pytest.raises(ConfigError, match=r"rgb-judge: library rgb gives no pooled feature: .* evaluation\.extractors"):
+        extract("rgb-judge", entry, images, settings, torch.device("cpu"))
 
 
 def test_precision_and_recall_are_the_shares_inside_the_others_neighbourhoods() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irepa import spatial
-from irepa.spatial import Thresholds, manhattan, spatial_metrics
+from irepa.spatial import Thresholds, manhattan, metrics_by_image, spatial_metrics
 
 
 def brute_force(x: np.ndarray, grid: tuple[int, int], mask: np.ndarray, limits: Thresholds) -> dict[str, float]:
@@ -156,6 +156,23 @@ def test_srss_of_two_flat_regions_is_their_contrast_and_nan_without_regions() ->
     assert float(srss[0]) == pytest.approx(1.0)
     assert bool(torch.isnan(srss[1:]).all())
     assert bool(torch.isnan(spatial_metrics(x, (8, 8)).srss).all())
+
+
+def test_metrics_of_batches_leave_srss_out_where_a_region_is_small() -> None:
+    """A quarter of each region is needed (paper: 64 of 256 patches); everything else is as without batches."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 64, 4, generator=generator)
+    masks = torch.arange(64)[None] < torch.tensor([16, 15, 32, 48, 49])[:, None]
+    whole = spatial_metrics(x, (8, 8), masks).named()
+    assert bool(torch.isfinite(whole["srss"]).all())
+    by_image = metrics_by_image(((x[part], masks[part]) for part in (slice(0, 3), slice(3, 5))), (8, 8))
+    assert torch.isnan(by_image["srss"]).tolist() == [False, True, False, False, True]
+    kept = ~torch.isnan(by_image["srss"])
+    for name, values in whole.items():
+        torch.testing.assert_close(by_image[name][kept], values[kept])
+    without = metrics_by_image([(x, None)], (8, 8), Thresholds(1, 2, 3))
+    assert bool(torch.isnan(without["srss"]).all())
+    torch.testing.assert_close(without["lds"], spatial_metrics(x, (8, 8), None, Thresholds(1, 2, 3)).lds)
 
 
 def test_zero_tokens_have_cosine_0_and_bad_tokens_are_refused() -> None:

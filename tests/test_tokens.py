@@ -65,7 +65,7 @@ def test_cls_mixing_is_the_formula_and_zero_is_the_encoder_itself() -> None:
     plain = cache()
     indices = np.array([0, 2])
     mixed = cache((("clsmix", 0.25),))[indices]
-    global_token = torch.from_numpy(plain.globals_[indices]).float()
+    global_token = torch.from_numpy(plain.global_tokens[indices]).float()
     torch.testing.assert_close(mixed, 0.75 * plain[indices] + 0.25 * global_token[:, None])
     assert torch.equal(cache((("clsmix", 0.0),))[indices], plain[indices])
     assert cache((("clsmix", 1.0),))[indices].std(dim=1).max() < 1e-6

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -146,27 +146,9 @@ def status(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("
 @app.command()
 def encoders(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
     """List every declared encoder as the tier would see it, built without weights: grid, width, prefix tokens, input."""
-    from rich.console import Console
-    from rich.table import Table
+    from irepa.commands.describe import show_encoders
 
-    from irepa.commands.describe import describe_encoder
-
-    settings = make_plan(params, root, tier, check_options=False).settings
-    table = Table(
-        "encoder", "library", "model", "own grid", "width", "global", "prefix", "input", "mean", "std", "params"
-    )
-    for name, entry in settings.catalogue.items():
-        if entry.evaluation_only:
-            continue
-        size = settings.tier.features.input_size
-        facts = describe_encoder(name, settings.catalogue, settings.tier.grid, settings.tier.dataset.image_size, size)
-        shown = [None if v is None else " ".join(f"{x:.3f}" for x in v) for v in (facts.mean, facts.std)]
-        pixels = None if facts.input_size is None else "x".join(map(str, facts.input_size))
-        table.add_row(
-            name, facts.library, facts.model, "x".join(map(str, facts.grid)), str(facts.dim), str(facts.global_dim or "-"),
-            str(facts.prefix), pixels or "as it is", *(text or "-" for text in shown), f"{facts.parameters / 1e6:.1f} M",
-        )  # fmt: skip
-    Console(width=max(170, Console().width)).print(table)
+    show_encoders(make_plan(params, root, tier, check_options=False).settings)
 
 
 @app.command()
@@ -182,42 +164,13 @@ def score(
     root: RootOption = Path("."),
 ) -> None:
     """Spatial metrics of an encoder of your own, and where it would fall on the published LDS-FID line."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from irepa.commands.score import parse_encoder, read_images
-    from irepa.commands.score import score as measure
+    from irepa.commands import score as scoring
     from irepa.engine.device import setup
 
-    catalogue = declared(root)
-    entry = parse_encoder(encoder, catalogue, weights)
-    found = measure(entry, read_images(images, image_size, limit), (side, side), setup(os.cpu_count() or 1))
-    names = {"lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC", "lds_text": "LDS (text)"}
-    table = Table("metric", "mean", "95% interval", "images", title=f"{encoder}, {side}x{side} tokens")
-    for name, value in found.metrics.items():
-        table.add_row(names[name], f"{value.mean:.4f}", f"[{value.low:.4f}, {value.high:.4f}]", str(value.images))
-    console = Console(width=max(100, Console().width), highlight=False)
-    console.print(table)
-    centre, low, high = found.fid
-    line, lds = found.line, found.metrics["lds"].mean
-    inside = "inside" if line.low <= lds <= line.high else "OUTSIDE"
-    console.print(
-        f"Published line (SiT-XL/2, REPA, 100K steps, ImageNet 256x256): FID = {line.intercept:.1f} {line.slope:+.1f} LDS, "
-        f"r = {line.r:.2f} over {line.n} encoders. At LDS = {lds:.3f} it gives FID {centre:.1f}, 95% prediction interval "
-        f"[{low:.1f}, {high:.1f}].\nThis is an extrapolation, not a measurement: nothing was trained; the points were read off "
-        f"a plot; your images are not the paper's; and this LDS is {inside} the published range "
-        f"[{line.low:.3f}, {line.high:.3f}]."
-    )
-
-
-def declared(root: Path) -> dict[str, Any]:
-    """The catalogue of encoders of a repository, or none where the command is used elsewhere."""
-    from irepa.config.read import validated
-    from irepa.config.tier import EncoderEntry
-
-    path = root / "workflow" / "encoders.yaml"
-    rows = read_yaml(path) if path.exists() else {}
-    return {name: validated(EncoderEntry, row, f"{path}: {name}") for name, row in rows.items()}
+    entry = scoring.parse_encoder(encoder, scoring.declared_encoders(root), weights)
+    pixels = scoring.read_images(images, image_size, limit)
+    scored = scoring.score(entry, pixels, (side, side), setup(os.cpu_count() or 1))
+    scoring.show_score(scored, f"{encoder}, {side}x{side} tokens")
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""How cosine similarity between tokens falls with their distance: what LDS and CDS are made of, for more than one choice.
+"""How cosine similarity between tokens falls with their distance on the grid: what LDS and CDS are made of.
 
-The paper fixes distance, thresholds and tokens as they come; a correlogram holds what other choices would have given.
+The paper measures Manhattan distance, takes tokens as they come, and fixes two thresholds. A correlogram holds what other
+distances, normalisations and thresholds would have given.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def distances(grid: tuple[int, int], kind: str) -> Tensor:
-    """Distances (T, T) float64 between positions of the grid, counted row by row."""
+    """Distances (T, T) float64 between positions of the grid (h, w), counted row by row; ``kind`` is one of DISTANCES."""
     height, width = grid
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double()
     return torch.cdist(places, places, p={"manhattan": 1.0, "euclidean": 2.0, "chebyshev": torch.inf}[kind])
 
 
 class Correlogram:
-    """Mean cosine similarity by distance, over all images that are added: three distances, three normalisations of the tokens."""
+    """Mean cosine similarity by distance, over all images that are added: each of DISTANCES with each of NORMALISATIONS."""
 
     def __init__(self, grid: tuple[int, int], device: torch.device | str = "cpu") -> None:
         self.images = 0
@@ -45,7 +46,7 @@ class Correlogram:
         }
 
     def add(self, tokens: Tensor) -> None:
-        """tokens: (images, T, dim), any float type."""
+        """Take in the tokens of some images: (images, T, dim), any float type."""
         for norm, change in NORMALISATIONS.items():
             x = change(tokens.float())
             unit = x / x.norm(dim=-1, keepdim=True).clamp_min(EPS)
@@ -56,7 +57,10 @@ class Correlogram:
         self.images += len(tokens)
 
     def table(self) -> pd.DataFrame:
-        """A row per normalisation, kind of distance and distance > 0: ordered ``pairs`` per image, mean ``cosine``."""
+        """A row per ``normalisation``, kind of ``distance``, and distance ``d`` > 0, grid steps.
+
+        ``pairs`` is the number of ordered pairs per image, ``cosine`` their mean over pairs and images.
+        """
         rows = [
             {
                 "normalisation": norm,
@@ -75,11 +79,12 @@ class Correlogram:
 def lds(
     table: pd.DataFrame, near: float, far: float, distance: str = "manhattan", normalisation: str = "none"
 ) -> float:
-    """Mean cosine over pairs with d <= near minus that over pairs with d >= far. NaN where there is no such pair."""
+    """LDS from a correlogram's table: mean cosine over pairs with d <= near minus that over pairs with d >= far, grid steps.
+
+    NaN where there is no such pair.
+    """
     rows = table[(table["distance"] == distance) & (table["normalisation"] == normalisation)]
     means = []
-    for chosen in (rows[rows["d"] <= near + 1e-6], rows[rows["d"] >= far - 1e-6]):
-        means.append(
-            (chosen["cosine"] * chosen["pairs"]).sum() / chosen["pairs"].sum() if len(chosen) else float("nan")
-        )
+    for side in (rows[rows["d"] <= near + 1e-6], rows[rows["d"] >= far - 1e-6]):
+        means.append((side["cosine"] * side["pairs"]).sum() / side["pairs"].sum() if len(side) else float("nan"))
     return float(means[0] - means[1])

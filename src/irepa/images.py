@@ -1,4 +1,4 @@
-"""Images: decode and crop files, and bring pixels to the range and size that a network asks for."""
+"""Images: decode and crop files, and bring pixels to the range and size that a network is given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from irepa.errors import DataError
 
-Images = NDArray[np.uint8]
+Images = NDArray[np.uint8]  # (n, height, width, 3), or one image (height, width, 3)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -31,17 +31,20 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def decode(content: bytes, size: int, where: str) -> Images:
-    """(size, size, 3) uint8. Raises DataError, naming ``where``, for what is no readable image."""
+    """The content of an image file, centre-cropped: (size, size, 3). Raises DataError, naming ``where``, for what is no image."""
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{where}: cannot be decoded as an image ({error})") from None
     return np.asarray(center_crop(image.convert("RGB"), size))
 
 
 def decode_all(sources: Sequence[tuple[bytes | Path, str]], size: int) -> Images:
-    """Files or their contents, each with the name that an error gives it, on all cores: (n, size, size, 3), in order."""
+    """Files or their contents, each with the name that an error gives it, on all cores: (n, size, size, 3), in order.
+
+    Raises DataError as :func:`decode` does.
+    """
 
     def one(source: tuple[bytes | Path, str]) -> Images:
         content, where = source
@@ -53,24 +56,27 @@ def decode_all(sources: Sequence[tuple[bytes | Path, str]], size: int) -> Images
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic, antialiased when shrinking; float images (batch, 3, H, W) in [0, 1] to (batch, 3, *size)."""
+    """Float images (batch, 3, H, W) in [0, 1] to (batch, 3, *size), in [0, 1]: bicubic, antialiased when shrinking."""
     if images.shape[-2:] == size:
         return images
     return F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def standardise(images: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 images (batch, 3, H, W) to what a network was trained on: (batch, 3, *size) float32."""
+    """What a network was trained on, (batch, 3, *size) float32, of images (batch, 3, H, W) uint8.
+
+    They are resized in [0, 1]; then ``mean`` is taken off each colour channel, and what is left is divided by ``std``.
+    """
     x = resize(images.float() / 255, size)
     centre, spread = (torch.tensor(values, device=x.device).view(1, 3, 1, 1) for values in (mean, std))
     return (x - centre) / spread
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Images (batch, 3, H, W) uint8 -> [-1, 1] float32."""
+    """Images (batch, 3, H, W) uint8 to pixels in [-1, 1], float32."""
     return images.float() / 127.5 - 1
 
 
 def to_images(pixels: Tensor) -> Tensor:
-    """Pixels (batch, 3, H, W), clamped to [-1, 1] -> uint8."""
+    """Pixels (batch, 3, H, W), clamped to [-1, 1], to uint8."""
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -12,9 +12,9 @@ from torch import Tensor
 def boundary_contrast_mask(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Foreground of one image (H, W, 3): pixels whose colour differs from the colours at the image border.
 
-    The border of a photograph is mostly background (the boundary prior of Wei et al., "Geodesic saliency using
-    background priors", 2012). Saliency is the CIELAB distance to the nearest of four border means (top, bottom, left,
-    right), smoothed; Otsu's threshold splits it. Returns (H, W) bool; all False where the image is one colour.
+    The border of a photograph is mostly background (the boundary prior of Wei et al., "Geodesic saliency using background
+    priors", 2012). Saliency is the CIELAB distance to the nearest of four border means (top, bottom, left, right), smoothed;
+    Otsu's threshold splits it. Returns (H, W) bool; all False where the image is one colour.
     """
     from skimage.color import rgb2lab
     from skimage.filters import gaussian, threshold_otsu
@@ -44,7 +44,7 @@ def token_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def usable(masks: Tensor, share: float = 0.25) -> Tensor:
-    """Which token masks (images, tokens) have enough foreground and background: (images,) bool.
+    """Which token masks (images, tokens) have at least this share of foreground and of background: (images,) bool.
 
     The paper keeps images with at least 64 of 256 patches of each; other grids keep the same share.
     """

@@ -1,18 +1,21 @@
 """Spatial-structure metrics of patch tokens: LDS, CDS, SRSS, RMSC (paper section 2), as the released code computes them.
 
-Tokens of one image: X in R^(T x D), T = H*W grid positions. K(t, t') = cosine(x_t, x_t'), with |x| floored at 1e-8, in
-float32. d(t, t') = Manhattan distance on the grid. Each metric is a value per image; its mean over images is what the
-paper correlates with FID.
+Tokens of one image: X in R^(T x D), T = H*W grid positions. K(t, t') = cosine(x_t, x_t'), with |x| floored at 1e-8, in float32.
+d(t, t') = Manhattan distance on the grid. Each metric is a value per image; its mean over images is what the paper correlates
+with FID.
 
 All four come from one pass over K, in blocks of rows, so that memory stays bounded for any number of tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+
+from irepa.masks import usable
 
 EPS = 1e-8
 PAPER_SIDE = 16  # the paper's thresholds are for a 16x16 grid
@@ -21,8 +24,13 @@ BLOCK_ELEMENTS = 1 << 22  # similarities held at a time: 16 MiB in float32
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Distances in grid steps. ``near``: SRSS pairs of one region have 1 <= d <= near, and LDS local pairs d <= near.
-    ``far``: distant pairs have d >= far. ``slope``: CDS fits the line over d = 1..slope."""
+    """Distances in grid steps.
+
+    Attributes:
+        near: local pairs of LDS, and pairs of one region in SRSS, have 1 <= d <= near.
+        far: distant pairs have d >= far.
+        slope: CDS fits its line over d = 1..slope.
+    """
 
     near: int = 1
     far: int = 6
@@ -32,20 +40,27 @@ class Thresholds:
     def for_grid(
         cls, height: int, width: int, near: int | None = None, far: int | None = None, slope: int | None = None
     ) -> Thresholds:
-        """The paper's (1, 6, 8) on 16x16. On another grid, far and slope scale with (H + W) / 32 and are rounded, but
-        far is at least 2 and slope at least 2; near stays 1, because the nearest neighbour is one step on any grid.
-        Values that are
-        given win."""
+        """The paper's (1, 6, 8) on a 16x16 grid. Values that are given win.
+
+        On another grid, far and slope scale with (H + W) / 32 and are rounded, but are at least 2; near stays 1, because the
+        nearest neighbour is one step away on any grid.
+        """
         scale = (height + width) / (2 * PAPER_SIDE)
         return cls(near or 1, far or max(2, round(6 * scale)), slope or max(2, round(8 * scale)))
 
 
 @dataclass(frozen=True)
 class SpatialMetrics:
-    """Values per image, each (images,) float32. SRSS is NaN where an image has too little fore- or background.
+    """Values per image, each (images,) float32.
 
-    ``lds_text`` is the text's variant: mean K over 0 < d < r_near minus mean K over d >= r_far, both over ordered pairs,
-    with r_near = r_far = ``far``.
+    Attributes:
+        lds: mean K over pairs at 1 <= d <= near, minus mean K over pairs at d >= far.
+        cds: minus the least-squares slope, over d = 1..slope, of the mean K at distance d.
+        srss: mean over foreground tokens of mean K to foreground at 1 <= d <= near, minus mean K to background at d >= far; NaN
+            for an image that has no token with both.
+        rmsc: root mean square, over positions, of the distance of x / |x| from its mean.
+        lds_text: LDS as the paper's text has it: mean K over 0 < d < r_near minus mean K over d >= r_far, both over ordered
+            pairs, with r_near = r_far = far.
     """
 
     lds: Tensor
@@ -55,7 +70,8 @@ class SpatialMetrics:
     lds_text: Tensor
 
     def named(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The same by name."""
+        return dict(vars(self))
 
 
 def manhattan(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -94,8 +110,8 @@ def spatial_metrics(
     inverse = norm.clamp_min(EPS).reciprocal()
     # RMSC divides by the length itself, the cosine floors it at EPS: they differ for |x| < EPS only.
     mean = torch.bmm(inverse[:, None], x) / count
-    # Every metric made from K is a difference of means of K: taking off its overall mean, |mean_t u|^2, changes none of them
-    # and keeps float32 sums of thousands of nearly equal similarities exact enough.
+    # Every metric made from K is a difference of means of K: taking off its overall mean, |mean_t u|^2, changes none of them and
+    # keeps float32 sums of thousands of nearly equal similarities exact enough.
     level = mean.square().sum(-1, keepdim=True)
 
     distance = manhattan(height, width, x.device)
@@ -132,6 +148,30 @@ def spatial_metrics(
     )
 
 
+def metrics_by_image(
+    batches: Iterable[tuple[Tensor, Tensor | None]], grid: tuple[int, int], thresholds: Thresholds | None = None
+) -> dict[str, Tensor]:
+    """Metrics of many images that come in batches: by name, each (images,) float32 on the CPU.
+
+    SRSS is NaN for images with less than a quarter of either fore- or background, which the paper leaves out of its mean
+    (:func:`irepa.masks.usable`). Raises ValueError as :func:`spatial_metrics` does.
+
+    Args:
+        batches: tokens (batch, H*W, dim), and foreground masks (batch, H*W) bool of the same images (D9) or None.
+        grid: (H, W).
+        thresholds: None is :meth:`Thresholds.for_grid`.
+    """
+    columns: dict[str, list[Tensor]] = {field.name: [] for field in fields(SpatialMetrics)}
+    for tokens, masks in batches:
+        metrics = spatial_metrics(tokens, grid, masks, thresholds).named()
+        values = {name: value.cpu() for name, value in metrics.items()}
+        if masks is not None:
+            values["srss"] = torch.where(usable(masks).cpu(), values["srss"], torch.nan)
+        for name, value in values.items():
+            columns[name].append(value)
+    return {name: torch.cat(parts) for name, parts in columns.items()}
+
+
 def _rms_contrast(x: Tensor, norm: Tensor, inverse: Tensor, mean: Tensor) -> Tensor:
     """sqrt(mean_t |u_t - mean u|^2) of u = x / |x|: x (images, T, dim), mean (images, 1, dim) that of u.
 
@@ -154,24 +194,29 @@ def _slope(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Regions:
-    """SRSS as a weighted sum over pairs: with weights of every token as an anchor and as a member of its region.
+    """SRSS as a weighted sum over pairs, with weights of every token as an anchor and as a member of its region.
 
     For an anchor i in the foreground with n_i foreground tokens near and m_i background tokens far, the contrast is
     sum_j K_ij near_ij fg_j / n_i - sum_j K_ij far_ij bg_j / m_i. Anchors that lack either kind are left out.
 
-    Each tensor is (images, T): ``near_anchor`` is fg_i / n_i, ``far_anchor`` fg_i / m_i, both 0 for anchors left out.
+    Attributes:
+        foreground, background: (images, T) float, 1 where a token is of the region.
+        near_anchor, far_anchor: (images, T), fg_i / n_i and fg_i / m_i; both 0 for anchors that are left out.
+        near, far: (T, T) bool, which pairs count.
+        anchors: (images,), how many anchors count.
     """
 
     foreground: Tensor
     background: Tensor
     near_anchor: Tensor
     far_anchor: Tensor
-    near: Tensor  # (T, T) bool
+    near: Tensor
     far: Tensor
-    anchors: Tensor  # (images,) how many count
+    anchors: Tensor
 
     @classmethod
     def of(cls, masks: Tensor, distance: Tensor, limits: Thresholds) -> _Regions:
+        """Of masks (images, T) bool and distances (T, T)."""
         near, far = (distance >= 1) & (distance <= limits.near), distance >= limits.far
         foreground, background = masks.float(), 1 - masks.float()
         near_count, far_count = foreground @ near.float(), background @ far.float()
@@ -180,7 +225,11 @@ class _Regions:
         return cls(foreground, background, near_anchor, far_anchor, near, far, valid.sum(1))
 
     def contrast(self, k: Tensor, part: slice, block: slice, later: Tensor) -> Tensor:
-        """The part of the sum over anchors that comes from k (images, rows, columns), pairs in both directions."""
+        """The part of the sum over anchors, (images,), that comes from one block of K, pairs in both directions.
+
+        ``k``: (images in ``part``, rows in ``block``, columns before ``block.stop``); ``later``: (rows, columns) bool, which of
+        its places hold a pair that counts.
+        """
         before = slice(0, block.stop)
         row, column = (self.near[block, before] & later).nonzero(as_tuple=True)
         close = k[:, row, column]

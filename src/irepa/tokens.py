@@ -1,4 +1,4 @@
-"""Patch tokens on a grid: resampling, and the cache that training and the metrics read."""
+"""Patch tokens on a grid: what encoders give, how they are resampled, and what training and the metrics read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tokens:
 
     Attributes:
         patch: (batch, h*w, dim) float32, row by row.
-        grid: (h, w), the encoder's own grid.
+        grid: (h, w), the grid that these tokens lie on: an encoder's own, which need not be the tier's.
         global_token: (batch, dim) float32, or None where the encoder has none.
     """
 
@@ -61,7 +61,7 @@ def storage_grid(native: Grid, wanted: Grid) -> Grid:
 
 
 def cache_bytes(images: int, tokens: int, dim: int, dtype: np.dtype) -> int:
-    """What a cache of so many tokens takes on disk."""
+    """What a cache of ``images`` times ``tokens`` tokens of width ``dim`` takes on disk, bytes."""
     return images * tokens * dim * dtype.itemsize
 
 
@@ -73,12 +73,14 @@ def check_finite(array: Tensor, what: str) -> None:
 
 
 class TokenSource(Protocol):
-    """Tokens of one encoder and one split, on the tier's grid, with the transforms of a wrapped encoder applied."""
+    """Tokens of one encoder and one split, on the tier's grid, with the transforms that follow the encoder's name applied."""
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """Width of a token."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Number of images."""
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         """Tokens (batch, H*W, dim), float32, of these images."""

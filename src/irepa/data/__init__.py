@@ -1,14 +1,21 @@
-"""Datasets: one module per source, each with ``Options``, ``check(options)`` and ``load(options, image_size)``."""
+"""Datasets: one module per source.
+
+Each has ``Options`` (the tier's ``dataset`` beyond ``name`` and ``image_size``), ``check(options)``, which refuses what this
+machine lacks without loading anything, and ``load(options, image_size)``, which gives its :class:`Splits`. Importing a module
+must stay light: libraries that decode images are imported inside the functions that use them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Images = NDArray[np.uint8]
+    from irepa.images import Images
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,9 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Splits:
+    """The training and held-out images of a dataset; ``class_names`` in the order of their labels."""
+
     train: Split
     test: Split
     class_names: list[str]

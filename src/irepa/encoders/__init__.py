@@ -1,24 +1,279 @@
-"""Vision encoders as frozen feature extractors: one module per library.
+'''Vision encoders as frozen feature extractors: one module per library. This is the guide for writing one.
 
-Each module has ``Options`` (the encoder's row in ``workflow/encoders.yaml``), ``check(name, options)``, which refuses what
-this machine lacks, and ``build(options, grid, device)`` and/or ``build_extractor(options, device)``, for alignment targets and
-for judges of samples.
-"""
+An encoder turns images into patch tokens that lie on a grid. To add one, write a file in this folder. A row of
+``workflow/encoders.yaml`` then names the file as its ``library`` (with hyphens for underscores), and nothing else has to list
+it. A whole file, ``irepa/encoders/mean_colour.py``::
+
+    """The mean colour of each patch: the smallest encoder there is."""
+
+    from __future__ import annotations
+
+    from typing import TYPE_CHECKING
+
+    from pydantic import Field
+
+    from irepa.config.options import Strict
+    from irepa.encoders import Encoder, Library
+
+    if TYPE_CHECKING:
+        from torch import Tensor
+
+        from irepa.tokens import Tokens
+
+
+    class Options(Strict):
+        contrast: float = Field(1.0, description="Factor of the colours.")
+
+
+    class MeanColour(Encoder):
+        options: Options
+
+        def forward(self, images: Tensor) -> Tokens:
+            from torch.nn.functional import adaptive_avg_pool2d
+
+            from irepa.tokens import Tokens
+
+            colours = adaptive_avg_pool2d(images.float() / 255, self.grid).flatten(2).transpose(1, 2)
+            return Tokens(self.options.contrast * colours, self.grid)
+
+
+    LIBRARY = Library(encoder=MeanColour)
+
+The row ``mean-colour: {library: mean-colour, family: handcrafted, contrast: 2}`` declares it, and a tier lists ``mean-colour``
+under ``encoders``.
+
+**What a module must have.** ``Options``, a settings class with a description for every field: the keys of the row beyond those
+of :class:`irepa.config.tier.EncoderEntry`. ``LIBRARY``, a :class:`Library`: what the module builds from them. Importing the
+module must stay light, because ``irepa check`` and the dry run do it on machines without torch: import torch, and whatever
+imports it, inside the functions that use it.
+
+**What is optional.** Everything else has a default.
+
+- A network: extend :class:`NetworkEncoder`. Build the network in ``__init__``, frozen and in evaluation mode, and set
+  ``network``, ``input_size``, ``mean`` and ``std``; ``self.pixels(images)`` is then what it is given. Its parameters are counted
+  and the SHA-256 of its weights is recorded. Let ``Options`` extend :class:`NetworkOptions`, so that ``irepa encoders`` and
+  ``irepa plan`` can build it without weights. ``irepa/encoders/open_clip.py`` is short and has all of this.
+- ``prefix``, where there are tokens before the patch tokens, and ``has_global_token``, where it gives one.
+- ``check``: refuse, before a run starts, what this machine lacks (:func:`irepa.weights.check_weights`).
+- ``judge``: a :class:`Judge`, for rows that a tier lists under ``evaluation.extractors``.
+- ``fit``: for rows with a ``base``, a change of that encoder's tokens that is fitted to them.
+
+**What the pipeline does with it.** ``irepa check`` calls ``check``. The stage ``features`` builds the encoder for the tier's
+grid and calls it on batches of images without gradients, in the tier's arithmetic. Tokens on a finer grid than the tier's are
+averaged down to it and stored; those on a coarser one are stored as they are and enlarged when they are read. Where they would
+take too much disk, the encoder runs during training instead. The stages ``reference`` and ``evaluate`` call judges.
+'''
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from torch import Tensor
+from pydantic import Field
 
-from irepa.tokens import Tokens
+from irepa.config import plugins
+from irepa.config.options import Strict
+from irepa.errors import ConfigError
+from irepa.weights import HUB, RANDOM, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from irepa.config.tier import EncoderEntry
+    from irepa.tokens import Grid, Tokens, TokenSource
+
+PerChannel = tuple[float, float, float]  # red, green, blue
+Use = Literal["encoder", "judge", "fit"]  # what a row can be put to: the fields of Library
+Offer = TypeVar("Offer")
+LACKING: dict[Use, str] = {
+    "encoder": "no patch tokens: the row cannot be an alignment target",
+    "judge": "no pooled feature: the row cannot be one of evaluation.extractors",
+    "fit": "nothing that is fitted to another encoder: the row takes no `base`",
+}
 
 
-class Encoder(Protocol):
+class Encoder(ABC):
+    """A frozen network, or a rule, that turns images into patch tokens.
+
+    Attributes:
+        options: the validated ``Options`` of its row.
+        grid: (h, w), the tier's token grid, for which it was built; its own grid stands in the tokens that it gives.
+        network: what has its weights, frozen and in evaluation mode; None for a rule without weights.
+        prefix: number of tokens before the patch tokens (class and register tokens).
+        has_global_token: whether it gives a token of the whole image, of the width of its patch tokens.
+        input_size: (H, W) of the pixels that it resizes images to; None where it takes them as they are.
+        mean, std: by which it standardises pixels in [0, 1], per colour channel; None where it does not.
+    """
+
+    network: nn.Module | None = None
+    prefix: int = 0
+    has_global_token: bool = False
+    input_size: Grid | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+
+    def __init__(self, options: Any, grid: Grid, device: torch.device) -> None:
+        """Build it on ``device``, which is ``meta`` where only shapes are asked for. Raises WeightsError without its weights."""
+        self.options, self.grid = options, grid
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tokens:
+        """Images (batch, 3, H, W) uint8, on the encoder's device, to tokens: patch (batch, h*w, dim) float32, row by row."""
+
     def __call__(self, images: Tensor) -> Tokens:
-        """Images (batch, 3, H, W) uint8, on the encoder's device, to tokens."""
+        """:meth:`forward`, held to its contract. Raises ConfigError for tokens that do not fit their grid or what is declared."""
+        tokens = self.forward(images)
+        expected = (len(images), math.prod(tokens.grid))
+        if tokens.patch.ndim != 3 or tuple(tokens.patch.shape[:2]) != expected:
+            raise ConfigError(f"{self._called}: tokens of shape {tuple(tokens.patch.shape)} on a grid of {tokens.grid}")
+        if (tokens.global_token is not None) != self.has_global_token:
+            raise ConfigError(f"{self._called}: has_global_token = {self.has_global_token} is not what it gives")
+        return tokens
+
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the weights that give its tokens, for the record of the features; None without weights."""
+        return None if self.network is None else fingerprint(self.network)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return 0 if self.network is None else sum(weight.numel() for weight in self.network.parameters())
+
+    @property
+    def _called(self) -> str:
+        return f"encoder class {type(self).__name__}"
 
 
-class Extractor(Protocol):
-    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (batch, 3, H, W) uint8 to (pooled feature (batch, dim),), or with class logits as a second element."""
+class NetworkEncoder(Encoder):
+    """An encoder that is a network, given images that are resized and standardised."""
+
+    network: Any  # a torch.nn.Module with the methods of its library
+    input_size: Grid
+    mean: PerChannel
+    std: PerChannel
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images (batch, 3, H, W) uint8 to what the network was trained on: (batch, 3, *input_size) float32."""
+        from irepa.images import standardise
+
+        return standardise(images, self.input_size, self.mean, self.std)
+
+
+class Judge(ABC):
+    """Features of whole images, by which samples are compared with data. Built as ``Judge(options, device)``."""
+
+    def __init__(self, options: Any, device: torch.device) -> None:
+        """Build it on ``device``, which is ``meta`` where only shapes are asked for. Raises WeightsError without its weights."""
+        self.options = options
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images (batch, 3, H, W) uint8, on the judge's device, to pooled features (batch, dim) and logits (batch, classes).
+
+        The logits of ImageNet's classes give the Inception Score; None where the judge has none.
+        """
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """:meth:`forward` without gradients."""
+        import torch
+
+        with torch.inference_mode():
+            return self.forward(images)
+
+
+class NetworkOptions(Strict):
+    """What every network with weights has among its options."""
+
+    model: str = Field(description="The network, as its library names it.")
+    weights: str = Field(
+        HUB, description="hub, random, package:NAME, trained:NAME, an https:// address, or the path of a file."
+    )
+    seed: int = Field(0, description="Seed of random weights.")
+
+
+def nothing_to_find(name: str, options: Any) -> None:
+    """The check of what needs nothing but the installed packages."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """What one module of this folder builds from its ``Options``: at least one of ``encoder``, ``judge`` and ``fit``.
+
+    Attributes:
+        encoder: class of the alignment target, called with (options, grid, device).
+        judge: class of the judge of samples, called with (options, device).
+        fit: called with (options, source, grid, device): fits a change of tokens, (batch, h*w, dim) to the same shape, to the
+            training tokens of the row's ``base``, which lie on the tier's grid.
+        check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
+        judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
+    """
+
+    encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
+    judge: Callable[[Any, torch.device], Judge] | None = None
+    fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
+    check: Callable[[str, Any], None] = nothing_to_find
+    judge_flops: float | None = None
+
+
+def library(name: str, where: str) -> Library:
+    """The library of a name, as rows write it. Raises ConfigError, naming ``where`` it was asked for, where there is none."""
+    declared = vars(plugins.load("encoders", name, where)).get("LIBRARY")
+    if not isinstance(declared, Library):
+        raise ConfigError(
+            f"{where}: {plugins.module_name('encoders', name)} has no LIBRARY: see `pydoc irepa.encoders`"
+        )
+    return declared
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A row of ``workflow/encoders.yaml`` that can be built: its name, its library, and its validated options."""
+
+    name: str
+    library_name: str
+    library: Library
+    options: Any
+
+    @classmethod
+    def of(cls, name: str, entry: EncoderEntry, input_size: int | None) -> Self:
+        """``input_size``: pixels, of the tier, for a row that sets none; null in both leaves it to the library.
+
+        Raises ConfigError.
+        """
+        options = plugins.encoder_options(entry, input_size, f"encoders.yaml: {name}")
+        return cls(name, entry.library, library(entry.library, name), options)
+
+    def changed(self, **options: Any) -> Self:
+        """The same with other values of its options."""
+        return replace(self, options=self.options.model_copy(update=options))
+
+    def check(self, use: Use | None = None) -> None:
+        """Raises WeightsError where this machine lacks what it needs, ConfigError where it cannot be put to this use."""
+        if use is not None:
+            self._offered(vars(self.library)[use], use)
+        self.library.check(self.name, self.options)
+
+    def encoder(self, grid: Grid, device: torch.device) -> Encoder:
+        """The alignment target for a token grid (h, w). Raises ConfigError where it is none, WeightsError without its weights."""
+        return self._offered(self.library.encoder, "encoder")(self.options, grid, device)
+
+    def judge(self, device: torch.device) -> Judge:
+        """The judge of samples. Raises ConfigError where it is none, WeightsError without its weights."""
+        return self._offered(self.library.judge, "judge")(self.options, device)
+
+    def fit(self, source: TokenSource, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """A change of tokens (batch, h*w, dim), fitted to those of its base. Raises ConfigError where nothing can be fitted."""
+        return self._offered(self.library.fit, "fit")(self.options, source, grid, device)
+
+    def without_weights(self) -> tuple[Self, str]:
+        """The same for building without weights, and the device: none with storage, but for rules, which have no weights."""
+        return (self.changed(weights=RANDOM), "meta") if isinstance(self.options, NetworkOptions) else (self, "cpu")
+
+    def _offered(self, offer: Offer | None, use: Use) -> Offer:
+        if offer is None:
+            raise ConfigError(f"encoders.yaml: {self.name}: library {self.library_name} gives {LACKING[use]}")
+        return offer

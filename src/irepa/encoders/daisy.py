@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+from pydantic import Field
 
 from irepa.config.options import Positive, Strict
-from irepa.images import resize
-from irepa.tokens import Tokens, resample
+from irepa.encoders import Encoder, Library
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from irepa.tokens import Tokens
 
 
 class Options(Strict):
-    """Pixels of the resized image: a descriptor every ``step``, over rings out to ``radius``."""
-
-    input_size: Positive = 64
-    step: Positive = 4
-    radius: Positive = 8
-    rings: Positive = 2
-    histograms: Positive = 6
-    orientations: Positive = 8
+    input_size: Positive = Field(64, description="Side to which images are resized, pixels.")
+    step: Positive = Field(4, description="Distance between descriptors, pixels of the resized image.")
+    radius: Positive = Field(8, description="Of the outermost ring, pixels of the resized image.")
+    rings: Positive = Field(2, description="Rings of histograms around each descriptor's centre.")
+    histograms: Positive = Field(6, description="Histograms on each ring.")
+    orientations: Positive = Field(8, description="Bins of each histogram.")
 
 
-def check(name: str, options: Options) -> None:
-    """Nothing to find."""
+class Daisy(Encoder):
+    """dim = (rings * histograms + 1) * orientations numbers per place of the grey image, averaged over each token's area."""
 
+    options: Options
 
-class Daisy:
-    """(rings * histograms + 1) * orientations numbers per place of the grey image, averaged over each token's area."""
-
-    def __init__(self, options: Options, grid: tuple[int, int]) -> None:
-        self.options, self.grid = options, grid
-
-    def __call__(self, images: Tensor) -> Tokens:
+    def forward(self, images: Tensor) -> Tokens:
+        import torch
         from skimage.color import rgb2gray
         from skimage.feature import daisy
 
-        chosen = self.options
-        size = (chosen.input_size, chosen.input_size)
+        from irepa.images import resize
+        from irepa.tokens import Tokens, resample
+
+        options = self.options
+        size = (options.input_size, options.input_size)
         maps = []
         for image in resize(images.float() / 255, size).permute(0, 2, 3, 1).cpu().numpy():
             # Descriptors are centred at least a radius from the border; the image goes on by reflection.
-            padded = np.pad(rgb2gray(image), chosen.radius, mode="reflect")
+            padded = np.pad(rgb2gray(image), options.radius, mode="reflect")
             maps.append(
-                daisy(padded, step=chosen.step, radius=chosen.radius, rings=chosen.rings,
-                      histograms=chosen.histograms, orientations=chosen.orientations)
+                daisy(padded, step=options.step, radius=options.radius, rings=options.rings,
+                      histograms=options.histograms, orientations=options.orientations)
             )  # fmt: skip
-        found = torch.from_numpy(np.stack(maps)).float()
-        rows, columns = found.shape[1:3]
-        return Tokens(resample(found.flatten(1, 2), (rows, columns), self.grid), self.grid)
+        descriptors = torch.from_numpy(np.stack(maps)).float()
+        rows, columns = descriptors.shape[1:3]
+        return Tokens(resample(descriptors.flatten(1, 2), (rows, columns), self.grid), self.grid)
 
 
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> Daisy:
-    return Daisy(options, grid)
+LIBRARY = Library(encoder=Daisy)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+from pydantic import Field
 
 from irepa.config.options import Positive, Strict
-from irepa.tokens import Tokens
+from irepa.encoders import Encoder, Library
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from irepa.tokens import Tokens
 
 
 class Options(Strict):
-    orientations: Positive = 9
-    cells_per_token: Positive = 1
+    orientations: Positive = Field(9, description="Bins of each histogram.")
+    cells_per_token: Positive = Field(1, description="Histograms inside a token, along each side.")
 
 
-def check(name: str, options: Options) -> None:
-    """Nothing to find."""
-
-
-class Hog:
+class Hog(Encoder):
     """Each token holds the normalised histograms of the n x n cells inside it, of the grey image: dim = n * n * orientations."""
 
-    def __init__(self, options: Options, grid: tuple[int, int]) -> None:
-        self.options, self.grid = options, grid
+    options: Options
 
-    def __call__(self, images: Tensor) -> Tokens:
+    def forward(self, images: Tensor) -> Tokens:
+        import torch
         from skimage.color import rgb2gray
         from skimage.feature import hog
+
+        from irepa.tokens import Tokens
 
         grid, n = self.grid, self.options.cells_per_token
         cell = (images.shape[2] // (grid[0] * n), images.shape[3] // (grid[1] * n))
@@ -45,5 +49,4 @@ class Hog:
         return Tokens(torch.from_numpy(np.stack(rows)).float(), grid)
 
 
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> Hog:
-    return Hog(options, grid)
+LIBRARY = Library(encoder=Hog)

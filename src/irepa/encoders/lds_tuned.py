@@ -5,55 +5,38 @@ Does spatial structure help alignment when it is made to order, or is that Goodh
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from irepa.config.options import Positive, Strict
-from irepa.progress import track
-from irepa.random import batch_indices
-from irepa.spatial import Thresholds, manhattan
-from irepa.tokens import Grid, TokenSource
+from irepa.encoders import Library
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from irepa.tokens import Grid, TokenSource
 
 
 class Options(Strict):
-    """Adam on -LDS + ``keep`` * |y - x|^2 / |x - mean|^2, over ``images`` training images.
+    """Adam on -LDS + ``keep`` * |y - x|^2 / |x - mean|^2, for tokens x of the base and y of the map."""
 
-    ``keep`` holds the map near the identity.
-    """
-
-    steps: Positive = 300
-    batch: Positive = 64
-    images: Positive = 5000
-    lr: Annotated[float, Field(gt=0)] = 3e-3
-    keep: Annotated[float, Field(ge=0)] = 0.0
-    seed: int = 0
-
-
-def check(name: str, options: Options) -> None:
-    """Nothing to find: the tokens come from the base encoder."""
-
-
-class Adapter(nn.Module):
-    """Tokens (batch, T, dim) -> (batch, T, dim): y = W x + b, the identity before training."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.map = nn.Linear(dim, dim)
-        nn.init.eye_(self.map.weight)
-        nn.init.zeros_(self.map.bias)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        changed: Tensor = self.map(tokens)
-        return changed
+    steps: Positive = Field(300, description="Steps of Adam.")
+    batch: Positive = Field(64, description="Images per step.")
+    images: Positive = Field(5000, description="Training images, the first so many.")
+    lr: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
+    keep: float = Field(0.0, ge=0, description="Weight of the term that holds the map near the identity; 0: freely.")
+    seed: int = Field(0, description="Seed of the order of the images.")
 
 
 def lds(tokens: Tensor, grid: Grid) -> Tensor:
-    """LDS of tokens (batch, T, dim), (batch,), as :func:`irepa.spatial.spatial_metrics` has it, with a gradient."""
+    """LDS of tokens (batch, h*w, dim), (batch,), as :func:`irepa.spatial.spatial_metrics` has it, with a gradient."""
+    from torch.nn.functional import normalize
+
+    from irepa.spatial import Thresholds, manhattan
+
     limits, distance = Thresholds.for_grid(*grid), manhattan(*grid, device=tokens.device)
     unit = normalize(tokens.float(), dim=-1, eps=1e-8)
     similar = unit @ unit.transpose(1, 2)
@@ -61,9 +44,24 @@ def lds(tokens: Tensor, grid: Grid) -> Tensor:
     return similar[:, near].mean(1) - similar[:, far].mean(1)
 
 
-def fit(options: Options, source: TokenSource, grid: Grid, device: torch.device) -> Adapter:
-    """Train the map on an encoder's training tokens."""
-    adapter = Adapter(source.dim).to(device)
+def identity(dim: int) -> nn.Linear:
+    """The map before training: tokens (batch, h*w, dim) to themselves."""
+    from torch import nn
+
+    linear = nn.Linear(dim, dim)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def fit(options: Options, source: TokenSource, grid: Grid, device: torch.device) -> nn.Linear:
+    """Train the map on an encoder's training tokens; it takes tokens (batch, h*w, dim) to the same shape."""
+    import torch
+
+    from irepa.progress import track
+    from irepa.random import batch_indices
+
+    adapter = identity(source.dim).to(device)
     optimizer = torch.optim.Adam(adapter.parameters(), lr=options.lr)
     images = np.arange(min(options.images, len(source)))
     for step in track(range(options.steps), "adapter", options.steps):
@@ -74,3 +72,6 @@ def fit(options: Options, source: TokenSource, grid: Grid, device: torch.device)
         (options.keep * moved - lds(changed, grid).mean()).backward()
         optimizer.step()
     return adapter.eval().requires_grad_(False)
+
+
+LIBRARY = Library(fit=fit)

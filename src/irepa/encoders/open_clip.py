@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from irepa.config.options import Strict
-from irepa.images import standardise
-from irepa.tokens import Tokens
-from irepa.weights import HUB, RANDOM, check_weights, fingerprint, initial, unavailable
+from irepa.encoders import Library, NetworkEncoder, NetworkOptions
+from irepa.errors import WeightsError
+from irepa.weights import HUB, RANDOM, check_weights, initial, unavailable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from irepa.tokens import Grid, Tokens
 
 
-class Options(Strict):
-    """``model`` and ``pretrained`` as open_clip names them."""
-
-    model: str
-    pretrained: str
-    weights: str = HUB
-    seed: int = 0
+class Options(NetworkOptions):
+    pretrained: str = Field(description="The weights of `weights: hub`, as open_clip names them.")
 
 
 def fetch_command(options: Options) -> str:
+    """What downloads the weights."""
     names = f"'{options.model}', '{options.pretrained}'"
     return f'python -c "import open_clip; open_clip.create_model({names})"'
 
@@ -32,11 +32,14 @@ def check(name: str, options: Options) -> None:
     check_weights(name, options.weights, fetch_command(options))
 
 
-def create(options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> Any:
-    """The frozen image tower, its position embedding resampled by open_clip. Raises WeightsError."""
+def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
+    """The frozen image tower for inputs that give this grid: open_clip resamples its position embedding. Raises WeightsError."""
     import open_clip
+    import torch
 
     settings = open_clip.get_model_config(options.model)
+    if settings is None:
+        raise WeightsError(f"open_clip knows no model {options.model}; `open_clip.list_models()` lists them")
     patch = settings["vision_cfg"]["patch_size"]
     source = {HUB: options.pretrained, RANDOM: None}.get(options.weights, options.weights)
     with torch.random.fork_rng():
@@ -55,33 +58,35 @@ def create(options: Options, grid: tuple[int, int], device: torch.device | str =
     return model.visual.eval().requires_grad_(False)
 
 
-class OpenClip(nn.Module):
-    def __init__(self, options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> None:
-        super().__init__()
+class OpenClip(NetworkEncoder):
+    """The class token is the one before the projection, so that it has the width of the patch tokens."""
+
+    prefix = 1
+    has_global_token = True
+
+    def __init__(self, options: Options, grid: Grid, device: torch.device) -> None:
         import open_clip
 
-        self.grid, self.prefix = grid, 1
-        self.visual = create(options, grid, device)
-        self.input_size: tuple[int, int] = tuple(self.visual.image_size)
-        known = open_clip.get_pretrained_cfg(options.model, options.pretrained)
-        self.mean = known.get("mean") or open_clip.OPENAI_DATASET_MEAN
-        self.std = known.get("std") or open_clip.OPENAI_DATASET_STD
+        super().__init__(options, grid, device)
+        self.network = tower = create(options, grid, initial(device)).to(device)
+        self.input_size = tuple(tower.image_size)
+        config = open_clip.get_pretrained_cfg(options.model, options.pretrained)
+        self.mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
+        self.std = config.get("std") or open_clip.OPENAI_DATASET_STD
 
     def forward(self, images: Tensor) -> Tokens:
-        found = self.visual.forward_intermediates(
-            standardise(images, self.input_size, self.mean, self.std),
+        from irepa.tokens import Tokens
+
+        output = self.network.forward_intermediates(
+            self.pixels(images),
             indices=1,
             normalize_intermediates=True,
             intermediates_only=True,
             output_fmt="NLC",
             output_extra_tokens=True,
         )
-        (patch,), (prefix,) = found["image_intermediates"], found["image_intermediates_prefix"]
+        (patch,), (prefix,) = output["image_intermediates"], output["image_intermediates_prefix"]
         return Tokens(patch.float(), self.grid, prefix[:, 0].float())
 
-    def weights_sha256(self) -> str:
-        return fingerprint(self.visual)
 
-
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> OpenClip:
-    return OpenClip(options, grid, initial(device)).to(device)
+LIBRARY = Library(encoder=OpenClip, check=check)

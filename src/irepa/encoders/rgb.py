@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from irepa.config.options import Strict
-from irepa.tokens import Tokens
+from irepa.encoders import Encoder, Library
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from irepa.tokens import Tokens
 
 
 class Options(Strict):
-    pass
+    """Nothing to choose."""
 
 
-def check(name: str, options: Options) -> None:
-    """Nothing to find."""
+class RgbPatches(Encoder):
+    """Each token holds its patch's pixels in [-1, 1]: dim = 3 * patch height * patch width, channel by channel."""
 
+    def forward(self, images: Tensor) -> Tokens:
+        import torch.nn.functional as F
 
-class RgbPatches:
-    def __init__(self, grid: tuple[int, int]) -> None:
-        self.grid = grid
+        from irepa.images import to_unit
+        from irepa.tokens import Tokens
 
-    def __call__(self, images: Tensor) -> Tokens:
         patch = (images.shape[2] // self.grid[0], images.shape[3] // self.grid[1])
-        pixels = images.float() / 127.5 - 1
-        return Tokens(F.unfold(pixels, patch, stride=patch).transpose(1, 2), self.grid)
+        return Tokens(F.unfold(to_unit(images), patch, stride=patch).transpose(1, 2), self.grid)
 
 
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> RgbPatches:
-    return RgbPatches(grid)
+LIBRARY = Library(encoder=RgbPatches)

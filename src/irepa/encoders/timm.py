@@ -5,49 +5,53 @@ Convolutional networks, and hierarchical transformers such as SAM 2's image enco
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
 
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Positive
+from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions
 from irepa.errors import WeightsError
-from irepa.images import standardise
-from irepa.tokens import Tokens
 from irepa.weights import (
     HUB,
     PACKAGE,
     RANDOM,
     check_weights,
     download_command,
-    fingerprint,
     initial,
     load_in_order,
     package_file,
     unavailable,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-class Options(Strict):
-    """``model``: timm's name with its weight tag. ``max_pool``: window to pool the map at ``stride`` over.
+    from irepa.tokens import Grid, Tokens
 
-    ``input_size``: pixels; null takes what puts the map on the tier's grid.
 
-    ``weights``: as :mod:`irepa.weights` says; a package's tensors are taken in order.
-    """
+class Options(NetworkOptions):
+    """The tensors of a package of weights are taken in order, whatever their names."""
 
-    model: str
-    input_size: Positive | None = None
-    stride: Literal[4, 8, 16, 32] | None = None
-    max_pool: Positive = 1
-    weights: str = HUB
-    revision: str | None = None
-    seed: int = 0
-    global_token: Literal["mean", "head"] = "mean"
+    model: str = Field(description="timm's name, with its weight tag.")
+    input_size: Positive | None = Field(
+        None,
+        description="Side to which images are resized, pixels; null: the tier's features.input_size, or else what puts the "
+        "map on the tier's grid (of a judge: what it was trained on).",
+    )
+    stride: Literal[4, 8, 16, 32] | None = Field(
+        None, description="Pixels per token of the feature map that is taken; null: it can only judge."
+    )
+    max_pool: Positive = Field(1, description="Window to pool the map over, tokens.")
+    revision: str | None = Field(None, description="Commit of the hub's copy of the weights; null: its newest.")
+    global_token: Literal["mean", "head"] = Field(
+        "mean", description="mean: of the map; head: the pooled final feature, brought to the width of the tokens."
+    )
 
 
 def fetch_command(options: Options) -> str:
+    """What downloads the weights."""
     return download_command(f"timm/{options.model}", options.revision)
 
 
@@ -59,12 +63,13 @@ def check(name: str, options: Options) -> None:
 def create(options: Options, device: torch.device | str = "cpu") -> Any:
     """The frozen network in evaluation mode. Raises WeightsError."""
     import timm
+    import torch
 
     packaged = options.weights.startswith(PACKAGE)
     overlay: dict[str, Any] = {}
     if options.weights not in (HUB, RANDOM) and not packaged:
         overlay["file"] = options.weights
-    elif options.revision is not None:
+    elif options.weights == HUB and options.revision is not None:
         overlay["hf_hub_id"] = f"timm/{options.model}@{options.revision}"
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
@@ -80,37 +85,44 @@ def create(options: Options, device: torch.device | str = "cpu") -> Any:
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-class TimmEncoder(nn.Module):
+class TimmEncoder(NetworkEncoder):
     """Feature map at one stride. The global token is the mean of the map, or the network's pooled final feature.
 
     A convolutional network has no CLS token of the width of its patch tokens. With ``global_token: head`` its pooled final
-    feature is brought to that width by a fixed random matrix with orthonormal columns and to the mean length of the
-    image's patch tokens: what the network knows of the whole image, in a form that can be mixed into tokens.
+    feature is brought to that width by a fixed random matrix with orthonormal columns and to the mean length of the image's
+    patch tokens: what the network knows of the whole image, in a form that can be mixed into tokens.
     """
 
-    def __init__(self, options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> None:
-        super().__init__()
+    options: Options
+    has_global_token = True
+
+    def __init__(self, options: Options, grid: Grid, device: torch.device) -> None:
+        super().__init__(options, grid, device)
         if options.stride is None:
             raise WeightsError(f"timm model {options.model}: an alignment target needs a stride")
-        self.options = options
         own = options.stride * options.max_pool
         self.input_size = (options.input_size or own * grid[0], options.input_size or own * grid[1])
-        self.model = create(options, device)
-        reductions = [info["reduction"] for info in self.model.feature_info]
+        self.network = create(options, initial(device)).to(device)
+        reductions = [info["reduction"] for info in self.network.feature_info]
         if options.stride not in reductions:
             raise WeightsError(f"timm model {options.model} has strides {reductions}, not {options.stride}")
         self.level = reductions.index(options.stride)
-        config: dict[str, Any] = self.model.pretrained_cfg
+        config: dict[str, Any] = self.network.pretrained_cfg
         self.mean, self.std = config["mean"], config["std"]
 
     def forward(self, images: Tensor) -> Tokens:
-        x = standardise(images, self.input_size, self.mean, self.std).to(memory_format=torch.channels_last)
+        import torch
+        import torch.nn.functional as F
+
+        from irepa.tokens import Tokens
+
+        x = self.pixels(images).to(memory_format=torch.channels_last)
         if self.options.global_token == "head":
-            final, (feature_map,) = self.model.forward_intermediates(x, indices=[self.level])
+            final, (feature_map,) = self.network.forward_intermediates(x, indices=[self.level])
             patch = feature_map.flatten(2).transpose(1, 2)
             pooled = self._to_width(final.mean(dim=(2, 3)), patch)
         else:
-            (feature_map,) = self.model.forward_intermediates(
+            (feature_map,) = self.network.forward_intermediates(
                 x, indices=[self.level], stop_early=True, intermediates_only=True
             )
             feature_map = F.max_pool2d(feature_map, self.options.max_pool)
@@ -119,6 +131,9 @@ class TimmEncoder(nn.Module):
         return Tokens(patch.float(), (feature_map.shape[2], feature_map.shape[3]), pooled.float())
 
     def _to_width(self, pooled: Tensor, patch: Tensor) -> Tensor:
+        """A feature (batch, d) in the width and mean length of patch tokens (batch, h*w, dim): (batch, dim)."""
+        import torch
+
         generator = torch.Generator().manual_seed(self.options.seed)
         gaussian = torch.randn(pooled.shape[1], patch.shape[2], generator=generator)
         projected = pooled @ torch.linalg.qr(gaussian).Q.to(pooled)
@@ -126,31 +141,26 @@ class TimmEncoder(nn.Module):
         unit: Tensor = projected / projected.norm(dim=-1, keepdim=True).clamp_min(1e-8)
         return unit * length
 
-    def weights_sha256(self) -> str:
-        return fingerprint(self.model)
 
+class PooledFeature(Judge):
+    """The pooled feature before the classifier."""
 
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> TimmEncoder:
-    return TimmEncoder(options, grid, initial(device)).to(device)
-
-
-class PooledFeatures(nn.Module):
-    """The pooled feature before the classifier: uint8 images (batch, 3, H, W) -> ((batch, dim),)."""
-
-    def __init__(self, options: Options, device: torch.device | str = "cpu") -> None:
-        super().__init__()
-        self.model = create(options, device)
-        config: dict[str, Any] = self.model.pretrained_cfg
+    def __init__(self, options: Options, device: torch.device) -> None:
+        super().__init__(options, device)
+        self.network = create(options, initial(device)).to(device)
+        config: dict[str, Any] = self.network.pretrained_cfg
         self.mean, self.std = config["mean"], config["std"]
         size = options.input_size or config["input_size"][-1]
         self.input_size = (size, size)
 
-    @torch.inference_mode()
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        import torch
+
+        from irepa.images import standardise
+
         x = standardise(images, self.input_size, self.mean, self.std).to(memory_format=torch.channels_last)
-        features = self.model.forward_features(x)
-        return (self.model.forward_head(features, pre_logits=True),)
+        features = self.network.forward_features(x)
+        return self.network.forward_head(features, pre_logits=True), None
 
 
-def build_extractor(options: Options, device: torch.device | str = "cpu") -> PooledFeatures:
-    return PooledFeatures(options, device)
+LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check)

@@ -1,58 +1,68 @@
 """Vision transformers from timm: patch tokens after the last norm, and the class or pooled token.
 
-timm itself resamples position embeddings to the input, which is chosen so that tokens lie on the tier's grid: patch-14
-models see 224 px for a 16x16 grid, patch-16 models 256 px (paper section 6). Normalisation is the model's own (D7).
+timm itself resamples position embeddings to the input, which is chosen so that tokens lie on the tier's grid: patch-14 models
+see 224 px for a 16x16 grid, patch-16 models 256 px (paper section 6). Normalisation is the model's own (D7).
 """
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Positive
+from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions, PerChannel
 from irepa.errors import WeightsError
-from irepa.images import standardise
-from irepa.tokens import Tokens
 from irepa.weights import (
     HUB,
+    PRETRAINED,
     RANDOM,
-    TRAINED,
     check_weights,
     download_command,
-    fingerprint,
     initial,
     read_state,
     unavailable,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-class Options(Strict):
-    """``model``: timm's name with its weight tag. ``layer``: the block whose tokens are taken (null: the last).
+    from irepa.tokens import Grid, Tokens
 
-    ``url``: where a checkpoint lies that the hub does not have; ``weights: hub`` then means this address.
 
-    ``mean``, ``std``: for checkpoints whose architecture carries another model's normalisation in timm.
-    ``architecture``: what timm's constructor is given besides, such as depth and embed_dim of a smaller network.
-    """
+class Options(NetworkOptions):
+    model: str = Field(description="timm's name, with its weight tag.")
+    revision: str | None = Field(None, description="Commit of the hub's copy of the weights; null: its newest.")
+    checkpoint: Literal["timm", "moco-v3"] = Field("timm", description="Whose names the tensors of the weights have.")
+    url: str | None = Field(
+        None,
+        description="Address of a checkpoint that the hub does not have: `weights: hub` means this; null: the hub's.",
+    )
+    layer: Positive | None = Field(
+        None,
+        description="The block whose tokens are taken, counted from 1; null: the last, after the network's last norm.",
+    )
+    mean: PerChannel | None = Field(
+        None, description="Of the input, for images in [0, 1]; null: what timm says, which may be another checkpoint's."
+    )
+    std: PerChannel | None = Field(None, description="Of the input, for images in [0, 1]; null: what timm says.")
+    architecture: dict[str, float] = Field(
+        {}, description="What timm's constructor is given besides, such as depth and embed_dim of a smaller network."
+    )
 
-    model: str
-    weights: str = HUB
-    revision: str | None = None
-    checkpoint: Literal["timm", "moco-v3"] = "timm"
-    url: str | None = None
-    layer: Positive | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    architecture: dict[str, float] = Field({})
-    seed: int = 0
+
+@runtime_checkable
+class TokenNetwork(Protocol):
+    """What timm's networks of this kind have in common, and by which they are known."""
+
+    num_prefix_tokens: int
+    patch_embed: Any
 
 
 def fetch_command(options: Options) -> str:
+    """What downloads the weights."""
     if options.url is not None:
         return f"curl -LO {options.url}"
     return download_command(f"timm/{options.model}", options.revision)
@@ -80,11 +90,12 @@ def moco_v3_state(state: dict[str, Any]) -> dict[str, Tensor]:
     return kept
 
 
-def create(options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> Any:
+def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
     """The frozen network, for inputs that give this grid. Raises WeightsError where its weights cannot be had."""
     import timm
+    import torch
 
-    if options.weights.startswith(TRAINED):
+    if options.weights.startswith(PRETRAINED):
         raise WeightsError(f"{options.model}, {options.weights}: the pipeline trains it, in a tier that says how")
     changed: dict[str, Any] = {key: int(v) if v.is_integer() else v for key, v in options.architecture.items()}
     with torch.device("meta"):
@@ -94,7 +105,7 @@ def create(options: Options, grid: tuple[int, int], device: torch.device | str =
     overlay: dict[str, Any] = {}
     if options.weights not in (HUB, RANDOM) and options.checkpoint == "timm":
         overlay["file"] = options.weights
-    elif options.revision is not None:
+    elif options.weights == HUB and options.revision is not None:
         overlay["hf_hub_id"] = f"timm/{options.model}@{options.revision}"
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
@@ -119,56 +130,56 @@ def create(options: Options, grid: tuple[int, int], device: torch.device | str =
     return model.eval().requires_grad_(False)
 
 
-class TimmViT(nn.Module):
-    """Tokens on ``grid``, which is fixed here, because position embeddings are resampled to it."""
+class TimmViT(NetworkEncoder):
+    """Tokens on the grid for which it was built, because position embeddings are resampled to it.
 
-    def __init__(self, options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> None:
-        super().__init__()
-        self.options, self.grid = options, grid
-        self.model = create(options, grid, device)
-        self.prefix = int(self.model.num_prefix_tokens)
-        self.input_size: tuple[int, int] = tuple(self.model.patch_embed.img_size)
-        config: dict[str, Any] = self.model.pretrained_cfg
+    The global token is the class token; without one, the network's pooled feature, or the mean of the tokens of a ``layer``.
+    """
+
+    options: Options
+    has_global_token = True
+
+    def __init__(self, options: Options, grid: Grid, device: torch.device) -> None:
+        super().__init__(options, grid, device)
+        self.network = create(options, grid, initial(device)).to(device)
+        self.prefix = int(self.network.num_prefix_tokens)
+        self.input_size = tuple(self.network.patch_embed.img_size)
+        config: dict[str, Any] = self.network.pretrained_cfg
         self.mean, self.std = options.mean or config["mean"], options.std or config["std"]
-        self.has_class_token = self.prefix > 0 and getattr(self.model, "cls_token", None) is not None
+        self.has_class_token = self.prefix > 0 and "cls_token" in dict(self.network.named_parameters(recurse=False))
 
     def forward(self, images: Tensor) -> Tokens:
-        x = standardise(images, self.input_size, self.mean, self.std)
-        if self.options.layer is None:
-            features = self.model.forward_features(x)
-            prefix, patch = features[:, : self.prefix], features[:, self.prefix :]
-            pooled = prefix[:, 0] if self.has_class_token else self.model.forward_head(features, pre_logits=True)
-        else:
-            (found,) = self.model.forward_intermediates(
-                x, indices=[self.options.layer - 1], return_prefix_tokens=self.has_class_token, norm=True, stop_early=True,
-                output_fmt="NLC", intermediates_only=True,
-            )  # fmt: skip
-            patch, pooled = (found[0], found[1][:, 0]) if self.has_class_token else (found, found.mean(dim=1))
-        if patch.shape[1] != math.prod(self.grid):
-            raise ValueError(f"{self.options.model} gave {patch.shape[1]} tokens for a grid of {self.grid}")
+        from irepa.tokens import Tokens
+
+        patch, pooled = self._last(images) if self.options.layer is None else self._block(images, self.options.layer)
         return Tokens(patch.float(), self.grid, pooled.float())
 
-    def weights_sha256(self) -> str:
-        return fingerprint(self.model)
+    def _last(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch tokens (batch, h*w, dim) and the global token (batch, dim) after the last norm."""
+        features = self.network.forward_features(self.pixels(images))
+        prefix, patch = features[:, : self.prefix], features[:, self.prefix :]
+        return patch, prefix[:, 0] if self.has_class_token else self.network.forward_head(features, pre_logits=True)
+
+    def _block(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The same after one block, counted from 1, and the network's last norm."""
+        (output,) = self.network.forward_intermediates(
+            self.pixels(images), indices=[layer - 1], return_prefix_tokens=self.has_class_token, norm=True,
+            stop_early=True, output_fmt="NLC", intermediates_only=True,
+        )  # fmt: skip
+        return (output[0], output[1][:, 0]) if self.has_class_token else (output, output.mean(dim=1))
 
 
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> TimmViT:
-    return TimmViT(options, grid, initial(device)).to(device)
+class GlobalToken(Judge):
+    """The class or pooled token as a judge's feature, at 16x16 tokens."""
 
-
-class GlobalToken(nn.Module):
-    """The class or pooled token as a judge's feature, at 16x16 tokens: uint8 (batch, 3, H, W) -> ((batch, dim),)."""
-
-    def __init__(self, options: Options, device: torch.device | str = "cpu") -> None:
-        super().__init__()
+    def __init__(self, options: Options, device: torch.device) -> None:
+        super().__init__(options, device)
         self.encoder = TimmViT(options, (16, 16), device)
 
-    @torch.inference_mode()
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
         pooled = self.encoder(images).global_token
         assert pooled is not None
-        return (pooled,)
+        return pooled, None
 
 
-def build_extractor(options: Options, device: torch.device | str = "cpu") -> GlobalToken:
-    return GlobalToken(options, device)
+LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check)

@@ -6,49 +6,67 @@ Only its Inception-v3 gives numbers that are called FID.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
 from irepa.config.options import Strict
+from irepa.encoders import Judge, Library
 from irepa.errors import WeightsError
+from irepa.weights import unavailable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # The pooled feature of FID, and the class logits of the Inception Score.
 LAYERS = ("2048", "logits_unbiased")
-FLOPS = (
-    11.4e9  # per image of 299x299, a multiply-add counted as two (Szegedy et al., 2016): its weights come with the code
-)
+# Per image of 299x299, a multiply-add counted as two (Szegedy et al., 2016): the network cannot be built without its weights.
+FLOPS = 11.4e9
 
 
 class Options(Strict):
-    """``weights``: path of the converted weights; null lets torch-fidelity download them."""
+    extractor: Literal["inception-v3-compat"] = Field(
+        "inception-v3-compat", description="The network, as torch-fidelity names it."
+    )
+    weights: Path | None = Field(
+        None, description="File of the converted weights; null: torch-fidelity downloads them."
+    )
 
-    extractor: Literal["inception-v3-compat"] = "inception-v3-compat"
-    weights: Path | None = None
+
+def fetch_command(options: Options) -> str:
+    """What downloads the weights."""
+    create = "from torch_fidelity.utils import create_feature_extractor as create"
+    return f"python -c \"{create}; create('{options.extractor}', {list(LAYERS)}, cuda=False)\""
 
 
 def check(name: str, options: Options) -> None:
     """Raises WeightsError where a file of weights is named and not there."""
     if options.weights is not None and not options.weights.is_file():
-        raise WeightsError(f"extractor {name}: weights = {options.weights}: there is no such file")
+        raise WeightsError(
+            f"encoder {name}: weights = {options.weights}: there is no such file; without `weights` torch-fidelity downloads "
+            f"it, as `{fetch_command(options)}` does"
+        )
 
 
-class Inception(nn.Module):
-    def __init__(self, options: Options, device: torch.device | str = "cpu") -> None:
-        super().__init__()
+class Inception(Judge):
+    """The pooled feature of 2048 numbers, and the logits of ImageNet's 1008 classes."""
+
+    def __init__(self, options: Options, device: torch.device) -> None:
         from torch_fidelity.utils import create_feature_extractor
 
+        super().__init__(options, device)
         path = None if options.weights is None else str(options.weights)
-        self.inner = create_feature_extractor(
-            options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
-        ).to(device)
+        try:
+            self.extractor = create_feature_extractor(
+                options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
+            ).to(device)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise unavailable(options.extractor, error, fetch_command(options)) from error
 
-    @torch.inference_mode()
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.inner(images)
-        return features
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, logits = self.extractor(images)
+        return pooled, logits
 
 
-def build_extractor(options: Options, device: torch.device | str = "cpu") -> Inception:
-    return Inception(options, device)
+LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS)

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from irepa.config.options import Strict
+from irepa.encoders import Library, NetworkEncoder, NetworkOptions, PerChannel
 from irepa.errors import WeightsError
-from irepa.images import standardise
-from irepa.tokens import Tokens
-from irepa.weights import HUB, RANDOM, check_weights, download_command, fingerprint, initial, unavailable
+from irepa.weights import HUB, RANDOM, check_weights, download_command, initial, unavailable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from irepa.tokens import Grid, Tokens
 
 
-class Options(Strict):
-    """``model``: id on the hub, pinned by ``revision``. ``weights``: ``hub``, ``random``, or a folder in the hub's format.
-
-    ``architecture``: the model's configuration, checked against what is loaded and used alone for random weights; null
-    takes the loaded one. ``mean``, ``std``: of the input; null takes the model's own image processor.
-    """
-
-    model: str
-    revision: str | None = None
-    weights: str = HUB
-    architecture: dict[str, Any] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    seed: int = 0
+class Options(NetworkOptions):
+    model: str = Field(description="Its id on the hub.")
+    weights: str = Field(HUB, description="hub, random, or the path of a folder in the hub's format.")
+    revision: str | None = Field(None, description="Commit of the hub's copy; null: its newest.")
+    architecture: dict[str, Any] | None = Field(
+        None,
+        description="The model's configuration: checked against what is loaded, used alone for random weights; null: the "
+        "loaded one.",
+    )
+    mean: PerChannel | None = Field(
+        None, description="Of the input, for images in [0, 1]; null: as the model's own image processor says."
+    )
+    std: PerChannel | None = Field(
+        None, description="Of the input, for images in [0, 1]; null: as the model's own image processor says."
+    )
 
 
 def fetch_command(options: Options) -> str:
+    """What downloads the weights."""
     return download_command(options.model, options.revision)
 
 
@@ -41,8 +46,9 @@ def check(name: str, options: Options) -> None:
     check_weights(name, options.weights, fetch_command(options))
 
 
-def create(options: Options, device: torch.device | str = "cpu") -> Any:
+def create(options: Options, device: torch.device | str) -> Any:
     """The frozen network. Raises WeightsError where it cannot be had or is not the one declared."""
+    import torch
     from transformers import AutoConfig, AutoModel
 
     declared = dict(options.architecture or {})
@@ -58,48 +64,53 @@ def create(options: Options, device: torch.device | str = "cpu") -> Any:
         model = AutoModel.from_pretrained(source, revision=options.revision if options.weights == HUB else None)
     except (OSError, RuntimeError, ValueError) as error:
         raise unavailable(options.model, error, fetch_command(options)) from error
+    loaded = model.config.to_dict()
     for key, value in declared.items():
-        found = getattr(model.config, key, None)
-        if found != value:
-            raise WeightsError(f"{options.model}: {key} is {found} in {source}, declared as {value}")
+        if loaded.get(key) != value:
+            raise WeightsError(f"{options.model}: {key} is {loaded.get(key)} in {source}, declared as {value}")
     return model.eval().requires_grad_(False)
 
 
-class TransformersViT(nn.Module):
-    def __init__(self, options: Options, grid: tuple[int, int], device: torch.device | str = "cpu") -> None:
-        super().__init__()
-        self.grid = grid
-        self.model = create(options, device)
-        patch = self.model.config.patch_size
+class TransformersViT(NetworkEncoder):
+    """The class token is the first of the model's last hidden state, the patch tokens are the last of it."""
+
+    prefix = 1
+    has_global_token = True
+
+    def __init__(self, options: Options, grid: Grid, device: torch.device) -> None:
+        super().__init__(options, grid, device)
+        self.network = create(options, initial(device)).to(device)
+        patch = self.network.config.patch_size
         self.input_size = (grid[0] * patch, grid[1] * patch)
-        self.prefix = 1
-        self.mean, self.std = options.mean, options.std
-        if self.mean is None or self.std is None:
-            self.mean, self.std = _processor_statistics(options)
+        if options.mean is None or options.std is None:
+            self.mean, self.std = processor_statistics(options)
+        else:
+            self.mean, self.std = options.mean, options.std
 
     def forward(self, images: Tensor) -> Tokens:
-        assert self.mean is not None and self.std is not None
+        from irepa.tokens import Tokens
+
         # Dinov2 resamples its position embedding to the input by itself.
-        hidden = self.model(pixel_values=standardise(images, self.input_size, self.mean, self.std)).last_hidden_state
+        hidden = self.network(pixel_values=self.pixels(images)).last_hidden_state
         patch = hidden[:, -math.prod(self.grid) :]
         if hidden.shape[1] != patch.shape[1] + self.prefix:
-            raise ValueError(f"{hidden.shape[1]} tokens are not {self.prefix} + {patch.shape[1]}")
+            raise WeightsError(
+                f"{self.options.model}: {hidden.shape[1]} tokens are not {self.prefix} and a grid of {self.grid}"
+            )
         return Tokens(patch.float(), self.grid, hidden[:, 0].float())
 
-    def weights_sha256(self) -> str:
-        return fingerprint(self.model)
 
-
-def _processor_statistics(options: Options) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def processor_statistics(options: Options) -> tuple[PerChannel, PerChannel]:
+    """Mean and standard deviation of the input that the model's image processor has. Raises WeightsError."""
     from transformers import AutoImageProcessor
 
-    source = options.model if options.weights in (HUB, RANDOM) else options.weights
+    hub = options.weights in (HUB, RANDOM)
+    source = options.model if hub else options.weights
     try:
-        processor = AutoImageProcessor.from_pretrained(source, revision=options.revision)
+        processor = AutoImageProcessor.from_pretrained(source, revision=options.revision if hub else None)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{options.model}: no image processor at {source} ({error}); declare mean and std") from None
     return tuple(processor.image_mean), tuple(processor.image_std)
 
 
-def build(options: Options, grid: tuple[int, int], device: torch.device) -> TransformersViT:
-    return TransformersViT(options, grid, initial(device)).to(device)
+LIBRARY = Library(encoder=TransformersViT, check=check)

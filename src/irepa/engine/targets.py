@@ -13,33 +13,44 @@ from torch import Tensor
 
 from irepa.config import plugins
 from irepa.config.cells import split_encoder
-from irepa.config.plugins import encoder_options
 from irepa.config.tier import Features
-from irepa.encoders import Encoder
+from irepa.encoders import Declared, Encoder
 from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context
 from irepa.tokens import Grid, Tokens, TokenSource, resample, storage_grid
 
-Transforms = tuple[tuple[str, float | None], ...]
+Transforms = tuple[tuple[str, float | None], ...]  # names and arguments, as they follow the name of an encoder
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def transformed(
     tokens: Tensor, global_token: Tensor | None, transforms: Transforms, grid: Grid, indices: NDArray[np.int64]
 ) -> Tensor:
-    """Tokens (batch, H*W, dim) after the transforms in a wrapped encoder's name."""
+    """Tokens (batch, H*W, dim) after the transforms that follow an encoder's name.
+
+    ``global_token``: (batch, dim) or None; ``indices``: (batch,), the numbers of the images. Raises CacheError where a transform
+    needs a global token and there is none.
+    """
     for name, argument in transforms:
-        module = plugins.load("transforms", name, "encoder")
-        tokens = module.apply(tokens, global_token, argument, grid, indices)
+        transform = plugins.load("transforms", name, "encoder")
+        tokens = transform.apply(tokens, global_token, argument, grid, indices)
     return tokens
 
 
 @dataclass(frozen=True)
 class TokenCache:
-    """Tokens read from disk. Row i is the same whatever else is asked for with it."""
+    """Tokens read from disk. Row i is the same whatever else is asked for with it.
+
+    Attributes:
+        stored: (images, h*w, dim) on ``stored_grid``.
+        global_tokens: (images, dim), or (images, 0) where the encoder has none.
+        grid: the grid that tokens are given on.
+        transforms: what is applied to them on the way.
+    """
 
     stored: NDArray[np.generic]
-    globals_: NDArray[np.generic]
+    global_tokens: NDArray[np.generic]
     stored_grid: Grid
     grid: Grid
     transforms: Transforms
@@ -65,42 +76,39 @@ class TokenCache:
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         tokens = resample(torch.from_numpy(self.stored[indices]).float(), self.stored_grid, self.grid)
-        rows = self.globals_[indices]
+        rows = self.global_tokens[indices]
         global_token = torch.from_numpy(rows).float() if rows.shape[1] else None
         return transformed(tokens, global_token, self.transforms, self.grid, indices)
 
 
 def build_encoder(context: Context, name: str, device: torch.device) -> Encoder:
-    """The encoder of a row of ``workflow/encoders.yaml``, for the tier's grid, with the weights that the pipeline has trained
-    where the row asks for them. Raises ConfigError, WeightsError and CacheError."""
+    """The encoder of a row of ``workflow/encoders.yaml``, for the tier's grid.
+
+    It has the weights that the pipeline has trained where the row asks for them. Raises ConfigError where the row is no
+    alignment target, WeightsError where its weights cannot be had, and CacheError where those of the pipeline are missing.
+    """
     settings = context.settings
     entry = settings.catalogue[name]
-    options = encoder_options(entry, settings.tier.features.input_size, f"encoders.yaml: {name}")
+    declared = Declared.of(name, entry, settings.tier.features.input_size)
     if entry.trained_by is not None:
         weights = context.input("pretrain", entry.trained_by).file("model.safetensors")
-        options = options.model_copy(update={"weights": str(weights)})
-    library = plugins.load("encoders", entry.library, name)
-    library.check(name, options)
-    encoder: Encoder = library.build(options, settings.tier.grid, device)
-    return encoder
+        declared = declared.changed(weights=str(weights))
+    declared.check()
+    return declared.encoder(settings.tier.grid, device)
 
 
 def fit_encoder(context: Context, name: str, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The change of tokens (batch, T, dim), on the tier's grid, that a row with a ``base`` stands for, fitted to that one's.
+    """What a row with a ``base`` stands for: a change of tokens (batch, H*W, dim), on the tier's grid, fitted to that encoder's.
 
-    Raises ConfigError where the base's tokens are not stored.
+    Raises ConfigError where the row's library fits nothing, or where the base's tokens are not stored.
     """
     settings = context.settings
     entry = settings.catalogue[name]
     assert entry.base is not None
-    options = encoder_options(entry, settings.tier.features.input_size, f"encoders.yaml: {name}")
+    declared = Declared.of(name, entry, settings.tier.features.input_size)
     if context.input("features", entry.base).metrics["online"]:
         raise ConfigError(f"encoder {name}: {entry.base} is too large to be stored (features.disk_limit_gib)")
-    source = token_source(context, entry.base, "train", device)
-    fitted: Callable[[Tensor], Tensor] = plugins.load("encoders", entry.library, name).fit(
-        options, source, settings.tier.grid, device
-    )
-    return fitted
+    return declared.fit(token_source(context, entry.base, "train", device), settings.tier.grid, device)
 
 
 @torch.inference_mode()
@@ -108,12 +116,15 @@ def encode(
     encoder: Encoder, images: NDArray[np.uint8], indices: NDArray[np.int64], settings: Features, grid: Grid,
     device: torch.device,
 ) -> Iterator[Tokens]:  # fmt: skip
-    """Tokens of ``images[indices]``, batch by batch, on the grid that is stored, on the CPU."""
+    """Tokens of ``images[indices]``, batch by batch, on the grid that is stored (:func:`irepa.tokens.storage_grid`), on the CPU.
+
+    ``images``: (n, height, width, 3); ``grid``: the tier's.
+    """
     mixed = settings.precision == "bf16"
     for start in range(0, len(indices), settings.batch):
-        chosen = torch.from_numpy(images[indices[start : start + settings.batch]]).permute(0, 3, 1, 2).to(device)
+        batch = torch.from_numpy(images[indices[start : start + settings.batch]]).permute(0, 3, 1, 2).to(device)
         with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
-            tokens = encoder(chosen)
+            tokens = encoder(batch)
         stored = storage_grid(tokens.grid, grid)
         patch = resample(tokens.patch.float(), tokens.grid, stored).cpu()
         yield Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float().cpu())
@@ -121,7 +132,14 @@ def encode(
 
 @dataclass(frozen=True)
 class OnlineTokens:
-    """Tokens computed when they are asked for, rounded as a cache would round them."""
+    """Tokens computed when they are asked for, rounded as a cache would round them.
+
+    Attributes:
+        images: (n, height, width, 3).
+        grid: the grid that tokens are given on.
+        transforms: what is applied to them.
+        dim: their width.
+    """
 
     encoder: Encoder
     images: NDArray[np.uint8]
@@ -135,20 +153,20 @@ class OnlineTokens:
         return len(self.images)
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
-        dtype = getattr(torch, self.settings.dtype)
+        dtype = DTYPES[self.settings.dtype]
         parts: list[Tensor] = []
         done = 0
-        for found in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device):
-            tokens = resample(found.patch.to(dtype).float(), found.grid, self.grid)
-            global_token = None if found.global_token is None else found.global_token.to(dtype).float()
-            here = indices[done : done + len(tokens)]
-            parts.append(transformed(tokens, global_token, self.transforms, self.grid, here))
-            done += len(tokens)
+        for tokens in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device):
+            patch = resample(tokens.patch.to(dtype).float(), tokens.grid, self.grid)
+            global_token = None if tokens.global_token is None else tokens.global_token.to(dtype).float()
+            here = indices[done : done + len(patch)]
+            parts.append(transformed(patch, global_token, self.transforms, self.grid, here))
+            done += len(patch)
         return torch.cat(parts)
 
 
 def token_source(context: Context, name: str, split: str, device: torch.device) -> TokenSource:
-    """Tokens of an encoder, wrapped or not: from its cache, or online where the cache would have been too large.
+    """Tokens of an encoder, with its transforms: from its cache, or online where the cache would have been too large.
 
     Raises CacheError where a file of the cache is missing, truncated or edited.
     """

@@ -52,13 +52,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from irepa.config import plugins
 from irepa.config.plugins import plugin_options
-from irepa.config.tier import Tier
 from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from irepa.autoencoders import Autoencoder
+    from irepa.config.tier import Tier
     from irepa.random import StepRandom
 
 # Hidden tokens (batch, T, width) -> the weighted alignment loss, a scalar; 0 where the method has no alignment.
@@ -140,7 +140,7 @@ def last_value(term: str) -> str:
 
 
 def build_recipe(tier: Tier, name: str) -> Recipe:
-    """The recipe that a tier calls ``name``. Raises ConfigError."""
+    """One of the tier's recipes. Raises ConfigError."""
     settings, where = tier.recipes[name], f"recipes.{name}"
     recipe: Recipe = plugins.load("recipes", settings.name, where).build(plugin_options("recipes", settings, where))
     return recipe

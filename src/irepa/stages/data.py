@@ -18,24 +18,24 @@ def run(context: Context) -> Json:
     options = plugin_options("data", settings, "dataset")
     source = plugins.load("data", settings.name, "dataset")
     source.check(options)
-    dataset = source.load(options, settings.image_size)
+    splits = source.load(options, settings.image_size)
     size = settings.image_size
-    for name, split in (("train", dataset.train), ("test", dataset.test)):
+    for name, split in (("train", splits.train), ("test", splits.test)):
         count = len(split.labels)
         parts = track(split.batches(), f"{name} images", total=-(-count // 256))
         write_array_in_parts(context.output(f"{name}.images.npy"), (count, size, size, 3), np.uint8, parts)
         write_array(context.output(f"{name}.labels.npy"), split.labels)
-    if dataset.test.masks is not None:
-        masks = dataset.test.masks[spread(len(dataset.test.labels), context.tier.spatial.images)]
+    if splits.test.masks is not None:
+        masks = splits.test.masks[spread(len(splits.test.labels), context.tier.spatial.images)]
     else:
         images = np.load(context.output("test.images.npy"), mmap_mode="r")
         wanted = images[spread(len(images), context.tier.spatial.images)]
         masks = np.stack([boundary_contrast_mask(image) for image in track(wanted, "masks", len(wanted))])
     write_array(context.output("test.masks.npy"), masks)
     return {
-        "train_images": len(dataset.train.labels),
-        "test_images": len(dataset.test.labels),
-        "classes": len(dataset.class_names),
-        "class_names": dataset.class_names,
+        "train_images": len(splits.train.labels),
+        "test_images": len(splits.test.labels),
+        "classes": len(splits.class_names),
+        "class_names": splits.class_names,
         "foreground_share": float(masks.mean()),
     }

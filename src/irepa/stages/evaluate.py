@@ -27,11 +27,13 @@ def run(context: Context) -> Json:
         entry = context.settings.catalogue[name]
         features = extract(name, entry, samples, settings, device)
         reference = context.input("reference", name)
-        known = {key: reference.array(f"{key}.npy") for key in ("mu", "sigma")}
-        if known["mu"].shape != features.pooled.shape[1:]:
+        moments = {key: reference.array(f"{key}.npy") for key in ("mu", "sigma")}
+        if moments["mu"].shape != features.pooled.shape[1:]:
             width = features.pooled.shape[1]
-            raise ConfigError(f"reference of {name} has {len(known['mu'])} dimensions, the judge's features {width}")
-        metrics[entry.metric_name("FID")] = frechet_distance(statistics(features.pooled), known)
+            raise ConfigError(
+                f"evaluation.references: {name}: statistics of {len(moments['mu'])} dimensions, the judge's features have {width}"
+            )
+        metrics[entry.metric_name("FID")] = frechet_distance(statistics(features.pooled), moments)
         data = reference.array("features.npy").copy()
         if len(data):
             kernel = entry.metric_name("KID")

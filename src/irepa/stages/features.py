@@ -26,7 +26,7 @@ def run(context: Context) -> Json:
     settings = context.tier.features
     device = setup(context.resources.threads)
     data = context.input("data")
-    tokens_of, identify = source(context, device)
+    tokens_of, weights_sha256 = source(context, device)
     dtype = np.dtype(settings.dtype)
     metrics: Json = {}
     for split in ("test", "train"):
@@ -50,14 +50,16 @@ def run(context: Context) -> Json:
             "global_token": first.global_token is not None,
             "online": online,
         }
-    return metrics | {"weights_sha256": identify()}
+    return metrics | {"weights_sha256": weights_sha256()}
 
 
 def source(
     context: Context, device: torch.device
 ) -> tuple[Callable[[str, NDArray[np.int64]], Iterator[Tokens]], Callable[[], str | None]]:
-    """Tokens of images (split, indices), batch by batch, and the SHA-256 of the weights that made them: by the encoder from the
-    images, or from another encoder's stored tokens where the row has a ``base``."""
+    """Tokens of images (split, indices), batch by batch, and the SHA-256 of the weights that give them, None without weights.
+
+    They are computed by the encoder from the images or, where the row has a ``base``, from that encoder's stored tokens.
+    """
     settings, grid, base = context.tier.features, context.tier.grid, context.settings.catalogue[context.key].base
     if base is None:
         encoder = build_encoder(context, context.key, device)
@@ -66,7 +68,7 @@ def source(
             images = context.input("data").array(f"{split}.images.npy")
             return encode(encoder, images, indices, settings, grid, device)
 
-        return encoded, getattr(encoder, "weights_sha256", lambda: None)
+        return encoded, encoder.weights_sha256
     change = fit_encoder(context, context.key, device)
 
     def changed(split: str, indices: NDArray[np.int64]) -> Iterator[Tokens]:

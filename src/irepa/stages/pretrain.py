@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from irepa.config import plugins
-from irepa.config.plugins import encoder_options, plugin_options
+from irepa.config.plugins import plugin_options
+from irepa.encoders import Declared, NetworkEncoder
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
 from irepa.engine.trainer import TrainingData, last_values, train, write_curve
@@ -35,14 +36,16 @@ def run(context: Context) -> Json:
     if settings.training.label_dropout:
         value = settings.training.label_dropout
         raise ConfigError(f"{where}.training.label_dropout = {value}: an encoder has no null class; it must be 0")
-    options = encoder_options(entry, context.tier.features.input_size, where)
+    declared = Declared.of(settings.encoder, entry, context.tier.features.input_size)
     objective_module = plugins.load("objectives", settings.name, where)
     objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
     images, labels = data.array("train.images.npy"), data.array("train.labels.npy")
-    untrained = options.model_copy(update={"weights": RANDOM, "seed": seed, "layer": None})
-    encoder = plugins.load("encoders", entry.library, where).build(untrained, context.tier.grid, torch.device("cpu"))
-    learner = Learner(encoder.model.requires_grad_(True), encoder.mean, encoder.std)
+    untrained = declared.changed(weights=RANDOM, seed=seed, layer=None)
+    encoder = untrained.encoder(context.tier.grid, torch.device("cpu"))
+    if not isinstance(encoder, NetworkEncoder):
+        raise ConfigError(f"{where}.encoder = {settings.encoder} is no network: nothing can be trained")
+    learner = Learner(encoder.network.requires_grad_(True), encoder.mean, encoder.std)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         objective.equip(learner, data.metrics["classes"])

@@ -1,4 +1,4 @@
-"""Linear-probe accuracy of one encoder, wrapped or not, on mean-pooled patch tokens of the held-out images."""
+"""Linear-probe accuracy of one encoder, with its transforms, on mean-pooled patch tokens of the held-out images."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def linear_probe(
     c: float,
     max_iter: int,
 ) -> tuple[float, bool]:
-    """Multinomial logistic regression on standardised features (images, dim).
+    """Multinomial logistic regression on standardised features (images, dim), with labels (images,).
 
-    Returns held-out accuracy in [0, 1] and whether the optimiser converged. ``c`` is the inverse of the L2 penalty.
+    Returns held-out accuracy in [0, 1] and whether the optimiser converged within ``max_iter`` steps. ``c`` is the inverse of
+    the L2 penalty.
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=max_iter))
     with warnings.catch_warnings():

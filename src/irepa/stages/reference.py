@@ -15,18 +15,18 @@ def run(context: Context) -> Json:
     device = setup(context.resources.threads)
     settings, entry = context.tier.evaluation, context.settings.catalogue[context.key]
     if context.key in settings.references:
-        found, images = read_statistics(settings.references[context.key])
-        features = np.zeros((0, len(found["mu"])), np.float32)
+        moments, images = read_statistics(settings.references[context.key])
+        features = np.zeros((0, len(moments["mu"])), np.float32)
         if images is not None:
-            chosen = images[spread(len(images), settings.reference_features)]
-            features = extract(context.key, entry, chosen, settings, device).pooled
+            kept = images[spread(len(images), settings.reference_features)]
+            features = extract(context.key, entry, kept, settings, device).pooled
         count = None if images is None else len(images)
     else:
         images = context.input("data").array("train.images.npy")
         features = extract(context.key, entry, images, settings, device).pooled
-        found, count = statistics(features), len(images)
+        moments, count = statistics(features), len(images)
         features = features[spread(count, settings.reference_features)]
     write_array(context.output("features.npy"), features)
-    write_array(context.output("mu.npy"), found["mu"])
-    write_array(context.output("sigma.npy"), found["sigma"])
-    return {"images": count, "kept": len(features), "dim": len(found["mu"])}
+    write_array(context.output("mu.npy"), moments["mu"])
+    write_array(context.output("sigma.npy"), moments["sigma"])
+    return {"images": count, "kept": len(features), "dim": len(moments["mu"])}

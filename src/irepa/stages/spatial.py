@@ -1,18 +1,21 @@
-"""Spatial metrics of one encoder, wrapped or not, on the held-out images: per image (CSV), their means, and correlograms."""
+"""Spatial metrics of one encoder, with its transforms, on the held-out images: per image (CSV), their means, and correlograms."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from irepa.correlogram import Correlogram
 from irepa.engine.device import setup
 from irepa.engine.targets import token_source
-from irepa.masks import token_masks, usable
+from irepa.masks import token_masks
 from irepa.pipeline.files import Json, whole
 from irepa.pipeline.runner import Context
-from irepa.spatial import Thresholds, spatial_metrics
+from irepa.spatial import Thresholds, metrics_by_image
 
 BATCH = 64
 
@@ -22,22 +25,19 @@ def run(context: Context) -> Json:
     grid = context.tier.grid
     source = token_source(context, context.key, "test", device)
     masks = token_masks(torch.from_numpy(np.array(context.input("data").array("test.masks.npy"))), grid)
-    kept = usable(masks)
-    columns: dict[str, list[torch.Tensor]] = {}
     correlogram = Correlogram(grid, device)
-    chosen = context.tier.spatial
-    limits = Thresholds.for_grid(*grid, near=chosen.near, far=chosen.far, slope=chosen.slope)
-    for start in range(0, len(source), BATCH):
-        indices = np.arange(start, min(start + BATCH, len(source)), dtype=np.int64)
-        tokens = source[indices].to(device)
-        correlogram.add(tokens)
-        found = spatial_metrics(tokens, grid, masks[indices], limits)
-        values = {name: value.cpu() for name, value in found.named().items()}
-        # As the paper: SRSS only over images with enough of both regions (D9: masks and tokens of the same images).
-        values["srss"] = torch.where(kept[indices], values["srss"], torch.nan)
-        for name, column in values.items():
-            columns.setdefault(name, []).append(column)
-    table = pd.DataFrame({name: torch.cat(column).double().numpy() for name, column in columns.items()})
+    settings = context.tier.spatial
+    thresholds = Thresholds.for_grid(*grid, near=settings.near, far=settings.far, slope=settings.slope)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(source), BATCH):
+            indices = np.arange(start, min(start + BATCH, len(source)), dtype=np.int64)
+            tokens = source[indices].to(device)
+            correlogram.add(tokens)
+            yield tokens, masks[indices]
+
+    metrics = metrics_by_image(batches(), grid, thresholds)
+    table = pd.DataFrame({name: values.double().numpy() for name, values in metrics.items()})
     table.index.name = "image"
     with whole(context.output(".images.csv")) as temporary:
         table.to_csv(temporary, float_format="%.7g")

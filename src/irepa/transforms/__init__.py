@@ -1,7 +1,13 @@
 """Changes to an encoder's tokens, written after its name: ``dinov2-b+clsmix0.3``. One module per transform.
 
-Each has ``check(argument, where)`` and ``apply(tokens, global_token, argument, grid, indices)``; ``indices`` are the
-numbers of the images, so that a random transform can be a function of the image alone.
+Each has two functions, where ``argument`` is the number that follows the transform's name, None where there is none:
+
+- ``check(argument, where)`` raises ConfigError, naming ``where``, for an argument that it cannot work with;
+- ``apply(tokens, global_token, argument, grid, indices)`` takes tokens (batch, h*w, dim), the global token (batch, dim) or None,
+  the tokens' grid (h, w), and ``indices`` (batch,), the numbers of the images, so that a random transform can be a function of
+  the image alone. It returns tokens of the same shape.
+
+Importing a transform must stay light: torch is imported inside ``apply``.
 """
 
 from __future__ import annotations

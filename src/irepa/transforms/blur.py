@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from irepa.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def check(width: float | None, where: str) -> None:
@@ -20,7 +22,7 @@ def check(width: float | None, where: str) -> None:
 def apply(
     tokens: Tensor, global_token: Tensor | None, width: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
 ) -> Tensor:
-    """Blur tokens (batch, H*W, D) as planes (H, W), going on by reflection at the border."""
+    """Blur tokens (batch, h*w, dim) as planes (h, w), going on by reflection at the border."""
     from kornia.filters import gaussian_blur2d
 
     assert width is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from irepa.errors import CacheError
 from irepa.transforms import check_strength
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def check(alpha: float | None, where: str) -> None:
@@ -18,7 +21,7 @@ def check(alpha: float | None, where: str) -> None:
 def apply(
     tokens: Tensor, global_token: Tensor | None, alpha: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
 ) -> Tensor:
-    """Mix tokens (batch, T, D) with the global token (batch, D). Raises CacheError where the encoder has none."""
+    """Mix tokens (batch, h*w, dim) with the global token (batch, dim). Raises CacheError where the encoder has none."""
     if global_token is None:
         raise CacheError("clsmix: this encoder has no global token to mix in")
     assert alpha is not None

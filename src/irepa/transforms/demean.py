@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from irepa.transforms import check_strength
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def check(gamma: float | None, where: str) -> None:
@@ -17,5 +20,5 @@ def check(gamma: float | None, where: str) -> None:
 def apply(
     tokens: Tensor, global_token: Tensor | None, gamma: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
 ) -> Tensor:
-    """Tokens (batch, T, D) less gamma times their mean over T."""
+    """Tokens (batch, h*w, dim) less gamma times their mean over positions."""
     return tokens - (1.0 if gamma is None else gamma) * tokens.mean(dim=1, keepdim=True)

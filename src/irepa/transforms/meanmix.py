@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from irepa.transforms import check_strength
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def check(alpha: float | None, where: str) -> None:
@@ -17,6 +20,6 @@ def check(alpha: float | None, where: str) -> None:
 def apply(
     tokens: Tensor, global_token: Tensor | None, alpha: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
 ) -> Tensor:
-    """Mix tokens (batch, T, D) with their mean over T."""
+    """Mix tokens (batch, h*w, dim) with their mean over positions."""
     assert alpha is not None
     return (1 - alpha) * tokens + alpha * tokens.mean(dim=1, keepdim=True)

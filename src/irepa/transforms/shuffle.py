@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from irepa.errors import ConfigError
-from irepa.random import image_permutation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def check(share: float | None, where: str) -> None:
@@ -20,7 +22,11 @@ def check(share: float | None, where: str) -> None:
 def apply(
     tokens: Tensor, global_token: Tensor | None, share: float | None, grid: tuple[int, int], indices: NDArray[np.int64]
 ) -> Tensor:
-    """Permute tokens (batch, T, D), by a permutation that depends on the image's number alone."""
+    """Permute tokens (batch, h*w, dim), by a permutation that depends on the image's number alone."""
+    import torch
+
+    from irepa.random import image_permutation
+
     count = tokens.shape[1]
     order = np.stack([partly(image_permutation(int(index), count), share) for index in indices])
     places = torch.from_numpy(order).to(tokens.device)

@@ -27,7 +27,7 @@ from irepa.audit.evidence import RUNS, Evidence
 from irepa.errors import DataError, first_line
 from irepa.masks import token_masks, usable
 from irepa.progress import track
-from irepa.spatial import spatial_metrics
+from irepa.spatial import metrics_by_image
 
 COMMAND = 'hf download REPA-E/iREPA-collections --include "spatial-metrics-data/**" --local-dir DIR'
 SCALES = {"sit-b-2": "SiT-B/2", "sit-l-2": "SiT-L/2", "sit-xl-2": "SiT-XL/2"}
@@ -133,13 +133,7 @@ def _own_masks(masks: torch.Tensor | None, count: int, feature: str) -> tuple[to
 
 
 def _metrics(tokens: torch.Tensor, masks: torch.Tensor | None) -> dict[str, float]:
-    parts: dict[str, list[torch.Tensor]] = {}
-    for start in range(0, len(tokens), BATCH):
-        rows = slice(start, start + BATCH)
-        here = None if masks is None else masks[rows]
-        values = spatial_metrics(tokens[rows].float(), GRID, here).named()
-        if here is not None:
-            values["srss"] = torch.where(usable(here), values["srss"], torch.nan)
-        for name, value in values.items():
-            parts.setdefault(name, []).append(value)
-    return {name: float(torch.cat(values).nanmean()) for name, values in parts.items()}
+    """Means over images of the spatial metrics of tokens (images, 256, dim) with masks (images, 256) bool."""
+    parts = (slice(start, start + BATCH) for start in range(0, len(tokens), BATCH))
+    batches = ((tokens[rows].float(), None if masks is None else masks[rows]) for rows in parts)
+    return {name: float(values.nanmean()) for name, values in metrics_by_image(batches, GRID).items()}
