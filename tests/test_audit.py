@@ -312,6 +312,13 @@ def test_a_rule_that_cannot_be_read_is_refused(tmp_path: Path, edit: dict[str, o
         read_claims(tmp_path)
 
 
+def test_a_measure_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    text = (WORKFLOW / "discrepancies.yaml").read_text()
+    (tmp_path / "discrepancies.yaml").write_text(text.replace("measure: shared-fid", "measure: shared"))
+    with pytest.raises(ConfigError, match=r"D6: measure: unknown value 'shared'; allowed are lds-variants"):
+        read_discrepancies(tmp_path)
+
+
 # The authors' released statistics.
 
 ENCODERS = pd.read_csv(Path(released.__file__).with_name("released.csv"))
