@@ -90,7 +90,7 @@ class FinishedTier:
 
     @cached_property
     def changes(self) -> pd.DataFrame:
-        """Every change that a source measured (:func:`irepa.audit.changes.changes`)."""
+        """Every change that a source measured (:func:`irepa.audit.changes.measure_changes`)."""
         return read_changes(self.file(Job("audit"), "changes.csv"))
 
     @cached_property
