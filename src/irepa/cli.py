@@ -278,8 +278,15 @@ def tiers(root: RootOption = Path(".")) -> None:
 
 @app.command()
 def where(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
-    """Print where the report is."""
+    """Print where the report of a finished tier is, and its most telling numbers."""
     plan = make_plan(params, root, tier, check_options=False)
+    verdicts = plan.outputs(Job("audit"))[1]
+    if verdicts.exists():
+        from irepa.audit.summary import headlines
+        from irepa.pipeline.files import read_json
+
+        for line in headlines(read_json(verdicts), plan.settings.params.tier):
+            print(line)
     print(f"Report: {plan.outputs(Job('report'))[1]}")
 
 

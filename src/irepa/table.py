@@ -67,6 +67,17 @@ def rows_of(context: Context, job: Job, about: Row) -> list[Row]:
     return rows
 
 
+def mean_distances(context: Context, table: pd.DataFrame) -> pd.DataFrame:
+    """The tier in a few rows: mean distance over encoders and seeds, by recipe, scale and method.
+
+    Columns ``case``, recipe/scale/method, and ``distance``. The seed is in neither, so that two runs with different seeds
+    have the same rows.
+    """
+    rows = table[(table["stage"] == "evaluate") & (table["metric"] == distance_name(context))]
+    case = rows["recipe"] + "/" + rows["scale"] + "/" + rows["method"]
+    return rows["value"].groupby(case.rename("case"), sort=False).mean().reset_index(name="distance")
+
+
 def read_csv(record: Record, ending: str = ".csv", **how: Any) -> pd.DataFrame:
     """One of a record's CSV files, verified.
 

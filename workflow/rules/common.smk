@@ -15,6 +15,7 @@ from irepa.errors import IrepaError
 from irepa.pipeline.files import write_text
 from irepa.pipeline.graph import PHASES, STAGES, Job
 from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import WORKFLOW_VERSIONS, workflow_versions
 
 ROOT = Path(os.path.relpath(REPOSITORY))
 
@@ -28,9 +29,14 @@ SPARED = PLAN.spared()
 
 # Jobs run this checkout of the package, and this interpreter whether or not its environment is activated, unless they run
 # in the conda environment that the rules name.
-_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-_path = "" if _conda else f"{Path(sys.executable).parent}:"
-shell.prefix(f'export PYTHONPATH="{REPOSITORY / "src"}" PATH="{_path}$PATH"; ')
+USES_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+_path = "" if USES_CONDA else f"{Path(sys.executable).parent}:"
+# A prefix of one's own replaces Snakemake's, so its strict mode is said again. Packages in a user's home are no part of an
+# environment. Jobs import neither Snakemake nor DVC, so the versions for their records come from here.
+shell.prefix(
+    f'set -euo pipefail; export PYTHONPATH="{REPOSITORY / "src"}" PATH="{_path}$PATH" PYTHONNOUSERSITE=1 '
+    f'{WORKFLOW_VERSIONS}="{workflow_versions()}"; '
+)
 
 # The parameters with what --config changed, for the jobs: written once this run holds Snakemake's lock. Its name is the same
 # for all values, because what a job depends on is in its fingerprint and not in its command line.
@@ -42,7 +48,8 @@ ARGUMENTS = f"--params {PARAMS_FILE} --root {ROOT}"
 onstart:
     write_text(PARAMS_FILE, PLAN.settings.params.model_dump_json(indent=2))
     try:
-        check_machine(PLAN.settings)
+        # Weight packages are in the jobs' environment, which may not be this one: there the jobs look for them.
+        check_machine(PLAN.settings, weights=not USES_CONDA)
         check_claims(ROOT / "workflow")
     except IrepaError as error:
         raise WorkflowError(str(error)) from None
@@ -61,7 +68,19 @@ def outputs(stage):
     """Output patterns of a stage; {key} is the wildcard."""
     job = Job(stage, "{key}")
     scratch = PLAN.scratch(job)
-    return [temp(str(path)) if path in scratch else str(path) for path in PLAN.outputs(job)]
+
+    def marked(pattern, path):
+        if path in scratch:
+            return temp(str(path))
+        category = STAGES[stage].shown.get(pattern)
+        if category is None:
+            return str(path)
+        # The captions are beside the workflow, one for a kind of file.
+        labels = {"name": "{key}"} if STAGES[stage].key else {"name": path.stem}
+        caption = f"../report/{stage}-{path.suffix.removeprefix('.')}.rst"
+        return report(str(path), caption=caption, category=category, labels=labels)
+
+    return [marked(pattern, path) for pattern, path in zip(STAGES[stage].outputs, PLAN.outputs(job), strict=True)]
 
 
 def needs(stage):

@@ -14,7 +14,7 @@ for stage_name, stage in STAGES.items():
         log:
             log_of(stage_name),
         conda:
-            "../../environment.yml"
+            "../envs/irepa.yaml"
         params:
             key=quoted_key,
             arguments=ARGUMENTS,
@@ -24,4 +24,4 @@ for stage_name, stage in STAGES.items():
             runtime=resource(stage_name, "runtime"),
             gpu=resource(stage_name, "gpus"),
         shell:
-            "python -m irepa {rule} {params.key} {params.arguments} --log {log:q}"
+            ": > {log:q}; python -m irepa {rule} {params.key} {params.arguments} --log {log:q}"

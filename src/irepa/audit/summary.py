@@ -38,6 +38,8 @@ SHORT = {
     "convolution-alone-helps": ("iREPA's convolution alone beats REPA", "{}"),
     "normalisation-alone-helps": ("iREPA's normalisation alone beats REPA", "{}"),
 }
+# What a finished run is told by first.
+HEADLINES = ("irepa-overall", "lds-predicts", "accuracy-does-not-predict")
 MARKED = re.compile(r"<!-- irepa summary (?P<archive>\S+) (?P<table>\S+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -50,17 +52,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Container[i
 
 def short_claims_table(audit: dict[str, Any], own: str) -> str:
     """A row per claim of ``SHORT``: the verdict on it and the number behind it, in print and here."""
-    claims = {claim["id"]: claim["sources"] for claim in audit["claims"]}
+    return table(["claim", "published", "here"], [_short(audit, name, "published", own) for name in SHORT])
 
-    def cell(judged: dict[str, Any], reading: str) -> str:
-        value = shown(judged, 2)
-        return f"{judged['verdict']}, {reading.format(value)}" if value else str(judged["verdict"])
 
-    rows = [
-        [title, *(cell(claims[name][source], reading) for source in ("published", own))]
-        for name, (title, reading) in SHORT.items()
+def headlines(audit: dict[str, Any], own: str) -> list[str]:
+    """The most telling claims of a finished tier, a line each: the verdict and the number behind it, here and in print."""
+    rows = (_short(audit, name, own, "published") for name in HEADLINES)
+    return [f"{title}: {here} (published: {printed})" for title, here, printed in rows]
+
+
+def _short(audit: dict[str, Any], name: str, *sources: str) -> list[str]:
+    """A claim of ``SHORT`` in few words, then what each source says of it."""
+    title, reading = SHORT[name]
+    judged = next(claim["sources"] for claim in audit["claims"] if claim["id"] == name)
+    values = [shown(judged[source], 2) for source in sources]
+    told = [
+        f"{judged[source]['verdict']}, {reading.format(value)}" if value else str(judged[source]["verdict"])
+        for source, value in zip(sources, values, strict=True)
     ]
-    return table(["claim", "published", "here"], rows)
+    return [title, *told]
 
 
 def claims_table(audit: dict[str, Any], own: str) -> str:

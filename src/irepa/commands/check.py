@@ -15,7 +15,6 @@ from irepa.errors import ConfigError
 
 def check_claims(workflow: Path) -> None:
     """Refuse claims and discrepancies that cannot be read, before a run that ends with them."""
-
     read_claims(workflow)
     read_discrepancies(workflow)
 
@@ -30,10 +29,14 @@ def check_encoders(settings: Settings) -> None:
         Declared.of(name, settings.catalogue[name], tier.evaluation.input_size).check("judge")
 
 
-def check_machine(settings: Settings) -> None:
-    """Refuse what is missing on this machine: a dataset, a package of weights. Not asked for a dry run."""
+def check_machine(settings: Settings, weights: bool = True) -> None:
+    """Refuse what is missing on this machine: a dataset, weights. Not asked for a dry run.
+
+    ``weights``: False where jobs run in another environment than this one, and look for them there.
+    """
     tier = settings.tier
-    check_encoders(settings)
+    if weights:
+        check_encoders(settings)
     options = plugin_options("data", tier.dataset, "dataset")
     plugins.load("data", tier.dataset.name, "dataset").check(options)
     if tier.training.precision == "fp16":

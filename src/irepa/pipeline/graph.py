@@ -6,8 +6,8 @@ A stage is its row here and its module in :mod:`irepa.stages`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,8 @@ class Stage:
         reads_scratch: whether it reads the scratch outputs of the jobs that it needs.
         reads_record_of: stages of which it reads the record alone.
         sources: files of the repository, outside the package's modules, that its result depends on.
+        metrics: of its outputs, those that `dvc metrics` and `dvc exp show` compare.
+        shown: of its outputs, those that Snakemake's own report shows, each with its category there.
         may_fail: whether a number that stops being finite is a result: the job's record says so, and the rest goes on.
         tolerates_failure: whether it works with what is left where a job that it needs has failed.
     """
@@ -64,6 +66,8 @@ class Stage:
     reads_scratch: bool = False
     reads_record_of: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
     may_fail: bool = False
     tolerates_failure: bool = False
 
@@ -375,7 +379,9 @@ STAGES: dict[str, Stage] = {
         kept="everything",
         tolerates_failure=True,
         reads_record_of=RESULTS,
-        outputs=("table.json", "table.csv"),
+        outputs=("table.json", "table.csv", "means.csv", "metrics.json"),
+        metrics=("metrics.json",),
+        shown={"table.csv": "Numbers"},
         needs=lambda s, key: _results(s),
         settings=lambda s, key: {"cells": {str(cell): serves for cell, serves in cells(s).items()}},
     ),
@@ -387,6 +393,7 @@ STAGES: dict[str, Stage] = {
         may_fail=True,
         tolerates_failure=True,
         outputs=tuple(f"figures/{{key}}.{suffix}" for suffix in ("json", "csv", "png", "svg")),
+        shown={"figures/{key}.png": "Figures", "figures/{key}.csv": "What the figures plot"},
         needs=_figure_needs,
         settings=lambda s, key: {
             "figure": _dump(s.tier.figures[key]),
@@ -401,6 +408,7 @@ STAGES: dict[str, Stage] = {
         tolerates_failure=True,
         reads_record_of=RESULTS,
         outputs=("audit/audit.json", "audit/verdicts.json", "audit/verdicts.csv", "audit/changes.csv"),
+        shown={"audit/verdicts.csv": "Verdicts", "audit/changes.csv": "Verdicts"},
         needs=lambda s, key: [Job("table"), *_results(s)],
         settings=lambda s, key: {
             "title": s.tier.title,
@@ -420,6 +428,7 @@ STAGES: dict[str, Stage] = {
         kept="everything",
         tolerates_failure=True,
         outputs=("report.json", "report.html", "report.md"),
+        shown={"report.html": "The page"},
         needs=lambda s, key: [Job("table"), Job("audit"), *(Job("figure", name) for name in s.tier.figures)],
         settings=lambda s, key: {
             "title": s.tier.title,

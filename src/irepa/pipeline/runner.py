@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.metadata
 import logging
+import os
 import platform
 import resource
 import subprocess
@@ -41,9 +42,9 @@ RECORDED_PACKAGES = (
     "scikit-learn",
     "kornia",
     "pandas",
-    "snakemake",
-    "dvc",
 )
+WORKFLOW_PACKAGES = ("snakemake", "dvc")  # which no job imports: the workflow tells their versions
+WORKFLOW_VERSIONS = "IREPA_WORKFLOW_VERSIONS"  # the environment variable by which it does
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,24 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
     return revision, bool(changed) if revision is not None else None
 
 
-def versions() -> dict[str, str | None]:
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
+def version(package: str) -> str | None:
+    """Of an installed package; None where it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
-    return {package: version(package) for package in RECORDED_PACKAGES}
+
+def workflow_versions() -> str:
+    """The versions of what runs the workflow, as its jobs are told them: ``snakemake=9.1 dvc=3.6``."""
+    return " ".join(f"{package}={version(package)}" for package in WORKFLOW_PACKAGES if version(package))
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that numbers depend on, here, and of the workflow that has started this job, if one has."""
+    told = dict(item.split("=", 1) for item in os.environ.get(WORKFLOW_VERSIONS, workflow_versions()).split())
+    here = {package: version(package) for package in RECORDED_PACKAGES}
+    return here | {package: told.get(package) for package in WORKFLOW_PACKAGES}
 
 
 def provenance(root: Path, started: datetime, seconds: float) -> dict[str, Any]:
