@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from irepa.errors import CacheError, DataError
+from irepa.errors import CacheError, DataError, IrepaError
+from irepa.pipeline import files
 from irepa.pipeline.files import (
+    HOST,
     Record,
     describe_file,
     read_json,
+    remove_orphans,
+    size_of,
     whole,
     write_array,
     write_array_in_parts,
@@ -47,10 +58,216 @@ def test_arrays_in_parts_are_the_parts_and_a_short_or_long_stream_is_refused(tmp
     parts = [np.full((2, 3), 1, np.uint8), np.full((1, 3), 2, np.uint8)]
     write_array_in_parts(tmp_path / "a.npy", (3, 3), np.uint8, parts)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.concatenate(parts))
-    for total in (4, 2):
-        with pytest.raises((DataError, ValueError)):
+    for total, message in ((4, "expected 4 rows, got 3"), (2, "expected 2 rows, got 3 or more")):
+        with pytest.raises(DataError, match=message):
             write_array_in_parts(tmp_path / "b.npy", (total, 3), np.uint8, parts)
-    assert not (tmp_path / "b.npy").exists()
+    with pytest.raises(DataError, match=r"expected rows of shape \(1,\), got \(3,\)"):
+        write_array_in_parts(tmp_path / "b.npy", (3, 1), np.uint8, parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64", "bool"])
+@pytest.mark.parametrize("shape", [(5,), (0, 3), (7, 2, 3)])
+def test_arrays_are_byte_for_byte_what_numpy_saves(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
+    np.save(tmp_path / "numpy.npy", array)
+    write_array(tmp_path / "whole.npy", array)
+    # Parts may have another type, which is converted, and any layout in memory.
+    parts = [np.asfortranarray(part.astype(np.int64)) for part in np.array_split(array, 3)]
+    write_array_in_parts(tmp_path / "parts.npy", shape, dtype, parts)
+    expected = (tmp_path / "numpy.npy").read_bytes()
+    assert (tmp_path / "whole.npy").read_bytes() == expected
+    assert (tmp_path / "parts.npy").read_bytes() == expected
+
+
+def write_large(folder: Path) -> None:
+    """2 MB in parts of 100 kB; says so if a part is asked for, and ends with the project's message, or a traceback."""
+    code = f"""
+import logging, sys
+from pathlib import Path
+import numpy as np
+from irepa.errors import IrepaError
+from irepa.pipeline.files import write_array, write_array_in_parts, write_array_in_shards
+def parts():
+    for _ in range(20):
+        print("a part was made", flush=True)
+        yield np.ones(100_000, np.uint8)
+large = np.ones(2_000_000, np.uint8)
+writers = {{
+    "parts": lambda path: write_array_in_parts(path, (2_000_000,), np.uint8, parts()),
+    "array": lambda path: write_array(path, large),
+    "shards": lambda path: write_array_in_shards(path, (2_000_000,), np.uint8, "s", 2_000_000, lambda rows: large),
+}}
+for name, write in writers.items():
+    try:
+        write(Path({str(folder)!r}) / f"{{name}}.npy")
+    except IrepaError as error:
+        print(name, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr  # and not -7, which is SIGBUS
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["parts", "array", "shards"], done.stdout
+    for line in lines:
+        assert "cannot write" in line
+        assert "2.0 MB are needed" in line
+        assert "are free on the file system of" in line
+        assert "make room there" in line
+    assert [path for path in folder.rglob("*") if path.is_file() and path.name != "stamp"] == []
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("no right to mount a file system; the test with a limit on the size of files is run instead")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_told_before_any_work_with_what_is_needed_and_free(full_disk: Path) -> None:
+    write_large(full_disk)
+
+
+def test_a_limit_on_the_size_of_files_is_told_as_a_full_disk_is(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        write_large(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("unsupported", [OSError(errno.EOPNOTSUPP, "Operation not supported"), AttributeError()])
+def test_where_space_cannot_be_reserved_the_log_says_so_and_a_disk_that_fills_is_still_a_message(
+    full_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unsupported: Exception
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise unsupported
+
+    monkeypatch.setattr(files.os, "posix_fallocate", refuse)
+    write_array_in_parts(full_disk / "small.npy", (3,), np.uint8, [np.arange(3, dtype=np.uint8)])
+    assert np.load(full_disk / "small.npy").tolist() == [0, 1, 2]
+    assert "small.npy: this file system cannot reserve space" in caplog.text
+
+    def parts() -> Iterator[np.ndarray]:
+        yield np.ones(400_000, np.uint8)
+        (full_disk / "other").write_bytes(b"x" * 600_000)  # somebody else takes the room that was free
+        yield np.ones(400_000, np.uint8)
+
+    with pytest.raises(IrepaError, match=r"cannot write .*a\.npy: No space left on device: .* are free"):
+        write_array_in_parts(full_disk / "a.npy", (800_000,), np.uint8, parts())
+    with pytest.raises(IrepaError, match=r"cannot write .*a\.npy: No space left on device: 2\.0 MB are needed"):
+        write_array_in_parts(full_disk / "a.npy", (2_000_000,), np.uint8, [])
+    assert sorted(path.name for path in full_disk.iterdir()) == ["other", "small.npy"]
+
+
+def test_a_library_that_finds_the_disk_full_is_told_as_a_full_disk(full_disk: Path) -> None:
+    """safetensors has an error class of its own for it."""
+    from safetensors.numpy import save_file
+
+    with (
+        pytest.raises(IrepaError, match=r"cannot write .*model: No space left on device: .* are free"),
+        whole(full_disk / "model") as temporary,
+    ):
+        save_file({"x": np.ones(2_000_000, np.uint8)}, temporary)
+    assert list(full_disk.iterdir()) == []
+
+
+def writer(path: Path) -> subprocess.Popen[str]:
+    """A process that has written half of a file, and waits."""
+    code = f"""
+import time
+from pathlib import Path
+import numpy as np
+from irepa.pipeline.files import write_array_in_parts
+def parts():
+    yield np.ones(10, np.uint8)
+    print("half", flush=True)
+    time.sleep(600)
+write_array_in_parts(Path({str(path)!r}), (20,), np.uint8, parts())
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    return process
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_write_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    process = writer(path)
+    try:
+        (temporary,) = tmp_path.iterdir()
+        assert f".a.npy.{HOST}-{process.pid}." in temporary.name
+        write_array(path, np.zeros(3))  # another writer of the same file, at the same time
+        assert remove_orphans(tmp_path) == []
+        assert temporary.exists()
+    finally:
+        process.kill()
+        process.wait()
+    assert temporary.exists()
+    write_array(tmp_path / "b.npy", np.zeros(3))  # another file
+    assert temporary.exists()
+    write_array(path, np.zeros(3))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.npy", "b.npy"]
+
+
+def test_only_temporaries_of_dead_processes_of_this_machine_are_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (dead := tmp_path / f".a.npy.{HOST}-{gone.pid}.abcd1234.npy").touch()
+    kept = [
+        tmp_path / f".a.npy.elsewhere-{gone.pid}.abcd1234.npy",
+        tmp_path / f".a.npy.{HOST}-{os.getpid()}.abcd1234.npy",
+        tmp_path / ".hidden",
+        tmp_path / ".a.npy.shards",
+        tmp_path / "a.npy",
+    ]
+    for path in kept:
+        path.touch()
+    assert remove_orphans(tmp_path) == [dead]
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    assert remove_orphans(tmp_path / "nowhere") == []
+
+
+def test_the_number_of_a_dead_writer_may_be_that_of_another_process_inside_a_container(tmp_path: Path) -> None:
+    """The lock on its file says that it lives, though its number, known to its container alone, names nobody here."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    process = writer(tmp_path / "a.npy")
+    try:
+        (temporary,) = tmp_path.iterdir()
+        disguised = temporary.with_name(temporary.name.replace(str(process.pid), str(gone.pid)))
+        temporary.rename(disguised)
+        assert remove_orphans(tmp_path) == []
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert remove_orphans(tmp_path) == [disguised]
+
+
+def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    with pytest.raises(IrepaError, match=r"cannot write .*a\.json: Permission denied$"):
+        write_json(tmp_path / "a.json", {})
+
+
+def test_sizes_are_told_in_powers_of_a_thousand() -> None:
+    assert [size_of(n) for n in (0, 999, 1000, 2_000_000, 252e9, 3e15)] == [
+        "0 bytes", "999 bytes", "1.0 kB", "2.0 MB", "252.0 GB", "3000.0 TB",
+    ]  # fmt: skip
 
 
 def test_shards_outlast_an_interruption_and_are_made_once(tmp_path: Path) -> None:

@@ -7,15 +7,20 @@ commit: without it the files do not exist for anybody else.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
+import logging
+import math
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -23,26 +28,156 @@ from numpy.typing import DTypeLike, NDArray
 from irepa.errors import CacheError, DataError, IrepaError
 
 Json = dict[str, Any]
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no room, or no right
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # no room, or no right
+CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)  # file systems without reservation
+HEADER = 4096  # bytes: more than the header of any .npy file written here
+HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
+# Temporary files say who writes them: .NAME.HOST-PID.RANDOM and the ending of NAME.
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+(\.\w+)?")
+
+log = logging.getLogger("irepa")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; it takes the place of ``path`` if the block succeeds, and goes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    """Yield a temporary name beside ``path``; it takes the place of ``path`` if the block succeeds, and goes if not.
+
+    What an earlier writer of ``path`` has left there, because it was killed, is removed first. Raises IrepaError, saying how much
+    room there is, where the disk is full, and where there is no right to write.
+    """
+    handle: int | None = None
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_orphans(path.parent, path.name)
+        prefix = f".{path.name}.{HOST}-{os.getpid()}."
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+        temporary = Path(name)
+        _lock(handle)
         yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in UNWRITABLE:
-            raise IrepaError(f"cannot write {path}: {error.strerror}") from error
+            raise unwritable(path, error) from error
+        raise
+    except IrepaError:
+        raise
+    except Exception as error:
+        if os.strerror(errno.ENOSPC) in str(error):  # a library that has an error class of its own for it
+            raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def unwritable(path: Path, error: OSError, needed: int | None = None) -> IrepaError:
+    """The error to raise where ``path`` cannot be written: why, how much is ``needed`` (bytes) and free, where, and the cure."""
+    if error.errno not in FULL:
+        return IrepaError(f"cannot write {path}: {error.strerror}")
+    folder = existing(path.parent)
+    want = "" if needed is None else f"{size_of(needed)} are needed, "
+    return IrepaError(
+        f"cannot write {path}: {error.strerror}: {want}{size_of(free_bytes(folder))} are free on the file system of "
+        f"{folder.resolve()}; make room there, or set `results` in params.yaml to a folder on another disk"
+    )
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def free_bytes(folder: Path) -> int:
+    """What a user may still write to the file system of an existing folder."""
+    return shutil.disk_usage(folder).free
+
+
+def size_of(count: float) -> str:
+    """Bytes as people read them: ``1.5 GB``, powers of 1000."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    power = min(4, int(math.log10(count)) // 3)
+    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
+
+
+def remove_orphans(folder: Path, name: str | None = None) -> list[Path]:
+    """Remove the temporary files in a folder whose writers are dead; returns them.
+
+    Those of a living process stay, and so do those of another machine, of which nothing can be known. name: only those of the
+    file of this name; None: of any.
+    """
+    removed: list[Path] = []
+    if not folder.is_dir():
+        return removed
+    for path in folder.iterdir():
+        match = TEMPORARY.fullmatch(path.name)
+        if match is None or name not in (None, match["name"]) or match["host"] != HOST:
+            continue
+        if not _lives(int(match["pid"])) and not _locked(path):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock of a file for as long as it is open; False where another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process has the lock of a file: a number of a process may mean another one inside a container."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def reserve(stream: BinaryIO, size: int, path: Path) -> None:
+    """Have the file system set ``size`` bytes aside for a file that will be ``path``, before any work goes into it.
+
+    Where the file system cannot, free space is compared instead, and the log says so. Raises IrepaError where there is no room.
+    """
+    if size == 0:
+        return
+    try:
+        os.posix_fallocate(stream.fileno(), 0, size)
+    except (AttributeError, OSError) as error:  # AttributeError: macOS has no such call
+        if isinstance(error, OSError) and error.errno in FULL:
+            stream.truncate(0)
+            raise unwritable(path, error, size) from error
+        if isinstance(error, OSError) and error.errno not in CANNOT_RESERVE:
+            raise
+        stream.truncate(0)
+        log.warning("%s: this file system cannot reserve space; only what is free now was compared", path)
+        if free_bytes(path.parent) < size:
+            raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), size) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,22 +220,39 @@ def sha256(path: Path) -> str:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    with whole(path) as temporary, temporary.open("wb") as stream:
+    """Write an array as .npy. Raises IrepaError where there is no room for it."""
+    with whole(path) as temporary, temporary.open("r+b") as stream:
+        reserve(stream, array.nbytes + HEADER, path)
         np.save(stream, array, allow_pickle=False)
+        stream.truncate()
 
 
 def write_array_in_parts(path: Path, shape: tuple[int, ...], dtype: DTypeLike, parts: Iterable[NDArray[Any]]) -> None:
-    """Write an array larger than memory: ``parts`` follow each other along the first axis and must fill it exactly."""
-    with whole(path) as temporary:
-        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    """Write an array larger than memory: ``parts`` follow each other along the first axis and must fill it exactly.
+
+    Space is reserved before the first part is asked for, and parts are written and not mapped into memory: a disk that fills
+    kills a process that has mapped a file. Raises IrepaError, with what is needed and free, where there is no room, and DataError
+    for parts that do not fit ``shape``.
+    """
+    wanted, kind = tuple(shape[1:]), np.dtype(dtype)
+    with whole(path) as temporary, temporary.open("r+b") as stream:
+        described = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": tuple(shape)}
+        np.lib.format.write_array_header_1_0(stream, described)
+        stream.flush()
+        reserve(stream, stream.tell() + math.prod(shape) * kind.itemsize, path)
+        stream.seek(0)  # a reservation that could not be had has emptied the file
+        np.lib.format.write_array_header_1_0(stream, described)
         filled = 0
         for part in parts:
-            target[filled : filled + len(part)] = part
+            if part.shape[1:] != wanted:
+                raise DataError(f"{path}: expected rows of shape {wanted}, got {part.shape[1:]}")
             filled += len(part)
+            if filled > shape[0]:
+                break
+            stream.write(np.ascontiguousarray(part, kind).data)
         if filled != shape[0]:
-            raise DataError(f"{path}: expected {shape[0]} rows, got {filled}")
-        target.flush()
-        del target
+            more = "or more" if filled > shape[0] else ""
+            raise DataError(f"{path}: expected {shape[0]} rows, got {filled} {more}".rstrip())
 
 
 def write_array_in_shards(

@@ -19,8 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from irepa.config.tier import JobResources, Settings, Tier
-from irepa.errors import DivergedError, IrepaError
-from irepa.pipeline.files import UNWRITABLE, Json, Record, describe_file, write_json, write_text
+from irepa.errors import DivergedError
+from irepa.pipeline.files import (
+    UNWRITABLE,
+    Json,
+    Record,
+    describe_file,
+    remove_orphans,
+    unwritable,
+    write_json,
+    write_text,
+)
 from irepa.pipeline.graph import STAGES, Job
 from irepa.pipeline.plan import Plan
 
@@ -100,6 +109,9 @@ def execute(plan: Plan, job: Job) -> Record:
     record_path = plan.record_path(job)
     lost = {} if stage.tolerates_failure else {name: record.failed for name, record in needed.items() if record.failed}
     log.info("%s: started", job)
+    for folder in {path.parent for path in plan.outputs(job)}:
+        for orphan in remove_orphans(folder):
+            log.info("removed %s, which a job that was killed has left", orphan)
     metrics: Json = {}
     failed: str | None = next(iter(lost.values()), None)
     try:
@@ -137,7 +149,7 @@ def execute(plan: Plan, job: Job) -> Record:
             with suppress(OSError):  # what cannot be written cannot be removed either; the reason is the error itself
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            raise IrepaError(f"cannot write {error.filename or plan.results}: {error.strerror}") from error
+            raise unwritable(Path(error.filename or plan.results), error) from error
         raise
     log.info("%s: finished in %.1f s", job, time.perf_counter() - clock)
     return Record(record_path)
