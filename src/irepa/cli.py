@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from irepa.commands.check import check_claims, check_machine
+from irepa.commands.check import check_start, downloads, jobs_of
 from irepa.config.load import load_settings, read_tier, tier_names
 from irepa.config.read import read_yaml
 from irepa.errors import ConfigError, IrepaError
@@ -121,8 +121,11 @@ def audit(
 def check(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
     """Check the configuration and what it needs on this machine, and run nothing."""
     plan = make_plan(params, root, tier)
-    check_machine(plan.settings)
-    check_claims(root / "workflow")
+    check_start(plan)
+    for needed in downloads(plan.settings, jobs_of(plan).__contains__):
+        print(
+            f"{needed.what}: weights are not in the cache; its job fetches them, as `{needed.download.fetch}` does now"
+        )
     jobs = plan.jobs()
     stale = [job for job in jobs if not plan.is_current(job)]
     print(f"tier {plan.settings.params.tier}: configuration is valid; {len(jobs)} jobs, {len(stale)} to run")

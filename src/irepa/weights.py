@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from irepa.errors import WeightsError, first_line
 
@@ -20,6 +23,52 @@ if TYPE_CHECKING:
 
 HUB, RANDOM, PACKAGE, URL = "hub", "random", "package:", "https://"
 PRETRAINED = "trained:"  # by the pipeline itself
+
+
+HUB_HOST = "huggingface.co"
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights that a library fetches by itself when a job first asks for them.
+
+    Attributes:
+        address: where from, ``https://...``.
+        fetch: the command that gets them beforehand.
+        cached: what is there once they have been fetched; None where only the library knows.
+    """
+
+    address: str
+    fetch: str
+    cached: Path | None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine has them."""
+        if self.cached is None:
+            return False
+        return self.cached.is_file() or (self.cached.is_dir() and any(self.cached.glob("*/*")))
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.address).hostname or ""
+
+
+def hub_download(repository: str, revision: str | None) -> Download:
+    """A repository of the hub, as huggingface_hub caches it."""
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    folder = Path(own or f"{home}/hub").expanduser() / f"models--{repository.replace('/', '--')}" / "snapshots"
+    endpoint = os.environ.get("HF_ENDPOINT") or f"https://{HUB_HOST}"
+    return Download(f"{endpoint}/{repository}", download_command(repository, revision), folder)
+
+
+def file_download(address: str, fetch: str | None = None) -> Download:
+    """A file, as torch caches it: $TORCH_HOME/hub/checkpoints. ``fetch``: the command that puts it there; None: curl."""
+    home = os.environ.get("TORCH_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/torch"
+    folder = Path(home).expanduser() / "hub" / "checkpoints"
+    cached = folder / Path(urlsplit(address).path).name
+    return Download(address, fetch or f"curl -L --create-dirs -o {cached} {address}", cached)
 
 
 def is_path(weights: str) -> bool:

@@ -8,7 +8,7 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(REPOSITORY / "src"))
 
-from irepa.commands.check import check_claims, check_machine
+from irepa.commands.check import check_start
 from irepa.config.load import load_settings
 from irepa.config.tier import JobResources
 from irepa.errors import IrepaError
@@ -49,8 +49,7 @@ onstart:
     write_text(PARAMS_FILE, PLAN.settings.params.model_dump_json(indent=2))
     try:
         # Weight packages are in the jobs' environment, which may not be this one: there the jobs look for them.
-        check_machine(PLAN.settings, weights=not USES_CONDA)
-        check_claims(ROOT / "workflow")
+        check_start(PLAN, weights=not USES_CONDA)
     except IrepaError as error:
         raise WorkflowError(str(error)) from None
 

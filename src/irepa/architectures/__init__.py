@@ -26,6 +26,11 @@ Saved as ``thin_sit.py`` it is at once known as ``thin-sit``. A recipe of a tier
 ``architecture: thin-sit``, and a scale sets its options:
 ``scales: {small: {depth: 4, ..., options: {thin-sit: {mlp_ratio: 2.0}}}}``.
 
+What is optional: ``check(options, scale, shape, grid)`` raises ConfigError for sizes that do not fit, without torch, so
+that `irepa check` refuses them before anything runs; :func:`check_transformer` has what transformers ask for.
+``TAKES_SPAN = True`` says that the network is told two times, and ``ADOPTS_PUBLISHED = True`` that it takes the weights
+of published SiT and REPA checkpoints.
+
 A network is an ``nn.Module`` that maps x (batch, channels, H, W), times (batch,) and labels (batch,) to its prediction,
 shaped as x, and hidden tokens (batch, T, width) on the tier's grid, row by row. Its attribute ``classes`` is the null
 class of guidance. Recipes may ask for more, as MeanFlow's does for the span of time. A new network, with torch at the
@@ -62,9 +67,22 @@ class Architecture(Protocol):
         """
 
 
+def check_transformer(scale: Scale, shape: Shape, grid: tuple[int, int]) -> None:
+    """Raises ConfigError where a transformer's sizes do not fit each other, or as :func:`check_grid` does."""
+    check_grid(scale, shape, grid)
+    if scale.width % scale.heads:
+        raise ConfigError(f"heads {scale.heads} does not divide width {scale.width}")
+    if scale.width % 4:
+        raise ConfigError(f"width must be a multiple of 4 for 2-D positions, not {scale.width}")
+    if scale.align_depth > scale.depth:
+        raise ConfigError(f"align_depth must be in 1..{scale.depth}, not {scale.align_depth}")
+
+
 def check_grid(scale: Scale, shape: Shape, grid: tuple[int, int]) -> None:
     """Raises ConfigError where patches of ``shape``, (channels, H, W), do not lie on the grid (rows, columns)."""
     _, height, width = shape
+    if height % scale.patch or width % scale.patch:
+        raise ConfigError(f"patch {scale.patch} does not divide the input {height}x{width}")
     if (height // scale.patch, width // scale.patch) != tuple(grid):
         raise ConfigError(
             f"scale with patch {scale.patch} gives {height // scale.patch}x{width // scale.patch} tokens on "

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from irepa.architectures import check_grid
+from irepa.architectures import check_transformer
 from irepa.config.options import Positive, Shape, Strict
 from irepa.config.tier import Scale
+from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
     from irepa.models.jit import JiT
@@ -24,9 +25,20 @@ class Options(Strict):
     context_start: Annotated[int, Field(ge=0, description="Blocks before the class tokens come in.")] = 0
 
 
+def check(options: Options, scale: Scale, shape: Shape, grid: tuple[int, int]) -> None:
+    """Raises ConfigError where the sizes do not fit each other, the input (channels, H, W) or the grid."""
+    check_transformer(scale, shape, grid)
+    if scale.width // scale.heads % 4:
+        raise ConfigError(
+            f"the width of a head must be a multiple of 4, not {scale.width // scale.heads} (width / heads)"
+        )
+    if options.context and options.context_start >= scale.depth:
+        raise ConfigError(f"context_start must be smaller than depth = {scale.depth}, not {options.context_start}")
+
+
 def build(options: Options, scale: Scale, shape: Shape, classes: int, grid: tuple[int, int]) -> JiT:
     """Raises ConfigError where its tokens do not lie on the grid."""
     from irepa.models.jit import JiT
 
-    check_grid(scale, shape, grid)
+    check(options, scale, shape, grid)
     return JiT(shape[1:], shape[0], classes, **scale.transformer(), **options.model_dump())

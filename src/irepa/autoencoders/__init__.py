@@ -8,6 +8,11 @@ To add one, write a file in this folder with
 - ``describe(options, image_size)``, its :class:`AutoencoderFacts` without its weights, for planning;
 - ``build(options, image_size, device)``, an :class:`Autoencoder`.
 
+What is optional: ``check(name, options)``, which raises WeightsError where this machine lacks something;
+``download(options)``, the :class:`irepa.weights.Download` that its library fetches by itself; ``shape_of(options, image_size)``,
+the shape (channels, h, w) of what the network sees, without torch, or None where its weights would have to be loaded to know.
+With them `irepa check` refuses what cannot work before anything runs.
+
 A whole one shows the network a grey image::
 
     from __future__ import annotations

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from irepa.autoencoders import Autoencoder, AutoencoderFacts
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Positive, Shape, Strict
 from irepa.config.tier import TRAINED_HERE
 from irepa.errors import ConfigError, WeightsError, first_line
+from irepa.weights import HUB, Download, download_command, hub_download, is_path
 
 if TYPE_CHECKING:
     import torch
@@ -63,11 +64,9 @@ class Kl(Autoencoder):
         self.model: Any = load_model(options).eval().requires_grad_(False).to(device)
         self.device, self.batch = device, options.batch
         config = self.model.config
-        factor = 2 ** (len(config.block_out_channels) - 1)
-        if image_size % factor:
-            raise ConfigError(f"dataset.image_size = {image_size}: {options.model} needs a multiple of {factor}")
+        side = latent_side(options, len(config.block_out_channels), image_size)
         self.scale, self.shift = float(config.scaling_factor), float(config.shift_factor or 0.0)
-        self.shape = (int(config.latent_channels), image_size // factor, image_size // factor)
+        self.shape = (int(config.latent_channels), side, side)
 
     def moments(self, images: Tensor) -> Tensor:
         import torch
@@ -108,8 +107,6 @@ def load_model(options: Options) -> Any:
     """The AutoencoderKL of these options. Raises WeightsError where it cannot be had or is not the one declared."""
     from diffusers import AutoencoderKL
 
-    from irepa.weights import download_command
-
     if options.weights == TRAINED_HERE:
         raise WeightsError(f"autoencoder {options.model} is trained by the pipeline: its stage has to run first")
     at_hub = options.weights == "hub"
@@ -127,6 +124,40 @@ def load_model(options: Options) -> Any:
         if (list(value) if isinstance(value, tuple) else value) != declared:
             raise WeightsError(f"autoencoder {source}: {key} is {value}, declared as {declared}")
     return model
+
+
+def check(name: str, options: Options) -> None:
+    """Raises WeightsError, naming the setting ``name``, where a folder of weights is named and not there."""
+    if is_path(options.weights) and options.weights != TRAINED_HERE and not Path(options.weights).is_dir():
+        fetch = download_command(options.model, options.revision)
+        raise WeightsError(
+            f"{name}.weights = {options.weights}: there is no such folder; `{fetch} --local-dir {options.weights}` fetches it"
+        )
+
+
+def download(options: Options) -> Download | None:
+    """What diffusers fetches where the weights are neither trained here nor on this machine."""
+    return hub_download(options.model, options.revision) if options.weights == HUB else None
+
+
+def shape_of(options: Options, image_size: int) -> Shape | None:
+    """(channels, H, W) of the latents, as the declared architecture gives them; None where it does not say.
+
+    Raises ConfigError where it does not divide the image's size.
+    """
+    declared = options.architecture or {}
+    if not {"block_out_channels", "latent_channels"} <= declared.keys():
+        return None
+    side = latent_side(options, len(declared["block_out_channels"]), image_size)
+    return (int(declared["latent_channels"]), side, side)
+
+
+def latent_side(options: Options, blocks: int, image_size: int) -> int:
+    """Height and width of the latents: each block but the last halves the image. Raises ConfigError where that leaves a rest."""
+    factor: int = 2 ** (blocks - 1)
+    if image_size % factor:
+        raise ConfigError(f"dataset.image_size = {image_size}: {options.model} needs a multiple of {factor}")
+    return image_size // factor
 
 
 def describe(options: Options, image_size: int) -> AutoencoderFacts:

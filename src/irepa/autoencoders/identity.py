@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irepa.autoencoders import Autoencoder, AutoencoderFacts
-from irepa.config.options import Strict
+from irepa.config.options import Shape, Strict
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,11 @@ class Identity(Autoencoder):
         from irepa.images import to_images
 
         return to_images(latents)
+
+
+def shape_of(options: Options, image_size: int) -> Shape:
+    """(channels, H, W) of what the network sees."""
+    return (3, image_size, image_size)
 
 
 def describe(options: Options, image_size: int) -> AutoencoderFacts:

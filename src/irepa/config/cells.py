@@ -119,9 +119,9 @@ def cells(settings: Settings) -> Mapping[Cell, tuple[str, ...]]:
     for name, experiment in settings.tier.experiments.items():
         for cell in experiment_cells(settings, experiment):
             serves[cell] = (*serves.get(cell, ()), name)
-    for key in settings.tier.checkpoints:
+    for key in settings.tier.checkpoints:  # each is one of them: irepa.config.consistency
         cell = Cell.parse(key)
-        serves[cell] = (*serves.get(cell, ()), "checkpoints")
+        serves[cell] = (*serves[cell], "checkpoints")
     return MappingProxyType(dict(sorted(serves.items())))
 
 

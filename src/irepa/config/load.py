@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from irepa.config import plugins
-from irepa.config.cells import cells, split_encoder, targets
+from irepa.config.cells import split_encoder, targets
+from irepa.config.consistency import plugins_that_do_not_fit, settings_that_do_not_fit
+from irepa.config.options import Plugged
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.config.read import read_yaml, validated
 from irepa.config.tier import EncoderEntry, Method, Params, Settings, Tier
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, gather
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -86,7 +89,8 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
         catalogue=_table(EncoderEntry, workflow / "encoders.yaml"),
         methods=_table(Method, workflow / "methods.yaml"),
     )
-    _check_names(settings, tier_path)
+    _refuse(_wrong_names(settings, tier_path))
+    _refuse(f"{tier_path}: {message}" for message in settings_that_do_not_fit(settings))
     if check_options:
         _check_plugins(settings, tier_path)
     return settings
@@ -108,12 +112,12 @@ def _table(model: type[_Model], path: Path) -> dict[str, _Model]:
     return {name: validated(model, row or {}, f"{path}: {name}") for name, row in read_yaml(path).items()}
 
 
-def _refuse_unknown(where: str, names: Iterable[str | None], allowed: Iterable[str]) -> None:
-    """Raises ConfigError at the first name that is not allowed; None names nothing."""
+def _unknown(where: str, names: Iterable[str | None], allowed: Iterable[str]) -> Iterator[str]:
+    """A message for every name that is not allowed; None names nothing."""
     allowed = list(allowed)
-    for name in names:
-        if name is not None and name not in allowed:
-            raise ConfigError.unknown(where, name, allowed)
+    yield from (
+        str(ConfigError.unknown(where, name, allowed)) for name in names if name is not None and name not in allowed
+    )
 
 
 def _listed(names: list[str] | str | None) -> list[str]:
@@ -121,83 +125,103 @@ def _listed(names: list[str] | str | None) -> list[str]:
     return names if isinstance(names, list) else []
 
 
-def _check_names(settings: Settings, where: str) -> None:
+def _refuse(messages: Iterable[str]) -> None:
+    """Raises ConfigError, a line for each thing that is wrong."""
+    lines = list(dict.fromkeys(messages))
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _wrong_names(settings: Settings, where: str) -> Iterator[str]:
     """Every name that refers to something refers to something that exists."""
     tier = settings.tier
-    _refuse_unknown(f"{where}: methods", tier.methods, settings.methods)
-    _refuse_unknown(f"{where}: evaluation.extractors", tier.evaluation.extractors, settings.catalogue)
+    yield from _unknown(f"{where}: methods", tier.methods, settings.methods)
+    yield from _unknown(f"{where}: evaluation.extractors", tier.evaluation.extractors, settings.catalogue)
+    yield from _unknown(f"{where}: evaluation.references", tier.evaluation.references, tier.evaluation.extractors)
     for name, autoencoder in tier.autoencoders.items():
         if autoencoder.precompute:
-            raise ConfigError(f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be")
+            yield f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be"
+    if tier.autoencoder.trained_here:
+        yield f"{where}: autoencoder.weights = trained: only one of `autoencoders` can be, which a recipe then names"
     for name, pretraining in tier.pretraining.items():
-        _refuse_unknown(f"{where}: pretraining.{name}.encoder", [pretraining.encoder], settings.catalogue)
+        yield from _unknown(f"{where}: pretraining.{name}.encoder", [pretraining.encoder], settings.catalogue)
     for name in tier.recipes:
-        _check_recipe(tier, name, f"{where}: recipes.{name}")
+        yield from _wrong_recipe(tier, name, f"{where}: recipes.{name}")
     for name, experiment in tier.experiments.items():
         key = f"{where}: experiments.{name}"
-        _refuse_unknown(f"{key}.methods", _listed(experiment.methods), settings.methods)
-        _refuse_unknown(f"{key}.scales", _listed(experiment.scales), tier.scales)
-        _refuse_unknown(f"{key}.recipes", _listed(experiment.recipes), tier.recipes)
+        yield from _unknown(f"{key}.methods", _listed(experiment.methods), settings.methods)
+        yield from _unknown(f"{key}.scales", _listed(experiment.scales), tier.scales)
+        yield from _unknown(f"{key}.recipes", _listed(experiment.recipes), tier.recipes)
     for name, figure in tier.figures.items():
-        _refuse_unknown(f"{where}: figures.{name}.kind", [figure.kind], plugins.names("figures"))
-        _refuse_unknown(f"{where}: figures.{name}.experiment", [figure.experiment], tier.experiments)
-    for target in targets(settings):
-        _check_target(settings, split_encoder(target)[0], f"{where}: encoders")
-    if not cells(settings):
-        raise ConfigError(f"{where}: the experiments name no training run")
+        yield from _unknown(f"{where}: figures.{name}.kind", [figure.kind], plugins.names("figures"))
+        yield from _unknown(f"{where}: figures.{name}.experiment", [figure.experiment], tier.experiments)
+    for base in sorted({split_encoder(target)[0] for target in targets(settings)}):
+        yield from _wrong_target(settings, base, f"{where}: encoders")
 
 
-def _check_recipe(tier: Tier, name: str, where: str) -> None:
+def _wrong_recipe(tier: Tier, name: str, where: str) -> Iterator[str]:
     recipe = tier.recipes[name]
-    _refuse_unknown(f"{where}.architecture", [recipe.architecture], plugins.names("architectures"))
-    _refuse_unknown(f"{where}.autoencoder", [recipe.autoencoder], tier.autoencoders)
+    yield from _unknown(f"{where}.architecture", [recipe.architecture], plugins.names("architectures"))
+    yield from _unknown(f"{where}.autoencoder", [recipe.autoencoder], tier.autoencoders)
     if recipe.trained_as is None:
         return
-    _refuse_unknown(f"{where}.trained_as", [recipe.trained_as], set(tier.recipes) - {name})
+    if recipe.trained_as not in tier.recipes or recipe.trained_as == name:
+        yield from _unknown(f"{where}.trained_as", [recipe.trained_as], set(tier.recipes) - {name})
+        return
     source = tier.recipes[recipe.trained_as]
     if source.trained_as is not None:
-        raise ConfigError(f"{where}.trained_as = {recipe.trained_as} is not trained itself")
+        yield f"{where}.trained_as = {recipe.trained_as} is not trained itself"
     if recipe.at is not None and recipe.at >= tier.training.steps:
-        raise ConfigError(
+        yield (
             f"{where}.at = {recipe.at} must be smaller than training.steps = {tier.training.steps}; null is the last step"
         )
-    same = ("name", "architecture", "autoencoder")
-    if recipe.model_dump(include=set(same)) != source.model_dump(include=set(same)):
-        raise ConfigError(
-            f"{where}.trained_as = {recipe.trained_as}: name, architecture and autoencoder must be the same"
-        )
+    same = {"name", "architecture", "autoencoder"}
+    if recipe.model_dump(include=same) != source.model_dump(include=same):
+        yield f"{where}.trained_as = {recipe.trained_as}: name, architecture and autoencoder must be the same"
 
 
-def _check_target(settings: Settings, name: str, where: str) -> None:
-    """An alignment target is in the catalogue, and what it is made from exists."""
-    _refuse_unknown(where, [name], settings.catalogue)
-    entry = settings.catalogue[name]
-    _refuse_unknown(f"{where}: {name}: weights trained:", [entry.trained_by], settings.tier.pretraining)
-    _refuse_unknown(f"encoders.yaml: {name}: base", [entry.base], settings.catalogue)
-    if entry.evaluation_only:
-        raise ConfigError(f"{where}: {name} is kept for evaluation and may not be an alignment target")
+def _wrong_target(settings: Settings, name: str, where: str) -> Iterator[str]:
+    """An alignment target is in the catalogue, and what it is made from exists, however many rows lie between."""
+    chain: list[str] = []
+    following: str | None = name
+    while following is not None:
+        if following in chain:
+            yield f"encoders.yaml: {name}: base: rows name each other in a circle: {' -> '.join([*chain, following])}"
+            return
+        chain.append(following)
+        if following not in settings.catalogue:
+            key = where if following == name else f"encoders.yaml: {chain[-2]}: base"
+            yield from _unknown(key, [following], settings.catalogue)
+            return
+        entry = settings.catalogue[following]
+        yield from _unknown(f"{where}: {following}: weights trained:", [entry.trained_by], settings.tier.pretraining)
+        if entry.evaluation_only:
+            yield f"{where}: {following} is kept for evaluation and may not be an alignment target"
+        following = entry.base
 
 
 def _check_plugins(settings: Settings, where: str) -> None:
-    """Every implementation that the tier names accepts its options."""
+    """Every implementation that the tier names accepts its options. Raises ConfigError, a line for each that does not."""
     tier = settings.tier
-    plugin_options("autoencoders", tier.autoencoder, f"{where}: autoencoder")
-    for name, autoencoder in tier.autoencoders.items():
-        plugin_options("autoencoders", autoencoder, f"{where}: autoencoders.{name}")
+    asked: list[tuple[str, Plugged, str]] = [
+        ("autoencoders", tier.autoencoder, "autoencoder"),
+        *(("autoencoders", row, f"autoencoders.{name}") for name, row in tier.autoencoders.items()),
+        *(("recipes", row, f"recipes.{name}") for name, row in tier.recipes.items()),
+        *(("samplers", row.sampler, f"recipes.{name}.sampler") for name, row in tier.recipes.items()),
+        *(
+            ("architectures", scale.plugged(architecture), f"scales.{name}.options.{architecture}")
+            for name, scale in tier.scales.items()
+            for architecture in scale.options
+        ),
+        *(("objectives", row, f"pretraining.{name}") for name, row in tier.pretraining.items()),
+        ("data", tier.dataset, "dataset"),
+    ]
+    checks = [functools.partial(plugin_options, kind, row, f"{where}: {key}") for kind, row, key in asked]
+    _refuse(map(str, gather([*checks, functools.partial(encoders_in_use, settings)])))
     module = plugins.load("autoencoders", tier.autoencoder.name, where)
     if tier.autoencoder.precompute and not module.PRECOMPUTABLE:
         raise ConfigError(f"{where}: autoencoder.precompute = true: {tier.autoencoder.name} has no moments to compute")
-    for name, recipe in tier.recipes.items():
-        plugin_options("recipes", recipe, f"{where}: recipes.{name}")
-        plugin_options("samplers", recipe.sampler, f"{where}: recipes.{name}.sampler")
-    for name, scale in tier.scales.items():
-        for architecture in scale.options:
-            key = f"scales.{name}.options.{architecture}"
-            plugin_options("architectures", scale.plugged(architecture), f"{where}: {key}")
-    for name, pretraining in tier.pretraining.items():
-        plugin_options("objectives", pretraining, f"{where}: pretraining.{name}")
-    encoders_in_use(settings)
-    plugin_options("data", tier.dataset, f"{where}: dataset")
+    _refuse(f"{where}: {message}" for message in plugins_that_do_not_fit(settings))
 
 
 def encoders_in_use(settings: Settings) -> list[tuple[str, Any]]:

@@ -41,6 +41,11 @@ def load(kind: str, name: str, where: str) -> ModuleType:
     return importlib.import_module(module_name(kind, name))
 
 
+def offered(kind: str, name: str, what: str, default: Any) -> Any:
+    """What a module of a kind says under a name that its contract leaves open; ``default`` where it says nothing."""
+    return vars(load(kind, name, kind)).get(what, default)
+
+
 def plugin_options(kind: str, plugged: Plugged, where: str) -> Any:
     """The validated ``Options`` of a named implementation. Raises ConfigError."""
     return validated(load(kind, plugged.name, where).Options, plugged.options(), where)

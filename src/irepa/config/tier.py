@@ -7,7 +7,7 @@ validated here, once, before any job starts; every refusal names the key, the va
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -56,8 +56,14 @@ class Guidance(Strict):
     """Classifier-free guidance: v = v_null + scale * (v_class - v_null) for low <= t <= high, and v = v_class outside."""
 
     scale: float = Field(ge=1, description="Factor by which the class is followed; 1 is no guidance.")
-    low: Fraction = Field(0.0, description="Smallest time t at which guidance applies (t = 0 is data).")
+    low: Fraction = Field(0.0, description="Smallest time t at which guidance applies (t = 0 is data); at most `high`.")
     high: Fraction = Field(1.0, description="Largest time t at which guidance applies (t = 1 is noise).")
+
+    @model_validator(mode="after")
+    def _times_are_in_order(self) -> Guidance:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high}): guidance would apply at no time")
+        return self
 
 
 class SamplerChoice(Plugged):
@@ -119,9 +125,14 @@ class EncoderEntry(BaseModel):
 
     def metric_name(self, metric: str) -> str:
         """The name of a metric under this judge. FID, KID, precision and recall alone mean torch-fidelity's Inception."""
-        if self.library == "torch-fidelity":
+        if self.gives_inception_score:
             return metric
         return f"{'FD' if metric == 'FID' else metric}-{self.judge}"
+
+    @property
+    def gives_inception_score(self) -> bool:
+        """Whether as a judge it gives the class logits of the Inception Score, beside what is called FID."""
+        return self.library == "torch-fidelity"
 
     @property
     def trained_by(self) -> str | None:
@@ -232,8 +243,10 @@ class Spatial(Strict):
 class Probe(Strict):
     """The linear probe: logistic regression on mean-pooled tokens, which gives an encoder's accuracy."""
 
-    train_images: Positive | None = Field(
-        None, description="Number of training images that it is fitted to, spread evenly over all; null: all."
+    train_images: int | None = Field(
+        None,
+        ge=2,
+        description="Number of training images that it is fitted to, spread evenly over all, at least 2; null: all.",
     )
     c: float = Field(1.0, gt=0, description="Inverse strength of the L2 penalty, as scikit-learn's C.")
     max_iter: Positive = Field(300, description="Most iterations of the optimiser.")
@@ -331,17 +344,26 @@ class Evaluation(Strict):
         "images.",
     )
     reference_features: Positive = Field(
-        50_000, description="Number of reference images whose features are kept, for KID, precision and recall."
+        50_000,
+        description="Number of reference images whose features are kept, for KID, precision and recall; more than `neighbours`.",
     )
-    neighbours: Positive = Field(3, description="k of precision and recall (Kynkaanniemi et al., 2019).")
+    neighbours: Positive = Field(
+        3, description="k of precision and recall (Kynkaanniemi et al., 2019); smaller than `sampling.samples`."
+    )
     kid_subsets: Positive = Field(100, description="Number of subsets over which KID is averaged.")
-    kid_subset_size: Positive = Field(1000, description="Images per subset of KID; at most `sampling.samples`.")
+    kid_subset_size: int = Field(
+        1000, ge=2, description="Images per subset of KID, at least 2; at most `sampling.samples`."
+    )
 
 
 class Inspection(Strict):
     """The self-similarity maps (E7): which images, which token they are seen from, and how noisy the network's input is."""
 
-    images: list[int] = Field([0], description="Numbers of the images, counted from 0 among the `spatial.images`.")
+    images: list[Annotated[int, Field(ge=0)]] = Field(
+        [0],
+        min_length=1,
+        description="Numbers of the images, counted from 0 among the `spatial.images`, each once.",
+    )
     anchor: tuple[Fraction, Fraction] = Field(
         (0.5, 0.5),
         description="The token that all others are compared with: row and column, as shares of the grid's sides.",
@@ -441,7 +463,7 @@ class Tier(Strict):
     checkpoints: dict[str, Path] = Field(
         {},
         description="By cell (`recipe/scale/encoder/method/seed0`), the path of a published SiT or REPA checkpoint that is "
-        "sampled and evaluated without training.",
+        "sampled and evaluated without training. The cell is one of an experiment's, and its recipe trains a SiT.",
     )
     experiments: dict[str, Experiment] = Field(
         min_length=1,
@@ -459,7 +481,15 @@ class Tier(Strict):
         return value
 
     @model_validator(mode="after")
-    def _samples_cover_kid(self) -> Tier:
+    def _samples_are_enough(self) -> Tier:
+        k, kept = self.evaluation.neighbours, self.evaluation.reference_features
+        if self.sampling.samples <= k:
+            raise ValueError(
+                f"sampling.samples ({self.sampling.samples}) must exceed evaluation.neighbours ({k}): precision and recall ask "
+                f"for the {k} nearest of the other samples, and the Frechet distance for 2 samples"
+            )
+        if kept <= k:
+            raise ValueError(f"evaluation.reference_features ({kept}) must exceed evaluation.neighbours ({k})")
         if self.evaluation.kid_subset_size > self.sampling.samples:
             raise ValueError(
                 f"evaluation.kid_subset_size ({self.evaluation.kid_subset_size}) must not exceed "

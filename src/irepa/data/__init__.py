@@ -1,8 +1,9 @@
 """Datasets: one module per source.
 
 Each has ``Options`` (the tier's ``dataset`` beyond ``name`` and ``image_size``), ``check(options)``, which refuses what this
-machine lacks without loading anything, and ``load(options, image_size)``, which gives its :class:`Splits`. Importing a module
-must stay light: libraries that decode images are imported inside the functions that use them.
+machine lacks without loading anything, and ``load(options, image_size)``, which gives its :class:`Splits`. It may have
+``at_most(options)``, the most training and held-out images that the options allow, None where they set no limit. Importing a
+module must stay light: libraries that decode images are imported inside the functions that use them.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from irepa.config.options import Positive, Strict
 from irepa.data import Split, Splits
-from irepa.errors import DataError
+from irepa.errors import DataError, gather, refuse
 
 if TYPE_CHECKING:
     from irepa.images import Images
@@ -27,10 +28,15 @@ class Options(Strict):
     test_images: Positive | None = Field(None, description="Use only so many, spread over the classes; null: all.")
 
 
+def at_most(options: Options) -> tuple[int | None, int | None]:
+    """The most training and held-out images; None where there is no limit."""
+    return options.train_images, options.test_images
+
+
 def check(options: Options) -> None:
     """Raises DataError where a path is missing or has no class folder with images."""
-    classes(options.train, "train")
-    classes(options.test, "test")
+    paths = {"train": options.train, "test": options.test}
+    refuse(gather(functools.partial(classes, path, key) for key, path in paths.items()))
 
 
 def classes(folder: Path, key: str) -> list[str]:

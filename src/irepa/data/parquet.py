@@ -5,6 +5,7 @@ CIFAR-10 and ImageNet-1k are published in this form; ``train`` and ``test`` are 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from irepa.config.options import Positive, Strict
 from irepa.data import Split, Splits
-from irepa.errors import DataError
+from irepa.errors import DataError, gather, refuse
 
 if TYPE_CHECKING:
     from irepa.images import Images
@@ -32,10 +33,15 @@ class Options(Strict):
     test_images: Positive | None = Field(None, description="Use only the first so many; null: all.")
 
 
+def at_most(options: Options) -> tuple[int | None, int | None]:
+    """The most training and held-out images; None where there is no limit."""
+    return options.train_images, options.test_images
+
+
 def check(options: Options) -> None:
     """Raises DataError where a path is missing or holds no Parquet file."""
-    _files(options.train, "train")
-    _files(options.test, "test")
+    paths = {"train": options.train, "test": options.test}
+    refuse(gather(functools.partial(_files, path, key) for key, path in paths.items()))
 
 
 def _files(path: Path, key: str) -> list[Path]:

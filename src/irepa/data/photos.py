@@ -54,6 +54,12 @@ class Options(Strict):
     seed: int = Field(0, description="Seed of the crops and flips.")
 
 
+def at_most(options: Options) -> tuple[int | None, int | None]:
+    """The numbers of training and held-out images."""
+    count = len(SKIMAGE_PHOTOGRAPHS) + len(SKLEARN_PHOTOGRAPHS)
+    return count * options.train_per_class, count * options.test_per_class
+
+
 def check(options: Options) -> None:
     """Nothing to find: the photographs come with the dependencies."""
 

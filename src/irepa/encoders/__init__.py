@@ -55,6 +55,7 @@ imports it, inside the functions that use it.
   ``irepa plan`` can build it without weights. ``irepa/encoders/open_clip.py`` is short and has all of this.
 - ``prefix``, where there are tokens before the patch tokens, and ``has_global_token``, where it gives one.
 - ``check``: refuse, before a run starts, what this machine lacks (:func:`irepa.weights.check_weights`).
+- ``download``: what the library fetches by itself (:func:`irepa.weights.hub_download`), so that a start without network says so.
 - ``judge``: a :class:`Judge`, for rows that a tier lists under ``evaluation.extractors``.
 - ``fit``: for rows with a ``base``, a change of that encoder's tokens that is fitted to them.
 
@@ -77,7 +78,7 @@ from pydantic import Field
 from irepa.config import plugins
 from irepa.config.options import Strict
 from irepa.errors import ConfigError
-from irepa.weights import HUB, RANDOM, fingerprint
+from irepa.weights import HUB, RANDOM, Download, fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -199,6 +200,11 @@ def nothing_to_find(name: str, options: Any) -> None:
     """The check of what needs nothing but the installed packages."""
 
 
+def nothing_to_download(options: Any) -> Download | None:
+    """The download of what needs nothing but the installed packages."""
+    return None
+
+
 @dataclass(frozen=True)
 class Library:
     """What one module of this folder builds from its ``Options``: at least one of ``encoder``, ``judge`` and ``fit``.
@@ -209,6 +215,7 @@ class Library:
         fit: called with (options, source, grid, device): fits a change of tokens, (batch, h*w, dim) to the same shape, to the
             training tokens of the row's ``base``, which lie on the tier's grid.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
+        download: called with (options): the weights that the library would fetch by itself, None for none. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
     """
 
@@ -216,6 +223,7 @@ class Library:
     judge: Callable[[Any, torch.device], Judge] | None = None
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
     check: Callable[[str, Any], None] = nothing_to_find
+    download: Callable[[Any], Download | None] = nothing_to_download
     judge_flops: float | None = None
 
 

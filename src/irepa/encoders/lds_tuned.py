@@ -35,7 +35,8 @@ def lds(tokens: Tensor, grid: Grid) -> Tensor:
     """LDS of tokens (batch, h*w, dim), (batch,), as :func:`irepa.spatial.spatial_metrics` has it, with a gradient."""
     from torch.nn.functional import normalize
 
-    from irepa.spatial import Thresholds, manhattan
+    from irepa.spatial import manhattan
+    from irepa.thresholds import Thresholds
 
     limits, distance = Thresholds.for_grid(*grid), manhattan(*grid, device=tokens.device)
     unit = normalize(tokens.float(), dim=-1, eps=1e-8)

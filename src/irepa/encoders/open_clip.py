@@ -8,7 +8,7 @@ from pydantic import Field
 
 from irepa.encoders import Library, NetworkEncoder, NetworkOptions
 from irepa.errors import WeightsError
-from irepa.weights import HUB, RANDOM, check_weights, initial, unavailable
+from irepa.weights import HUB, HUB_HOST, RANDOM, Download, check_weights, initial, unavailable
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,11 @@ def fetch_command(options: Options) -> str:
 def check(name: str, options: Options) -> None:
     """Raises WeightsError where a file of weights is named and not there."""
     check_weights(name, options.weights, fetch_command(options))
+
+
+def download(options: Options) -> Download | None:
+    """What open_clip fetches; which repository or file it is, and whether it is here, open_clip alone knows."""
+    return Download(f"https://{HUB_HOST}", fetch_command(options), None) if options.weights == HUB else None
 
 
 def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
@@ -89,4 +94,4 @@ class OpenClip(NetworkEncoder):
         return Tokens(patch.float(), self.grid, prefix[:, 0].float())
 
 
-LIBRARY = Library(encoder=OpenClip, check=check)
+LIBRARY = Library(encoder=OpenClip, check=check, download=download)

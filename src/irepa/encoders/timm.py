@@ -16,8 +16,10 @@ from irepa.weights import (
     HUB,
     PACKAGE,
     RANDOM,
+    Download,
     check_weights,
     download_command,
+    hub_download,
     initial,
     load_in_order,
     package_file,
@@ -58,6 +60,11 @@ def fetch_command(options: Options) -> str:
 def check(name: str, options: Options) -> None:
     """Raises WeightsError, with the command that gets them, where weights on this machine are asked for and missing."""
     check_weights(name, options.weights, fetch_command(options))
+
+
+def download(options: Options) -> Download | None:
+    """What timm fetches where the weights are neither random nor on this machine."""
+    return hub_download(f"timm/{options.model}", options.revision) if options.weights == HUB else None
 
 
 def create(options: Options, device: torch.device | str = "cpu") -> Any:
@@ -163,4 +170,4 @@ class PooledFeature(Judge):
         return self.network.forward_head(features, pre_logits=True), None
 
 
-LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check)
+LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check, download=download)

@@ -18,8 +18,12 @@ from irepa.weights import (
     HUB,
     PRETRAINED,
     RANDOM,
+    URL,
+    Download,
     check_weights,
     download_command,
+    file_download,
+    hub_download,
     initial,
     read_state,
     unavailable,
@@ -71,6 +75,15 @@ def fetch_command(options: Options) -> str:
 def check(name: str, options: Options) -> None:
     """Raises WeightsError where a file of weights is named and not there."""
     check_weights(name, options.weights, fetch_command(options))
+
+
+def download(options: Options) -> Download | None:
+    """What timm fetches where the weights are neither random nor on this machine."""
+    if options.weights == HUB and options.url is not None:
+        return file_download(options.url)
+    if options.weights.startswith(URL):
+        return file_download(options.weights)
+    return hub_download(f"timm/{options.model}", options.revision) if options.weights == HUB else None
 
 
 def moco_v3_state(state: dict[str, Any]) -> dict[str, Tensor]:
@@ -182,4 +195,4 @@ class GlobalToken(Judge):
         return pooled, None
 
 
-LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check)
+LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check, download=download)

@@ -13,7 +13,7 @@ from pydantic import Field
 from irepa.config.options import Strict
 from irepa.encoders import Judge, Library
 from irepa.errors import WeightsError
-from irepa.weights import unavailable
+from irepa.weights import Download, file_download, unavailable
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # The pooled feature of FID, and the class logits of the Inception Score.
 LAYERS = ("2048", "logits_unbiased")
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
 # Per image of 299x299, a multiply-add counted as two (Szegedy et al., 2016): the network cannot be built without its weights.
 FLOPS = 11.4e9
 
@@ -49,6 +52,11 @@ def check(name: str, options: Options) -> None:
         )
 
 
+def download(options: Options) -> Download | None:
+    """What torch-fidelity fetches where no file is named."""
+    return file_download(INCEPTION, fetch_command(options)) if options.weights is None else None
+
+
 class Inception(Judge):
     """The pooled feature of 2048 numbers, and the logits of ImageNet's 1008 classes."""
 
@@ -69,4 +77,4 @@ class Inception(Judge):
         return pooled, logits
 
 
-LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS)
+LIBRARY = Library(judge=Inception, check=check, download=download, judge_flops=FLOPS)

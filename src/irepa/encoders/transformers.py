@@ -10,7 +10,16 @@ from pydantic import Field
 
 from irepa.encoders import Library, NetworkEncoder, NetworkOptions, PerChannel
 from irepa.errors import WeightsError
-from irepa.weights import HUB, RANDOM, check_weights, download_command, initial, unavailable
+from irepa.weights import (
+    HUB,
+    RANDOM,
+    Download,
+    check_weights,
+    download_command,
+    hub_download,
+    initial,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +53,11 @@ def fetch_command(options: Options) -> str:
 def check(name: str, options: Options) -> None:
     """Raises WeightsError where a folder of weights is named and not there."""
     check_weights(name, options.weights, fetch_command(options))
+
+
+def download(options: Options) -> Download | None:
+    """What transformers fetches where the weights are neither random nor on this machine."""
+    return hub_download(options.model, options.revision) if options.weights == HUB else None
 
 
 def create(options: Options, device: torch.device | str) -> Any:
@@ -113,4 +127,4 @@ def processor_statistics(options: Options) -> tuple[PerChannel, PerChannel]:
     return tuple(processor.image_mean), tuple(processor.image_std)
 
 
-LIBRARY = Library(encoder=TransformersViT, check=check)
+LIBRARY = Library(encoder=TransformersViT, check=check, download=download)

@@ -10,6 +10,9 @@ A kind of figure has four functions:
 - ``draw(frame)``: the picture, from that CSV alone.
 - ``caption(frame)``: what to see in it, in a sentence or two with the numbers, from the CSV too.
 
+It may have ``check(settings, experiment)``, which raises ConfigError where the experiment has not the runs that it draws, so
+that this is said before they are trained; :func:`check_aligned` is one.
+
 The graph asks every figure of a tier what it needs, also where nothing is drawn. So matplotlib, seaborn and pandas, and
 :mod:`irepa.figures._drawing`, which has the look that figures share, are imported inside ``collect`` and ``draw``.
 
@@ -54,8 +57,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irepa.config.cells import Cell, experiment_cells
+from irepa.config.cells import NO_ENCODER, Cell, experiment_cells
 from irepa.config.tier import Settings
+from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
 from irepa.table import distances
@@ -72,6 +76,12 @@ def table_only(settings: Settings, experiment: str) -> list[Job]:
 def runs_of(context: Context, experiment: str) -> pd.DataFrame:
     """``collect`` of a figure of distances: a row per cell (:func:`irepa.table.distances`)."""
     return distances(context, experiment).drop(columns="record")
+
+
+def check_aligned(settings: Settings, experiment: str) -> None:
+    """``check`` of a figure of encoders. Raises ConfigError where no run of the experiment has one."""
+    if all(cell.encoder == NO_ENCODER for cell in cells_of(settings, experiment)):
+        raise ConfigError(f"experiment {experiment} has no run that is aligned with an encoder; give it such a method")
 
 
 def cells_of(settings: Settings, experiment: str) -> list[Cell]:

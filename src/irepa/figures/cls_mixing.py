@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irepa.audit.rules.trend import mixing_weight
-from irepa.figures import table_only
+from irepa.figures import check_aligned, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import distances, with_metrics
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 needs = table_only
+check = check_aligned
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from irepa.audit import words
 from irepa.audit.statistics import Estimate, correlation
-from irepa.figures import table_only
+from irepa.figures import check_aligned, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import SPATIAL_NAMES, distances, encoder_metrics
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 needs = table_only
+check = check_aligned
 
 AXES = {"accuracy": "linear-probe accuracy (%)", **{key: f"{name} (cosine)" for key, name in SPATIAL_NAMES.items()}}
 AXES["cds"] = "CDS (cosine per step)"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from irepa.audit import words
 from irepa.audit.statistics import Estimate, correlation
-from irepa.figures import runs_of, table_only
+from irepa.figures import check_aligned, runs_of, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import with_metrics
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 needs = table_only
+check = check_aligned
 
 AXES = {"lds": "LDS (cosine)", "accuracy": "linear-probe accuracy (%)"}
 UNCHANGED = "unchanged"

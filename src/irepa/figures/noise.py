@@ -12,6 +12,8 @@ import numpy as np
 from irepa.audit import words
 from irepa.audit.statistics import mean_by_pooled, pooled_spread
 from irepa.config.cells import NO_ENCODER
+from irepa.config.tier import Settings
+from irepa.errors import ConfigError
 from irepa.figures import cells_of, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import distances
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 needs = table_only
 REFERENCE = "repa"
+
+
+def check(settings: Settings, experiment: str) -> None:
+    """Raises ConfigError where no run of the experiment has the reference's method."""
+    if all(cell.method != REFERENCE for cell in cells_of(settings, experiment)):
+        raise ConfigError(f"experiment {experiment} has no run of method {REFERENCE}, to which the others are compared")
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irepa.audit import words
-from irepa.figures import table_only
+from irepa.config.tier import Settings
+from irepa.errors import ConfigError
+from irepa.figures import cells_of, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import distances, images_seen
 
@@ -27,6 +29,16 @@ PARTS = {
 }
 
 AXES = {"images": "training images seen", "recipe": "training recipe", "scale": "scale of the network"}
+
+
+def check(settings: Settings, experiment: str) -> None:
+    """Raises ConfigError where the experiment has not both methods of any part."""
+    methods = {cell.method for cell in cells_of(settings, experiment)}
+    if not any(set(pair) <= methods for pair in PARTS.values()):
+        pairs = ", ".join(" with ".join(pair) for pair in PARTS.values())
+        raise ConfigError(
+            f"experiment {experiment} has the methods {', '.join(sorted(methods))}; a part needs one of {pairs}"
+        )
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:

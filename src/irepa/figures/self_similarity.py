@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from irepa.config.cells import Cell
 from irepa.config.tier import Settings
-from irepa.figures import first_seed
+from irepa.figures import check_aligned, first_seed
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
 from irepa.table import read_csv
@@ -24,6 +24,9 @@ def shown(settings: Settings, experiment: str) -> list[Cell]:
 
 def needs(settings: Settings, experiment: str) -> list[Job]:
     return [Job("data"), *(Job("inspect", str(cell)) for cell in shown(settings, experiment))]
+
+
+check = check_aligned
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from irepa.audit import words
 from irepa.audit.statistics import Array, correlation, spearman
 from irepa.config.cells import NO_ENCODER, split_encoder
 from irepa.config.tier import Settings
-from irepa.figures import cells_of
+from irepa.figures import cells_of, check_aligned
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
 from irepa.table import distances, read_csv
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from irepa.spatial import Thresholds
+    from irepa.thresholds import Thresholds
 
 DEFAULT = "default"
 IMAGES = (10, 30, 100, 300, 1000, 3000)
@@ -32,6 +32,9 @@ Values = dict[Choice, list[float]]  # of every encoder
 def needs(settings: Settings, experiment: str) -> list[Job]:
     encoders = {cell.encoder for cell in cells_of(settings, experiment)} - {NO_ENCODER}
     return [Job("table"), *(Job("spatial", name) for name in sorted(encoders))]
+
+
+check = check_aligned
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
@@ -57,7 +60,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 
 def _by_encoder(context: Context, encoders: list[str]) -> Values:
     """LDS of every encoder under every choice, the default first."""
-    from irepa.spatial import Thresholds
+    from irepa.thresholds import Thresholds
 
     values: Values = {}
     spatial = context.tier.spatial

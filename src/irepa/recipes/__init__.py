@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from irepa.autoencoders import Autoencoder
     from irepa.config.tier import Tier
     from irepa.random import StepRandom
+    from irepa.weights import Download
 
 # Hidden tokens (batch, T, width) -> the weighted alignment loss, a scalar; 0 where the method has no alignment.
 Align: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -79,10 +80,14 @@ class Recipe(ABC):
     Attributes:
         reported: terms of the loss whose last value reports show, and what they call it.
         tunes_autoencoder: whether the autoencoder is trained along with the network.
+        needs_span: whether the network is told the span between two times (``TAKES_SPAN`` of an architecture).
+        adopts_published: whether the network of a published SiT or REPA checkpoint predicts what this recipe's does.
     """
 
     reported: ClassVar[Mapping[str, str]] = {"denoise": "velocity loss", "align": "alignment loss"}
     tunes_autoencoder: ClassVar[bool] = False
+    needs_span: ClassVar[bool] = False
+    adopts_published: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, network: Any, x: Tensor, labels: Tensor, align: Align, rng: StepRandom) -> dict[str, Tensor]:
@@ -122,6 +127,10 @@ class Recipe(ABC):
     def codec(self, network: Any, autoencoder: Autoencoder) -> Autoencoder:
         """From images to what the network sees, and back: the autoencoder, the tuned one where it is trained along."""
         return autoencoder
+
+    def downloads(self) -> list[Download]:
+        """The weights that a library fetches by itself when the loss asks for them; an autoencoder's own are not among them."""
+        return []
 
     def save_autoencoder(self, network: Any, folder: Path) -> None:
         """Save the tuned autoencoder in the hub's format. Raises ConfigError where the recipe tunes none."""

@@ -15,7 +15,7 @@ Geng et al., 2025).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -45,6 +45,8 @@ class Options(Strict):
 
 class MeanFlow(Recipe):
     """For a network that is told the span t - r too, as :class:`irepa.models.mean_sit.MeanSiT`."""
+
+    needs_span: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:
         self.options = options

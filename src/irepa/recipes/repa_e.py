@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from irepa.models.joint import Joint
     from irepa.models.lpips import Lpips
     from irepa.random import StepRandom
+    from irepa.weights import Download
 
+# What LPIPS is made of, as torch-fidelity fetches it.
+LPIPS_WEIGHTS = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-vgg16-lpips.pth",
+    "https://download.pytorch.org/models/vgg16-397923af.pth",
+)
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -50,11 +56,17 @@ class RepaE(SiTRecipe):
     """For an autoencoder in diffusers' form. It learns from pixels (batch, 3, H, W) in [-1, 1]."""
 
     tunes_autoencoder: ClassVar[bool] = True
+    adopts_published: ClassVar[bool] = False  # the autoencoder's weights would be missing
 
     def __init__(self, options: Options) -> None:
         super().__init__(data_at=0)
         self.options = options
         self._lpips: Lpips | None = None
+
+    def downloads(self) -> list[Download]:
+        from irepa.weights import file_download
+
+        return [file_download(address) for address in LPIPS_WEIGHTS] if self.options.lpips else []
 
     def lpips(self, device: torch.device) -> Lpips:
         """Loaded when the first step asks for it, for only training needs it. Raises WeightsError."""

@@ -9,7 +9,7 @@ Samples follow u from t = 1 to t = 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class Options(Strict):
 
 class SiTRecipe(Recipe):
     """``data_at``: the time, 0 or 1, at which the network is given data."""
+
+    adopts_published: ClassVar[bool] = True
 
     def __init__(self, data_at: int) -> None:
         self.data_at = data_at

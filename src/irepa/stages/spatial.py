@@ -15,7 +15,8 @@ from irepa.engine.targets import token_source
 from irepa.masks import token_masks
 from irepa.pipeline.files import Json, whole
 from irepa.pipeline.runner import Context
-from irepa.spatial import Thresholds, metrics_by_image
+from irepa.spatial import metrics_by_image
+from irepa.thresholds import Thresholds
 
 BATCH = 64
 

@@ -7,6 +7,8 @@ Each has two functions, where ``argument`` is the number that follows the transf
   the tokens' grid (h, w), and ``indices`` (batch,), the numbers of the images, so that a random transform can be a function of
   the image alone. It returns tokens of the same shape.
 
+``NEEDS_GLOBAL_TOKEN = True`` says that it works only after an encoder that gives a global token.
+
 Importing a transform must stay light: torch is imported inside ``apply``.
 """
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NEEDS_GLOBAL_TOKEN = True
+
+
 def check(alpha: float | None, where: str) -> None:
     """Raises ConfigError unless alpha is a number in [0, 1]."""
     check_strength(alpha, where, "clsmix", "alpha", required=True)
