@@ -101,8 +101,9 @@ def _blank(image_size: int, device: str) -> Tensor:
 
 def show_encoders(settings: Settings) -> None:
     """Print every declared alignment target as the tier would see it, built without weights."""
-    from rich.console import Console
     from rich.table import Table
+
+    from irepa.commands.screen import screen
 
     tier = settings.tier
     table = Table(
@@ -125,7 +126,7 @@ def show_encoders(settings: Settings) -> None:
             _channels(facts.std),
             f"{facts.parameters / 1e6:.1f} M",
         )
-    Console(width=max(170, Console().width)).print(table)
+    screen(170).print(table)
 
 
 def _sides(size: Grid) -> str:

@@ -248,10 +248,11 @@ def summary(budget: Budget, peak: float, utilisation: float) -> dict[str, Any]:
 
 def show(costs: dict[str, Any], gpu: str, peak: float, utilisation: float) -> None:
     """The numbers of :func:`summary` as tables, with the assumptions behind them."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=max(130, Console().width))
+    from irepa.commands.screen import screen
+
+    console = screen(130)
 
     def row(part: dict[str, Any]) -> list[str]:
         amounts = (part["flops"] / 1e18, part["gpu_hours"], part["disk_bytes"] / 1e9, part["scratch_bytes"] / 1e9)
@@ -279,13 +280,12 @@ def show(costs: dict[str, Any], gpu: str, peak: float, utilisation: float) -> No
         power = part["power_at_r_0.85"]
         note = "" if power is None else f"; power to see |r| = 0.85 at alpha = 0.05: {power:.2f}"
         chosen = f"{', '.join(part['cheapest_scales'])}: {', '.join(part['cheapest_encoders']) or 'no encoder'}"
-        console.print(f"{name}: {chosen}{note}", highlight=False)
-    console.print(f"\nEncoders that run online in training: {', '.join(costs['online']) or 'none'}", highlight=False)
-    console.print(f"Encoders whose tokens are stored: {', '.join(costs['cached']) or 'none'}", highlight=False)
+        console.print(f"{name}: {chosen}{note}")
+    console.print(f"\nEncoders that run online in training: {', '.join(costs['online']) or 'none'}")
+    console.print(f"Encoders whose tokens are stored: {', '.join(costs['cached']) or 'none'}")
     console.print(
         f"Assumptions: {gpu} at {utilisation:.0%} of {peak / 1e12:.0f} TFLOP/s (dense bf16); a multiply-add counts as two; a "
         f"backward pass as two forward passes; scratch is the sum over runs, at most "
         f"{costs['largest_samples'] / 1e9:.1f} GB per run at a time; work on the CPU (decoding, masks, probes) is not counted. "
         "The subset keeps the cheapest scale and, where one encoder per family still answers the question, the cheapest of each.",
-        highlight=False,
     )

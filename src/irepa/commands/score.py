@@ -86,7 +86,12 @@ def _timm_row(model: str) -> dict[str, Any]:
 
 def read_images(folder: Path, size: int, limit: int) -> Images:
     """Up to ``limit`` images below a folder, spread over them in order of name: (n, size, size, 3) uint8. Raises DataError."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise DataError(f"--images {folder}: {what}; give a folder of images ({', '.join(sorted(SUFFIXES))})")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"--images {folder}: no image in this folder or below it ({', '.join(sorted(SUFFIXES))})")
     if len(files) < 2:
         raise DataError(
             f"--images {folder}: {len(files)} images; at least 2 are needed ({', '.join(sorted(SUFFIXES))})"
@@ -134,13 +139,14 @@ def mean_over_images(values: NDArray[np.float64]) -> Estimate:
 
 def show_score(score: Score, title: str) -> None:
     """Print the metrics as a table, and what the published line says of them."""
-    from rich.console import Console
     from rich.table import Table
+
+    from irepa.commands.screen import screen
 
     table = Table("metric", "mean", "95% interval", "images", title=title)
     for name, mean in score.metrics.items():
         table.add_row(TITLES[name], f"{mean.value:.4f}", f"[{mean.low:.4f}, {mean.high:.4f}]", str(mean.n))
-    console = Console(width=max(100, Console().width), highlight=False)
+    console = screen(100)
     console.print(table)
     centre, low, high = score.fid
     line, lds = score.line, score.metrics["lds"].value

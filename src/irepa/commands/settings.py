@@ -111,10 +111,11 @@ def show(part: str | None) -> None:
     if part is not None:
         text = "\n\n".join(map(str, _part(part))) + "\n"
     if sys.stdout.isatty():
-        from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(re.sub(r"\[([^]]*)\]\(#[^)]*\)", r"\1", text)))
+        from irepa.commands.screen import screen
+
+        screen().print(Markdown(re.sub(r"\[([^]]*)\]\(#[^)]*\)", r"\1", text)))
     else:
         print(text, end="")
 

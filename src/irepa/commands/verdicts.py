@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from irepa.audit.verdicts import shown
+from irepa.commands.screen import screen
 from irepa.pipeline.files import Json, write_json
 from irepa.stages.audit import changes_of, document, others
 
@@ -30,7 +30,7 @@ def of_others(workflow: Path, released: Path | None, output: Path | None = None)
 
 def show(audit: Json) -> None:
     """Print an audit: its claims by source, what else the evidence says, and notes on the sources."""
-    console = Console(width=max(120, Console().width), highlight=False)
+    console = screen(120)
     console.print(claims_table(audit))
     console.print(checks_table(audit))
     for source in audit["sources"]:
@@ -44,7 +44,7 @@ def claims_table(audit: Json) -> Table:
     table = Table("claim", *names, title="The paper's claims", show_lines=True)
     for claim in audit["claims"]:
         said = [_cell(claim["sources"][name]) for name in names]
-        table.add_row(f"[bold]{claim['id']}[/]\n{claim['statement']}", *said)
+        table.add_row(Text.assemble((claim["id"], "bold"), "\n", claim["statement"]), *said)
     return table
 
 
@@ -55,13 +55,13 @@ def checks_table(audit: Json) -> Table:
         for source, said in claim["sources"].items():
             for check in said.get("checks", []):
                 n = "" if check["n"] is None else str(check["n"])
-                table.add_row(claim["id"], source, escape(check["what"]), escape(check["value"]), n)
+                table.add_row(claim["id"], source, Text(check["what"]), Text(check["value"]), n)
         table.add_section()
     return table
 
 
-def _cell(said: Json) -> str:
-    """What one source says of one claim: verdict, estimate and reason, with the console's markup."""
+def _cell(said: Json) -> Text:
+    """What one source says of one claim: verdict, estimate and reason."""
     estimate = shown(said)
-    value = f"\n{escape(estimate)}, n = {said['n']}" if estimate else ""
-    return f"[{COLOURS[said['verdict']]}]{said['verdict']}[/]{value}\n[dim]{escape(said['reason'])}[/]"
+    value = f"\n{estimate}, n = {said['n']}" if estimate else ""
+    return Text.assemble((said["verdict"], COLOURS[said["verdict"]]), value, "\n", (said["reason"], "dim"))

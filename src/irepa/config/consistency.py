@@ -60,10 +60,22 @@ def too_few_classes(tier: Tier, labels: Sequence[int]) -> Iterator[str]:
     """The probe tells classes apart: ``labels`` are those of the training images that it is fitted to."""
     seen = len(set(labels))
     if seen < 2:
-        which = (
-            "all training images" if tier.probe.train_images is None else f"{tier.probe.train_images} training images"
+        yield (
+            f"dataset: {seen} class among the {len(labels)} training images that the probe is fitted to (probe.train_images = "
+            f"{tier.probe.train_images}); it needs at least 2"
         )
-        yield f"dataset: {seen} class among {which}; the probe needs at least 2 (probe.train_images, dataset)"
+
+
+def images_that_do_not_fit(settings: Settings, train: int, fitted: Sequence[int], test: int) -> Iterator[str]:
+    """What a dataset that has been read does not allow.
+
+    Args:
+        train, test: numbers of its training and held-out images.
+        fitted: labels of the training images that the probe is fitted to.
+    """
+    yield from too_few_images(settings.tier, train, test)
+    yield from too_few_classes(settings.tier, fitted)
+    yield from _figures(settings, test)
 
 
 def _checkpoint_key(settings: Settings, key: str) -> Iterator[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from irepa.config import plugins
+from irepa.config.consistency import images_that_do_not_fit
 from irepa.config.plugins import plugin_options
+from irepa.errors import DataError, refuse
 from irepa.masks import boundary_contrast_mask
 from irepa.pipeline.files import Json, write_array, write_array_in_parts
 from irepa.pipeline.runner import Context
@@ -19,6 +21,10 @@ def run(context: Context) -> Json:
     source = plugins.load("data", settings.name, "dataset")
     source.check(options)
     splits = source.load(options, settings.image_size)
+    labels, test = splits.train.labels, len(splits.test.labels)
+    fitted = labels[spread(len(labels), context.tier.probe.train_images or len(labels))]
+    wrong = images_that_do_not_fit(context.settings, len(labels), fitted.tolist(), test)
+    refuse([DataError(message) for message in wrong])
     size = settings.image_size
     for name, split in (("train", splits.train), ("test", splits.test)):
         count = len(split.labels)
