@@ -1,9 +1,9 @@
 """What a run needs beyond valid settings, asked for before it starts: data, weights, checkpoints, a compiler, room on the disk.
 
 Everything that is missing is told in one message, and only what jobs need that have to run. Nothing is loaded and nothing is
-downloaded. Weights that a library fetches by itself are refused where it is certain that it cannot: they are not in its cache, and
-the hub is switched off (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE) or no connection to its host can be made. Where a proxy is set that
-cannot be told, and nothing is refused.
+downloaded. Weights that a library fetches by itself are refused where it is certain that it cannot: they are not in its cache,
+and the hub is switched off (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE) or no connection to its host can be made. Where a proxy is set
+that cannot be told, and nothing is refused.
 """
 
 from __future__ import annotations
