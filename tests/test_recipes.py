@@ -263,7 +263,7 @@ def test_patches_come_back_to_their_place() -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"align_depth must be in 1\.\.2, not 3"):
+    with pytest.raises(ConfigError, match=r"align_depth must be in 1\.\.2, not 3"):
         build("jit", SCALE.model_copy(update={"align_depth": 3}), SHAPE, CLASSES, GRID)
 
 

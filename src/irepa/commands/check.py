@@ -25,7 +25,7 @@ from irepa.config.cells import cells, split_encoder, targets
 from irepa.config.options import Plugged
 from irepa.config.plugins import offered, plugin_options
 from irepa.config.tier import Settings, Training
-from irepa.encoders import Declared
+from irepa.encoders import Declared, Use
 from irepa.errors import ConfigError, IrepaError, WeightsError, gather, refuse
 from irepa.pipeline.files import existing, free_bytes, size_of
 from irepa.pipeline.graph import Job
@@ -179,12 +179,20 @@ def encoders_of(settings: Settings, runs: Runs) -> list[Declared]:
     return aligned + judges
 
 
-def _weights(settings: Settings, runs: Runs) -> Checks:
-    """An encoder or judge of the tier that its library does not give, or whose package or file of weights is not here."""
+def check_encoders(settings: Settings, runs: Runs = every_job) -> None:
+    """Refuse every encoder or judge that its library does not give, or whose package or file of weights is not here."""
+    checks: list[Callable[[], object]] = []
     judges = settings.tier.evaluation.extractors
     for declared in encoders_of(settings, runs):
         fitted = settings.catalogue[declared.name].base is not None
-        yield functools.partial(declared.check, "judge" if declared.name in judges else "fit" if fitted else "encoder")
+        use: Use = "judge" if declared.name in judges else "fit" if fitted else "encoder"
+        checks.append(functools.partial(declared.check, use))
+    refuse(gather(checks))
+
+
+def _weights(settings: Settings, runs: Runs) -> Checks:
+    """What encoders, judges and autoencoders need of packages and files."""
+    yield functools.partial(check_encoders, settings, runs)
     for key, row in _autoencoders(settings, runs).items():
         check = offered("autoencoders", row.name, "check", lambda name, options: None)
         yield functools.partial(check, key, plugin_options("autoencoders", row, key))

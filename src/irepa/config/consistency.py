@@ -14,6 +14,7 @@ from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, experiment_
 from irepa.config.options import Shape
 from irepa.config.plugins import encoder_options, offered, plugin_options
 from irepa.config.tier import Settings, Tier
+from irepa.encoders import Declared, Use
 from irepa.errors import ConfigError, IrepaError
 from irepa.thresholds import Thresholds
 
@@ -138,8 +139,6 @@ def _judges(settings: Settings) -> Iterator[str]:
     for name in tier.evaluation.extractors:
         entry = settings.catalogue[name]
         where = f"evaluation.extractors: {name}"
-        if entry.judge is None:
-            yield f"{where}: its row of encoders.yaml has no `judge`, the name that its metrics get"
         metric = entry.metric_name("FID")
         if metric in called:
             yield f"{where} and {called[metric]} would both give {metric}"
@@ -166,6 +165,7 @@ def plugins_that_do_not_fit(settings: Settings) -> Iterator[str]:
         yield from _network(settings, recipe, scale)
     for key in tier.checkpoints:
         yield from _adopts(settings, key)
+    yield from _uses(settings)
     for name in tier.pretraining:
         yield from _pretrained_network(settings, name)
     for name in targets(settings):
@@ -226,6 +226,24 @@ def _adopts(settings: Settings, key: str) -> Iterator[str]:
     steps = early_steps(settings, key)
     if steps:
         yield f"{where}: other recipes draw from its weights after {steps} steps, which a published checkpoint does not have"
+
+
+def _uses(settings: Settings) -> Iterator[str]:
+    """Every row of encoders.yaml can be put to what the tier wants of it."""
+    tier = settings.tier
+    uses: dict[str, Use] = {}
+    for base in {split_encoder(target)[0] for target in targets(settings)}:
+        uses[base] = "encoder" if settings.catalogue[base].base is None else "fit"
+    uses |= dict.fromkeys(tier.evaluation.extractors, "judge")
+    for name, use in sorted(uses.items()):
+        entry = settings.catalogue[name]
+        try:
+            Declared.of(name, entry, None).check_use(use)
+        except ConfigError as error:
+            yield str(error)
+            continue
+        if use == "judge" and entry.judge is None:
+            yield f"evaluation.extractors: {name}: its row of encoders.yaml has no `judge`, the name that its metrics get"
 
 
 def _pretrained_network(settings: Settings, name: str) -> Iterator[str]:

@@ -262,8 +262,12 @@ class Declared:
     def check(self, use: Use | None = None) -> None:
         """Raises WeightsError where this machine lacks what it needs, ConfigError where it cannot be put to this use."""
         if use is not None:
-            self._offered(vars(self.library)[use], use)
+            self.check_use(use)
         self.library.check(self.name, self.options)
+
+    def check_use(self, use: Use) -> None:
+        """Raises ConfigError where its library does not give what it is put to."""
+        self._offered(vars(self.library)[use], use)
 
     def encoder(self, grid: Grid, device: torch.device) -> Encoder:
         """The alignment target for a token grid (h, w). Raises ConfigError where it is none, WeightsError without its weights."""
