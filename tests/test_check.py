@@ -168,6 +168,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                                   "training": {"steps": 1, "batch": 2, "label_dropout": 0}}}},
         r"pretraining\.mine\.encoder = effnet-lite0-s16: library timm builds no vision transformer",
     ),
+    "guidance in the target": (
+        recipes({**MEANFLOW, "kappa": 0.5}) | {"training.label_dropout": 0.0},
+        r"recipes\.other: the guidance in the target of meanflow needs training\.label_dropout > 0",
+    ),
+    "histograms": (
+        {"grid": [32, 32], "scales.nano-32.patch": 1, "encoders": ["rgb", "hog-fine"]},
+        r"64 histograms along a side \(grid x cells_per_token = 32 x 2\) do not fit dataset\.image_size = 32",
+    ),
+    "heads of a decoder": (
+        {"pretraining": {"mine": {"name": "mae", "encoder": "vit-mae", "heads": 3,
+                                  "training": {"steps": 1, "batch": 2, "label_dropout": 0}}}},
+        r"pretraining\.mine: heads \(3\) must divide width \(64\)",
+    ),
+    "betas": ({"training.betas": [0.9, 1.0]}, r"training\.betas\.1 = 1\.0: .*less than 1"),
     "judge without a name": ({"evaluation.extractors": ["dinov2-b"]}, r"extractors: dinov2-b: .* has no `judge`"),
     "judge twice": ({"evaluation.extractors": ["effnet-lite2"] * 2}, r"would both give FD-EffLite2"),
     "reference of no judge": ({"evaluation.references": {"inception": "x"}}, r"references: unknown value 'inception'"),

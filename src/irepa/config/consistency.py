@@ -193,6 +193,11 @@ def _recipe(settings: Settings, name: str) -> Iterator[str]:
                 f"beforehand (precompute = true); name one of `autoencoders` under {where}.autoencoder"
             )
     own = any(cell.recipe == name and str(cell) not in tier.checkpoints for cell in cells(settings))
+    if recipe.uses_null_class and own and tier.training.label_dropout == 0:
+        yield (
+            f"{where}: the guidance in the target of {chosen.name} needs training.label_dropout > 0: without it the network "
+            "never learns what no class looks like"
+        )
     if chosen.guidance is not None and chosen.guidance.scale > 1 and own and tier.training.label_dropout == 0:
         yield (
             f"{where}.guidance.scale = {chosen.guidance.scale} needs training.label_dropout > 0: without it the network never "
@@ -238,10 +243,15 @@ def _uses(settings: Settings) -> Iterator[str]:
     for name, use in sorted(uses.items()):
         entry = settings.catalogue[name]
         try:
-            Declared.of(name, entry, None).check_use(use)
+            declared = Declared.of(name, entry, None)
+            declared.check_use(use)
         except ConfigError as error:
             yield str(error)
             continue
+        try:
+            declared.library.check_grid(declared.options, tier.grid, tier.dataset.image_size)
+        except ConfigError as error:
+            yield f"encoders.yaml: {name}: {error}"
         if use == "judge" and entry.judge is None:
             yield f"evaluation.extractors: {name}: its row of encoders.yaml has no `judge`, the name that its metrics get"
 

@@ -46,6 +46,8 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> str:
     if error["type"] == "missing":
         return f"{where}: key {key} is missing"
     message = error["msg"].removeprefix("Value error, ")
+    if not path and error["type"] == "value_error":  # of several keys together, which the message names
+        return f"{where}: {message}"
     return f"{where}: {key} = {json.dumps(error['input'], default=str)[:120]}: {message}"
 
 

@@ -15,6 +15,7 @@ from irepa.config.options import Fraction, Grid, Plugged, Positive, Strict
 from irepa.weights import PRETRAINED
 
 ALL = "all"
+Decay = Annotated[float, Field(ge=0, lt=1)]
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
 # which the paper does not have.
@@ -258,7 +259,7 @@ class Training(Strict):
     steps: Positive = Field(description="Number of optimiser steps.")
     batch: Positive = Field(description="Images per step, over all processes.")
     lr: float = Field(1e-4, gt=0, description="Learning rate, constant.")
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="Decay of AdamW's two moments.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay of AdamW's two moments.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
     grad_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it.")
     ema: Fraction = Field(0.9999, description="Share of the averaged weights that stays in each step.")
@@ -486,7 +487,8 @@ class Tier(Strict):
         if self.sampling.samples <= k:
             raise ValueError(
                 f"sampling.samples ({self.sampling.samples}) must exceed evaluation.neighbours ({k}): precision and recall ask "
-                f"for the {k} nearest of the other samples, and the Frechet distance for 2 samples"
+                f"for the {k} nearest of the other samples, and the Frechet distance for 2 samples; give more samples, or "
+                "lower evaluation.neighbours"
             )
         if kept <= k:
             raise ValueError(f"evaluation.reference_features ({kept}) must exceed evaluation.neighbours ({k})")

@@ -200,6 +200,10 @@ def nothing_to_find(name: str, options: Any) -> None:
     """The check of what needs nothing but the installed packages."""
 
 
+def any_grid(options: Any, grid: Grid, image_size: int) -> None:
+    """The check of what fits every grid."""
+
+
 def nothing_to_download(options: Any) -> Download | None:
     """The download of what needs nothing but the installed packages."""
     return None
@@ -215,6 +219,7 @@ class Library:
         fit: called with (options, source, grid, device): fits a change of tokens, (batch, h*w, dim) to the same shape, to the
             training tokens of the row's ``base``, which lie on the tier's grid.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
+        check_grid: called with (options, grid, image_size): raises ConfigError where it cannot give tokens on the tier's grid.
         download: called with (options): the weights that the library would fetch by itself, None for none. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
     """
@@ -223,6 +228,7 @@ class Library:
     judge: Callable[[Any, torch.device], Judge] | None = None
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
     check: Callable[[str, Any], None] = nothing_to_find
+    check_grid: Callable[[Any, Grid, int], None] = any_grid
     download: Callable[[Any], Download | None] = nothing_to_download
     judge_flops: float | None = None
 

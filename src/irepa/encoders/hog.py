@@ -9,16 +9,28 @@ from pydantic import Field
 
 from irepa.config.options import Positive, Strict
 from irepa.encoders import Encoder, Library
+from irepa.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from irepa.tokens import Tokens
+    from irepa.tokens import Grid, Tokens
 
 
 class Options(Strict):
     orientations: Positive = Field(9, description="Bins of each histogram.")
     cells_per_token: Positive = Field(1, description="Histograms inside a token, along each side.")
+
+
+def check_grid(options: Options, grid: Grid, image_size: int) -> None:
+    """Raises ConfigError where an image has not as many histograms along a side as its tokens hold."""
+    for side in grid:
+        cells = side * options.cells_per_token
+        if image_size < cells or image_size // (image_size // cells) != cells:
+            raise ConfigError(
+                f"{cells} histograms along a side (grid x cells_per_token = {side} x {options.cells_per_token}) do not fit "
+                f"dataset.image_size = {image_size}"
+            )
 
 
 class Hog(Encoder):
@@ -49,4 +61,4 @@ class Hog(Encoder):
         return Tokens(torch.from_numpy(np.stack(rows)).float(), grid)
 
 
-LIBRARY = Library(encoder=Hog)
+LIBRARY = Library(encoder=Hog, check_grid=check_grid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from irepa.config.options import Positive, Strict
 from irepa.objectives import Objective
@@ -27,6 +27,12 @@ class Options(Strict):
     width: Positive = Field(64, description="Width of the decoder.")
     depth: Positive = Field(1, description="Blocks of the decoder.")
     heads: Positive = Field(4, description="Attention heads of the decoder.")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Options:
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
 
 
 class Mae(Objective):

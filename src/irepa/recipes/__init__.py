@@ -107,6 +107,11 @@ class Recipe(ABC):
         A recipe that learns a mean velocity gives the mean between t and r, every other the value at t.
         """
 
+    @property
+    def uses_null_class(self) -> bool:
+        """Whether the loss asks the network what no class looks like."""
+        return False
+
     def network_time(self, t: Tensor) -> Tensor:
         """The time that the network is given at noise level t: (batch,) -> (batch,)."""
         return t

@@ -51,6 +51,10 @@ class MeanFlow(Recipe):
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    @property
+    def uses_null_class(self) -> bool:
+        return self.options.omega != 1 or self.options.kappa != 0
+
     def times(self, rng: StepRandom) -> tuple[Tensor, Tensor]:
         """(r, t), each (batch,), 0 <= r <= t <= 1."""
         o = self.options
