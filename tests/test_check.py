@@ -584,6 +584,13 @@ def test_what_will_be_written_is_what_the_arrays_take(settings: Load, tmp_path: 
     assert written(Plan(loaded, tmp_path)) == {"images": images.nbytes, "latents": 0, "samples": runs * samples.nbytes}
     one = written(Plan(settings(), tmp_path))  # deleted once they are evaluated
     assert one["samples"] == samples.nbytes
+    half = written(Plan(settings(overrides={"expected.train_images": 64, "dataset.test_per_class": 1}), tmp_path))
+    assert half["images"] == (64 + 16) * images[0].nbytes
+
+
+def test_the_size_of_another_dataset_than_the_tiers_own_is_not_guessed(settings: Load, tmp_path: Path) -> None:
+    dataset = {"name": "image-folder", "image_size": 32, "train": str(tmp_path), "test": str(tmp_path)}
+    assert written(Plan(settings(overrides={"dataset": dataset}), tmp_path))["images"] == 0
 
 
 def test_several_errors_are_one_of_their_class_and_one_stays_as_it_is() -> None:

@@ -289,18 +289,37 @@ def check_disk(plan: Plan) -> None:
 
 
 def written(plan: Plan) -> dict[str, int]:
-    """Bytes that jobs which have to run will write, at least, by what they are. Nothing of a tier that does not say its sizes."""
+    """Bytes that jobs which have to run will write, at least, by what they are. No images of a dataset whose size is not known."""
     settings, tier = plan.settings, plan.settings.tier
     pixels = 3 * tier.dataset.image_size**2
-    expected, jobs = tier.expected, plan.jobs()
+    (train, test), jobs = images_of(settings), plan.jobs()
     sizes: dict[str, int] = {"images": 0, "latents": 0, "samples": 0}
-    if expected is not None and not plan.is_current(Job("data")):
-        sizes["images"] = (expected.train_images + expected.test_images) * pixels
-    if expected is not None and Job("latents") in jobs and not plan.is_current(Job("latents")):
+    if not plan.is_current(Job("data")):
+        sizes["images"] = (train + test) * pixels
+    if Job("latents") in jobs and not plan.is_current(Job("latents")):
         shape_of = offered("autoencoders", tier.autoencoder.name, "shape_of", lambda options, size: None)
         shape = shape_of(plugin_options("autoencoders", tier.autoencoder, "autoencoder"), tier.dataset.image_size)
-        sizes["latents"] = 0 if shape is None else expected.train_images * 2 * math.prod(shape) * 4
+        sizes["latents"] = 0 if shape is None else train * 2 * math.prod(shape) * 4
     drawn = sum(1 for cell in cells(settings) if not plan.is_current(Job("sample", str(cell))))
     at_once = drawn if tier.sampling.keep else min(drawn, 1)  # without `keep` one set at a time may be enough
     sizes["samples"] = at_once * tier.sampling.samples * pixels
     return sizes
+
+
+def images_of(settings: Settings) -> tuple[int, int]:
+    """Training and held-out images that the dataset is sure to have, 0 where that is not known.
+
+    The tier's ``expected`` sizes are those of its own dataset: they say nothing where params.yaml names another one.
+    """
+    tier, overridden = settings.tier, settings.params.overrides
+    groups = {key.split(".")[0] for key in overridden}
+    if tier.expected is None or ("dataset" in groups and "expected" not in groups):
+        return 0, 0
+    limits = offered("data", tier.dataset.name, "at_most", lambda options: (None, None))(
+        plugin_options("data", tier.dataset, "dataset")
+    )
+    train, test = (
+        count if limit is None else min(count, limit)
+        for count, limit in zip((tier.expected.train_images, tier.expected.test_images), limits, strict=True)
+    )
+    return train, test
