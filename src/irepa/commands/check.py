@@ -289,7 +289,7 @@ def check_disk(plan: Plan) -> None:
 
 
 def written(plan: Plan) -> dict[str, int]:
-    """Bytes that jobs which have to run will write, at least, by what they are. No images of a dataset whose size is not known."""
+    """Bytes that jobs which have to run will write, at least, by what they are; no images of a dataset of unknown size."""
     settings, tier = plan.settings, plan.settings.tier
     pixels = 3 * tier.dataset.image_size**2
     (train, test), jobs = images_of(settings), plan.jobs()
