@@ -3,9 +3,6 @@ import os
 import shlex
 import time
 
-from snakemake.exceptions import WorkflowError
-from snakemake.settings.types import DeploymentMethod
-
 sys.path.insert(0, str(REPOSITORY / "src"))
 
 from irepa.commands.check import check_claims, check_machine
@@ -29,7 +26,6 @@ SPARED = PLAN.spared()
 
 # Jobs run this checkout of the package, and this interpreter whether or not its environment is activated, unless they run
 # in the conda environment that the rules name.
-USES_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 _path = "" if USES_CONDA else f"{Path(sys.executable).parent}:"
 # A prefix of one's own replaces Snakemake's, so its strict mode is said again. Packages in a user's home are no part of an
 # environment. Jobs import neither Snakemake nor DVC, so the versions for their records come from here.
