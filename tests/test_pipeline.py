@@ -198,3 +198,8 @@ def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir
     ran = {path.parts[0].removesuffix(".log") for path in
            (p.relative_to(clone / RESULTS / "logs") for p in (clone / RESULTS / "logs").rglob("*.log"))}  # fmt: skip
     assert ran == {"figure", "report"}, said
+
+
+def test_the_workflow_is_clean_of_snakemakes_lints() -> None:
+    done = call(REPOSITORY, "snakemake", "--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
