@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import call, copy_project, snakemake, succeed
+from tests.conftest import REPOSITORY, call, copy_project, snakemake, succeed
 
 RESULTS = Path("results") / "smoke"
 
