@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class IrepaError(Exception):
@@ -45,3 +46,25 @@ def first_line(error: Exception) -> str:
     """Why a library could not load something, without the paragraphs that follow."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def cause(error: Exception) -> str:
+    """The first line of what a library said, with the kind of the error where the words alone say nothing (``KeyError: 'ema'``)."""
+    said, kind = first_line(error), type(error).__name__
+    return said if isinstance(error, (OSError, ValueError, RuntimeError)) or said == kind else f"{kind}: {said}"
+
+
+@contextmanager
+def translated(kind: type[IrepaError], what: str, cure: str = "") -> Iterator[None]:
+    """The boundary to a library: any exception inside the block becomes an error of the project.
+
+    It says ``what`` could not be done to which file or model, why, and the ``cure``. Errors of the project pass as they are.
+    One boundary stands around each reader, encoder, judge, autoencoder and checkpoint. What libraries raise for damaged input
+    cannot be listed: a truncated Parquet file alone gives five kinds of exception.
+    """
+    try:
+        yield
+    except IrepaError:
+        raise
+    except Exception as error:
+        raise kind(f"{what} ({cause(error)})" + (f"; {cure}" if cure else "")) from error
