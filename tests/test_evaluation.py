@@ -17,7 +17,6 @@ from irepa.engine.judges import (
     inception_score,
     kernel_distance,
     precision_recall,
-    read_statistics,
     statistics,
 )
 from irepa.errors import ConfigError, WeightsError

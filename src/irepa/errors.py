@@ -49,7 +49,7 @@ def first_line(error: Exception) -> str:
 
 
 def cause(error: Exception) -> str:
-    """The first line of what a library said, with the kind of the error where the words alone say nothing (``KeyError: 'ema'``)."""
+    """The first line of what a library said, after the kind of the error where the words alone say little: ``KeyError: 7``."""
     said, kind = first_line(error), type(error).__name__
     return said if isinstance(error, (OSError, ValueError, RuntimeError)) or said == kind else f"{kind}: {said}"
 

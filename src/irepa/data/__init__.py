@@ -69,8 +69,9 @@ def check_splits(splits: Splits) -> None:
     missing = np.setdiff1d(np.arange(count), splits.train.labels)
     if len(missing):
         named = ", ".join(f"{splits.class_names[label]} ({label})" for label in missing[:5])
+        named += ", ..." if len(missing) > 5 else ""
         raise DataError(
-            f"dataset.train: {len(missing)} of {count} classes have no training image: {named}{', ...' if len(missing) > 5 else ''}; "
+            f"dataset.train: {len(missing)} of {count} classes have no training image: {named}; "
             "number the labels from 0 without a gap, or raise dataset.train_images where it leaves classes out"
         )
 

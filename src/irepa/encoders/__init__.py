@@ -210,6 +210,7 @@ class Library:
             training tokens of the row's ``base``, which lie on the tier's grid.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
+        judge_dim: width of the features of such a judge; None: asked of the judge.
     """
 
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
@@ -217,6 +218,7 @@ class Library:
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
     check: Callable[[str, Any], None] = nothing_to_find
     judge_flops: float | None = None
+    judge_dim: int | None = None
 
 
 def library(name: str, where: str) -> Library:

@@ -69,4 +69,4 @@ class Inception(Judge):
         return pooled, logits
 
 
-LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS)
+LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS, judge_dim=int(LAYERS[0]))
