@@ -20,6 +20,7 @@ from irepa.engine.judges import (
     statistics,
 )
 from irepa.errors import ConfigError, WeightsError
+from irepa.references import check_reference, read_statistics
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> dict[str, np.ndarray]:

@@ -69,7 +69,9 @@ def _moments(path: Path, dim: int | None) -> Statistics:
             f"{where}: statistics of {len(mu)} dimensions, the judge's features have {dim}: they are another network's"
         )
     if np.abs(sigma - sigma.T).max() > ASYMMETRY * np.abs(sigma).max() or (sigma.diagonal() < 0).any():
-        raise WeightsError(f"{where}: sigma is no covariance: it must be symmetric, with nothing negative on its diagonal")
+        raise WeightsError(
+            f"{where}: sigma is no covariance: it must be symmetric, with nothing negative on its diagonal"
+        )
     return {"mu": mu, "sigma": sigma}
 
 

@@ -18,7 +18,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
-from irepa.errors import DataError, DivergedError, translated
+from irepa.errors import DataError, DivergedError
 from irepa.progress import track
 from irepa.references import Statistics
 

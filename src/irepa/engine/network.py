@@ -20,7 +20,7 @@ from irepa.config.options import Shape
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import AutoencoderSettings, Settings, Tier
 from irepa.engine.trainer import PROJECTOR, build_alignment
-from irepa.errors import CacheError, translated
+from irepa.errors import CacheError, WeightsError, translated
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
@@ -88,7 +88,8 @@ def build_autoencoder(
     if trained is not None:
         options = options.model_copy(update={"weights": str(trained)})
     module = plugins.load("autoencoders", named.name, "autoencoder")
-    autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
+    with translated(WeightsError, f"autoencoder {named.name} cannot be built", "see `irepa settings autoencoder`"):
+        autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
     return autoencoder
 
 

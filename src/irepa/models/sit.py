@@ -297,7 +297,9 @@ def public_state_dict(path: Path) -> PublicWeights:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, no weights by name: it is no checkpoint of a SiT")
     entries = {WHOLE: content} | {str(name): value for name, value in content.items() if isinstance(value, Mapping)}
-    candidates = {name: state for name, entry in entries.items() if (state := _bare(entry, f"{path}: {name}")) is not None}
+    candidates = {
+        name: state for name, entry in entries.items() if (state := _bare(entry, f"{path}: {name}")) is not None
+    }
     averaged = [name for name in candidates if "ema" in re.split(r"[^a-z]+", name.lower())]
     chosen = averaged or list(candidates)
     if not chosen:
@@ -330,10 +332,14 @@ def _bare(entry: Mapping[Any, Any], where: str) -> dict[str, Tensor] | None:
         return None
     if len(set(names.values())) != len(names):
         twice = next(bare for bare in names.values() if list(names.values()).count(bare) > 1)
-        raise WeightsError(f"{where}: {twice} stands there twice, under names with and without prefixes: which is meant is not sure")
+        raise WeightsError(
+            f"{where}: {twice} stands there twice, under names with and without prefixes: which is meant is not sure"
+        )
     for name in entry:
         tensor = entry[name]
-        if name != AVERAGED and not (isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()):
+        if name != AVERAGED and not (
+            isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
+        ):
             raise WeightsError(f"{where}: {name!s:.80} is no tensor of floating-point numbers")
     if entry[next(name for name, bare in names.items() if bare == TABLE)].ndim != 2:
         raise WeightsError(f"{where}: {TABLE} must be (classes + 1, width)")
