@@ -99,8 +99,12 @@ def read_images(folder: Path, size: int, limit: int) -> Images:
     return decode_all([(path, str(path)) for path in paths], size)
 
 
-def score(entry: EncoderEntry, images: Images, grid: Grid, device: torch.device, batch: int = 16) -> Score:
+def score(
+    entry: EncoderEntry, images: Images, grid: Grid, device: torch.device, batch: int = 16, name: str | None = None
+) -> Score:
     """Metrics of images (n, H, W, 3) on a token grid (h, w). SRSS takes its foreground from colour contrast to the image border.
+
+    ``name``: what a refusal calls the encoder; None: its model.
 
     Raises ConfigError where the encoder gives no patch tokens, and WeightsError where its weights cannot be had.
     """
@@ -110,7 +114,7 @@ def score(entry: EncoderEntry, images: Images, grid: Grid, device: torch.device,
             f"--side {grid[0]}: a grid of {grid[0]}x{grid[1]} does not divide --image-size {images.shape[1]}; allowed are "
             f"{', '.join(map(str, sides))}"
         )
-    declared = Declared.of(entry.options().get("model", entry.library), entry, images.shape[1])
+    declared = Declared.of(name or entry.options().get("model", entry.library), entry, images.shape[1])
     declared.check()
     encoder = declared.encoder(grid, device)
     masks = token_masks(torch.from_numpy(np.stack([boundary_contrast_mask(image) for image in images])), grid)

@@ -49,7 +49,7 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
             f"open_clip {options.model}: its image tower is timm's {tower['timm_model_name']}, whose patch tokens open_clip does "
             f"not give; take that from timm: {TIMM_TOWERS}"
         )
-    if "patch_size" not in tower:
+    if tower.get("patch_size") is None:
         raise WeightsError(
             f"open_clip {options.model}: its image tower is a ResNet without patch tokens; take a ViT, such as ViT-B-16, or a "
             "ResNet of timm"

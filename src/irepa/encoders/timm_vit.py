@@ -66,7 +66,10 @@ def patch_size(network: Any) -> Grid:
     if isinstance(network, TokenNetwork):
         declared = vars(network.patch_embed)
         size, image = declared.get("patch_size"), declared.get("img_size")
-        if isinstance(size, tuple) and isinstance(image, tuple):
+        hybrid = "backbone" in dict(
+            network.patch_embed.named_children()
+        )  # its patches are those of a map, not of pixels
+        if isinstance(size, tuple) and isinstance(image, tuple) and not hybrid:
             return size[0], size[1]
     raise WeightsError(
         f"timm's {type(network).__name__} is no plain vision transformer: `library: timm`, with a stride, takes its map"
