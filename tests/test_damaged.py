@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from irepa.config.read import read_yaml
 from irepa.data import check_splits, image_folder, parquet
 from irepa.encoders.timm_vit import moco_v3_state
-from irepa.errors import CacheError, DivergedError, IrepaError
+from irepa.errors import IrepaError
 from irepa.images import decode_all
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.pipeline.files import Record, read_json, sha256
@@ -109,8 +109,8 @@ def picture(form: str, mode: str = "RGB", **options: object) -> bytes:
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
 PICTURES = {
-    "jpeg": picture("JPEG", exif=EXIF), "png": picture("PNG", "RGBA"), "png16": picture("PNG", "I;16"), "png-p": picture("PNG", "P"),
-    "webp": picture("WEBP"), "bmp": picture("BMP"), "gif": picture("GIF", "P"), "tiff": picture("TIFF"),
+    "jpeg": picture("JPEG", exif=EXIF), "png": picture("PNG", "RGBA"), "png16": picture("PNG", "I;16"),
+    "png-p": picture("PNG", "P"), "webp": picture("WEBP"), "bmp": picture("BMP"), "gif": picture("GIF", "P"), "tiff": picture("TIFF"),
 }  # fmt: skip
 
 
@@ -316,9 +316,10 @@ def test_arrays_of_records(tmp_path: Path) -> None:
     assert not throw("array of a record", lambda: Record(path).array("a.npy"), "a.npy")
 
 
+ODD_NAMES = st.sampled_from(["bytes", "sha256", "a.npy", "x"])
 ODD_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["bytes", "sha256", "a.npy", "x"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ODD_NAMES, inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
 
@@ -374,9 +375,9 @@ def test_yaml(tmp_path: Path) -> None:
 
     check()
     odd = (
-        "a: 2001-99-99", "[a]: b", "? {a: b}\n: c", "a: !!python/object:os.system {}", "a: &x [*x]", "a: 0b", "a: !!int x", "a: !!float x",
-        "a: !!binary '&'", "a: !!timestamp x", "<<: 1", "<<: [1]", "a: 1\na: 2", "- a", "a: \x00", "%YAML 9.9\n---\na: 1", "a: !!set x",
-        "? []\n: 1", "a: " + "[" * 5000, "a: 1:99999999999999999999:99", "\t- a",
+        "a: 2001-99-99", "[a]: b", "? {a: b}\n: c", "a: !!python/object:os.system {}", "a: &x [*x]", "a: 0b", "a: !!int x",
+        "a: !!float x", "a: !!binary '&'", "a: !!timestamp x", "<<: 1", "<<: [1]", "a: 1\na: 2", "- a", "a: \x00",
+        "%YAML 9.9\n---\na: 1", "a: !!set x", "? []\n: 1", "a: " + "[" * 5000, "a: 1:99999999999999999999:99", "\t- a",
     )  # fmt: skip
     for text in odd:
         path.write_text(text, encoding="utf-8")
@@ -457,7 +458,7 @@ def test_which_entry_of_a_checkpoint_is_taken(content: object, entry: str, tmp_p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"ema": STATE, "model_ema": STATE, "model": STATE}, "several SiT, ema, model_ema, and which .*entries are ema, model_ema, model"),
+        ({"ema": STATE, "model_ema": STATE, "model": STATE}, "several SiT, ema, model_ema, .*its entries are ema, model_ema, model"),
         ({"model": STATE, "state_dict": STATE}, "several SiT, model, state_dict, and which is meant is not sure"),
         ({"ema_0.999": STATE, "ema_0.9999": STATE}, "several SiT, ema_0.999, ema_0.9999"),
         ({"ema": STATE | prefixed("module.")}, r"ema: .* stands there twice, under names with and without prefixes"),
@@ -470,10 +471,10 @@ def test_which_entry_of_a_checkpoint_is_taken(content: object, entry: str, tmp_p
         ({"ema": STATE | {5: torch.zeros(1)}}, "ema: 5 is no tensor"),
         ({"ema": STATE | {"pos_embed": STATE["pos_embed"].to(torch.int64)}}, "pos_embed is no tensor of floating-point"),
         ({"ema": STATE | {"y_embedder.embedding_table.weight": torch.tensor(1.0)}}, r"must be \(classes \+ 1, width\)"),
-        ({"ema": {k: v for k, v in STATE.items() if k != "pos_embed"}}, "do not fit: .*pos_embed"),
-        ({"ema": STATE | {"pos_embed": torch.zeros(2, 2)}}, "do not fit: size mismatch for pos_embed"),
-        ({"ema": STATE | {"final_layer.linear.bias": torch.tensor(1.0)}}, "do not fit: size mismatch"),
-        ({"ema": STATE | {"final_layer.linear.weight": torch.zeros(8)}}, "do not fit: size mismatch|cannot"),
+        ({"ema": {k: v for k, v in STATE.items() if k != "pos_embed"}}, r"do not fit \(.*Missing key.*pos_embed"),
+        ({"ema": STATE | {"pos_embed": torch.zeros(2, 2)}}, r"do not fit \(.*size mismatch for pos_embed"),
+        ({"ema": STATE | {"final_layer.linear.bias": torch.tensor(1.0)}}, r"do not fit \(.*size mismatch"),
+        ({"ema": STATE | {"final_layer.linear.weight": torch.zeros(8)}}, r"do not fit \("),
     ],
 )  # fmt: skip
 def test_odd_checkpoints_are_refused_with_the_reason(content: object, message: str, tmp_path: Path) -> None:
@@ -484,8 +485,8 @@ def test_odd_checkpoints_are_refused_with_the_reason(content: object, message: s
 
 
 ODD_VALUES = st.sampled_from([
-    None, 3, "x", b"x", [1], {}, {"a": {}}, STATE, prefixed("module."), torch.zeros(()), torch.zeros(0), torch.zeros(2, 3), torch.ones(3).bool(),
-    torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (3,)), torch.full((3, 8), float("nan")),
+    None, 3, "x", b"x", [1], {}, {"a": {}}, STATE, prefixed("module."), torch.zeros(()), torch.zeros(0), torch.zeros(2, 3),
+    torch.ones(3).bool(), torch.zeros(3, 8).to_sparse(), torch.full((3, 8), float("nan")),
 ])  # fmt: skip
 ODD_KEYS = st.sampled_from(
     ["ema", "model", "model_ema", "state_dict", "module.", "_orig_mod.", "", "args", 3, *list(STATE)[:4]]
@@ -512,8 +513,3 @@ def test_pickles_that_would_run_code_are_refused(tmp_path: Path) -> None:
     (tmp_path / "y.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
     assert not throw("checkpoint", lambda: adopt(tmp_path / "y.safetensors"), "y.safetensors")
     assert not (tmp_path / "touched").exists()
-
-
-def test_the_errors_are_not_all_of_one_kind() -> None:
-    """Guards the test itself: what is not finite is told apart from what is damaged."""
-    assert not issubclass(DivergedError, CacheError)

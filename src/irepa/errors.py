@@ -44,8 +44,9 @@ class PreemptedError(IrepaError):
 
 def first_line(error: Exception) -> str:
     """Why a library could not load something, without the paragraphs that follow."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A heading, such as torch's "Error(s) in loading state_dict for SiT:", says nothing without what follows.
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 
 
 def cause(error: Exception) -> str:

@@ -361,13 +361,5 @@ def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
             # Rows are ordered (row, column, channel) inside a patch, channel fastest.
             folded = kept[name].unflatten(0, (model.patch * model.patch, 2 * model.channels))
             kept[name] = folded[:, : model.channels].flatten(0, 1)
-    try:
+    with translated(WeightsError, "the weights do not fit"):
         model.load_state_dict(kept)
-    except RuntimeError as error:
-        raise WeightsError(f"the weights do not fit: {_misfits(error)}") from error
-
-
-def _misfits(error: RuntimeError) -> str:
-    """What torch says does not fit, in one line: the first of it, and how much more there is."""
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return (lines[0][:200] if lines else str(error)) + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")
