@@ -160,9 +160,14 @@ def test_networks_of_every_kind_have_a_score(model: str, folder: Path) -> None:
     ],
 )
 def test_what_has_no_score_is_one_message(text: str, weights: str | None, message: str, folder: Path) -> None:
-    with pytest.raises(IrepaError, match=message):
+    images = read_images(folder, 256, 2)
+
+    def asked() -> None:
         entry = parse_encoder(text, declared_encoders(REPOSITORY), weights)
-        score(entry, read_images(folder, 256, 2), (16, 16), torch.device("cpu"), batch=2, name=text)
+        score(entry, images, (16, 16), torch.device("cpu"), batch=2, name=text)
+
+    with pytest.raises(IrepaError, match=message):
+        asked()
 
 
 def test_a_grid_that_does_not_divide_the_image_is_refused_with_those_that_do(folder: Path) -> None:
