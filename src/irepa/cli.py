@@ -169,7 +169,7 @@ def score(
 
     entry = scoring.parse_encoder(encoder, scoring.declared_encoders(root), weights)
     pixels = scoring.read_images(images, image_size, limit)
-    scored = scoring.score(entry, pixels, (side, side), setup(os.cpu_count() or 1))
+    scored = scoring.score(entry, pixels, (side, side), setup(os.cpu_count() or 1), name=encoder)
     scoring.show_score(scored, f"{encoder}, {side}x{side} tokens")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, translated
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times as fast
@@ -89,12 +89,16 @@ class _UniqueKeyLoader(SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """A file that holds a mapping of keys. Raises ConfigError where it is missing, is no YAML, or holds something else."""
     try:
-        with path.open(encoding="utf-8") as stream:
-            value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        # PyYAML's own errors are of many kinds: a date that does not exist is a ValueError, a list as a key a TypeError.
+        with translated(ConfigError, f"{path} is not valid YAML"), path.open(encoding="utf-8") as stream:
+            try:
+                value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
+            except yaml.YAMLError as error:  # in several lines, which say where
+                raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ConfigError(f"{path} does not exist") from None
+        raise
     if not isinstance(value, dict):
         raise ConfigError(f"{path} must hold a mapping of keys, not {type(value).__name__}")
     return value

@@ -69,6 +69,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -76,7 +77,7 @@ from pydantic import Field
 
 from irepa.config import plugins
 from irepa.config.options import Strict
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, WeightsError, translated
 from irepa.weights import HUB, RANDOM, fingerprint
 
 if TYPE_CHECKING:
@@ -126,7 +127,13 @@ class Encoder(ABC):
 
     def __call__(self, images: Tensor) -> Tokens:
         """:meth:`forward`, held to its contract. Raises ConfigError for tokens that do not fit their grid or what is declared."""
-        tokens = self.forward(images)
+        height, width = images.shape[2:]
+        with translated(
+            ConfigError,
+            f"{self._called} cannot encode images of {height}x{width} pixels for a grid of {self.grid[0]}x{self.grid[1]} tokens",
+            "choose another encoder, image size or grid",
+        ):
+            tokens = self.forward(images)
         expected = (len(images), math.prod(tokens.grid))
         if tokens.patch.ndim != 3 or tuple(tokens.patch.shape[:2]) != expected:
             raise ConfigError(f"{self._called}: tokens of shape {tuple(tokens.patch.shape)} on a grid of {tokens.grid}")
@@ -178,10 +185,13 @@ class Judge(ABC):
         """
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """:meth:`forward` without gradients."""
+        """:meth:`forward` without gradients. Raises ConfigError where it fails."""
         import torch
 
-        with torch.inference_mode():
+        failed = (
+            f"judge class {type(self).__name__} cannot look at images of {images.shape[2]}x{images.shape[3]} pixels"
+        )
+        with torch.inference_mode(), translated(ConfigError, failed, "choose another judge or evaluation.input_size"):
             return self.forward(images)
 
 
@@ -210,6 +220,7 @@ class Library:
             training tokens of the row's ``base``, which lie on the tier's grid.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
+        judge_dim: width of the features of such a judge; None: asked of the judge.
     """
 
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
@@ -217,6 +228,7 @@ class Library:
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
     check: Callable[[str, Any], None] = nothing_to_find
     judge_flops: float | None = None
+    judge_dim: int | None = None
 
 
 def library(name: str, where: str) -> Library:
@@ -259,19 +271,32 @@ class Declared:
 
     def encoder(self, grid: Grid, device: torch.device) -> Encoder:
         """The alignment target for a token grid (h, w). Raises ConfigError where it is none, WeightsError without its weights."""
-        return self._offered(self.library.encoder, "encoder")(self.options, grid, device)
+        build = self._offered(self.library.encoder, "encoder")
+        with self._building("encoder"):
+            return build(self.options, grid, device)
 
     def judge(self, device: torch.device) -> Judge:
         """The judge of samples. Raises ConfigError where it is none, WeightsError without its weights."""
-        return self._offered(self.library.judge, "judge")(self.options, device)
+        build = self._offered(self.library.judge, "judge")
+        with self._building("judge"):
+            return build(self.options, device)
 
     def fit(self, source: TokenSource, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
         """A change of tokens (batch, h*w, dim), fitted to those of its base. Raises ConfigError where nothing can be fitted."""
-        return self._offered(self.library.fit, "fit")(self.options, source, grid, device)
+        fit = self._offered(self.library.fit, "fit")
+        with self._building("fit"):
+            return fit(self.options, source, grid, device)
 
     def without_weights(self) -> tuple[Self, str]:
         """The same for building without weights, and the device: none with storage, but for rules, which have no weights."""
         return (self.changed(weights=RANDOM), "meta") if isinstance(self.options, NetworkOptions) else (self, "cpu")
+
+    def _building(self, use: Use) -> AbstractContextManager[None]:
+        """The boundary to the library: whatever it raises becomes a WeightsError, which names the row."""
+        what = f"encoder {self.name}: library {self.library_name} cannot build it as {use}"
+        return translated(
+            WeightsError, what, "see `irepa encoders` for those that are declared, or choose another library"
+        )
 
     def _offered(self, offer: Offer | None, use: Use) -> Offer:
         if offer is None:

@@ -13,7 +13,7 @@ from pydantic import Field
 from irepa.config.options import Strict
 from irepa.encoders import Judge, Library
 from irepa.errors import WeightsError
-from irepa.weights import unavailable
+from irepa.weights import obtaining
 
 if TYPE_CHECKING:
     import torch
@@ -57,16 +57,14 @@ class Inception(Judge):
 
         super().__init__(options, device)
         path = None if options.weights is None else str(options.weights)
-        try:
+        with obtaining(options.extractor, fetch_command(options)):
             self.extractor = create_feature_extractor(
                 options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
             ).to(device)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise unavailable(options.extractor, error, fetch_command(options)) from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pooled, logits = self.extractor(images)
         return pooled, logits
 
 
-LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS)
+LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS, judge_dim=int(LAYERS[0]))
