@@ -27,6 +27,11 @@ class Options(Strict):
     test_images: Positive | None = Field(None, description="Use only so many, spread over the classes; null: all.")
 
 
+def paths(options: Options) -> list[Path]:
+    """What is read: both splits."""
+    return [options.train, options.test]
+
+
 def check(options: Options) -> None:
     """Raises DataError where a path is missing or has no class folder with images."""
     classes(options.train, "train")

@@ -32,6 +32,8 @@ PLOTS: list[dict[str, Any]] = [
     },
     {f"{BASE}/figures": None},
 ]
+# `.venv/bin/dvc repro` works without activating .venv, where `make` installs; an activated environment goes first.
+WITH_ENVIRONMENT = 'PATH="$PATH:$PWD/.venv/bin"'
 CONFIGURATION = ("workflow/tiers", "workflow/encoders.yaml", "workflow/methods.yaml")
 
 
@@ -75,7 +77,7 @@ def dvc_yaml(root: Path) -> str:
         needed = set().union(*(needs[stage] for stage in members)) - set(members)
         inputs = [f"{BASE}/{out}" for out in written(stage for stage in STAGES if stage in needed)]
         stages[phase] = {
-            "cmd": f"snakemake phase_{phase} --cores all",
+            "cmd": f"{WITH_ENVIRONMENT} snakemake phase_{phase} --cores all",
             "deps": [*inputs, *CONFIGURATION, *code(members, root)],
             "params": ["tier", "seed", "encoders", "methods", "overrides"],
             "outs": [{f"{BASE}/{out}": {"persist": True}} for out in written(members) if out not in METRICS],
