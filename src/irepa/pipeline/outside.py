@@ -96,7 +96,12 @@ class Outside:
     def handed_over(cls) -> Outside:
         """What the run that started this process has worked out; nothing where none has."""
         file = os.environ.get(IDENTITIES)
-        return cls(read_json(Path(file)) if file and Path(file).is_file() else None)
+        return cls() if not file else cls.read(Path(file))
+
+    @classmethod
+    def read(cls, file: Path) -> Outside:
+        """What :meth:`hand_over` wrote; nothing where it has not."""
+        return cls(read_json(file) if file.is_file() else None)
 
     def hand_over(self, file: Path) -> None:
         """Write what has been worked out, for :data:`IDENTITIES` to name."""
