@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import call, copy_project, snakemake, succeed
+from tests.conftest import REPOSITORY, call, copy_project, snakemake, succeed
 
 RESULTS = Path("results") / "smoke"
 
@@ -182,6 +182,10 @@ def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir
     succeed(workdir, *git, "init", "--quiet")
     assert "Running stage 'train'" in succeed(workdir, "dvc", "repro")
     assert "Data and pipelines are up to date" in succeed(workdir, "dvc", "repro")
+    metrics = json.loads(succeed(workdir, "dvc", "metrics", "show", "--json").splitlines()[0])
+    (by_case,) = metrics[""]["data"][f"{RESULTS}/metrics.json"]["data"].values()
+    assert set(by_case) >= {"sit/nano-32/none", "sit/nano-32/repa", "sit/nano-32/irepa"}
+    assert all(distance > 0 for distance in by_case.values())
     succeed(workdir, *git, "add", ".")
     succeed(workdir, *git, "commit", "--quiet", "-m", "results")
     succeed(workdir, "dvc", "push")
@@ -193,8 +197,17 @@ def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir
     assert (clone / RESULTS / "figures" / "correlation.png").exists()
     assert not (clone / RESULTS / "logs").exists(), "no job has run"
     source = clone / "src" / "irepa" / "figures" / "ablation.py"
-    source.write_text(source.read_text() + "\n# edited\n")
+    text = source.read_text()
+    source.write_text(text + "\n# reworded\n")
+    succeed(clone, "dvc", "repro")
+    assert not (clone / RESULTS / "logs").exists(), "words are free"
+    source.write_text(text + "\n[].append('edited')\n")
     said = succeed(clone, "dvc", "repro")
     ran = {path.parts[0].removesuffix(".log") for path in
            (p.relative_to(clone / RESULTS / "logs") for p in (clone / RESULTS / "logs").rglob("*.log"))}  # fmt: skip
     assert ran == {"figure", "report"}, said
+
+
+def test_the_workflow_is_clean_of_snakemakes_lints() -> None:
+    done = call(REPOSITORY, "snakemake", "--lint")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -6,8 +6,7 @@ import os
 import shlex
 import time
 
-from snakemake.exceptions import WorkflowError
-from snakemake.settings.types import DeploymentMethod
+from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
 sys.path.insert(0, str(REPOSITORY / "src"))
@@ -42,9 +41,12 @@ try:
 except IrepaError as error:
     raise WorkflowError(str(error)) from None
 
+# What Snakemake remembers of the commands, parameters and inputs of earlier runs makes no job run: fingerprints say what is up to
+# date, and a reworded rule changes no result.
+workflow.dag_settings.rerun_triggers = {RerunTrigger.MTIME}
+
 # Jobs run this checkout of the package, and this interpreter whether or not its environment is activated, unless they run
 # in the conda environment that the rules name.
-USES_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 _path = "" if USES_CONDA else f"{Path(sys.executable).parent}:"
 # A prefix of one's own replaces Snakemake's, so its strict mode is said again. Packages in a user's home are no part of an
 # environment. Jobs import neither Snakemake nor DVC, so the versions for their records come from here.
