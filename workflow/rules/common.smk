@@ -41,10 +41,6 @@ try:
 except IrepaError as error:
     raise WorkflowError(str(error)) from None
 
-# What Snakemake remembers of the commands, parameters and inputs of earlier runs makes no job run: fingerprints say what is up to
-# date, and a reworded rule changes no result.
-workflow.dag_settings.rerun_triggers = {RerunTrigger.MTIME}
-
 # Jobs run this checkout of the package, and this interpreter whether or not its environment is activated, unless they run
 # in the conda environment that the rules name.
 _path = "" if USES_CONDA else f"{Path(sys.executable).parent}:"
@@ -58,7 +54,7 @@ shell.prefix(
 # The parameters with what --config changed, for the jobs: written once this run holds Snakemake's lock. Its name is the same
 # for all values, because what a job depends on is in its fingerprint and not in its command line.
 PARAMS_FILE = STATE / f"params-{PLAN.settings.params.tier}.json"
-ARGUMENTS = f"--params {PARAMS_FILE} --root {ROOT}"
+ARGUMENTS = f"--params {shlex.quote(str(PARAMS_FILE.absolute()))} --root {ROOT}"
 
 
 def refuse_to_write(error):
@@ -66,7 +62,8 @@ def refuse_to_write(error):
     return WorkflowError(
         f"cannot write {error.filename}: {error.strerror}. A run needs a folder of results that it may write to "
         f"({PLAN.results.resolve()}; `results` in params.yaml names another) and one for Snakemake's own state "
-        f"({STATE.parent.absolute()}: start Snakemake in a copy of the repository)"
+        f"({STATE.parent.absolute()}); in a folder of yours, `snakemake --snakefile {REPOSITORY}/Snakefile --configfile "
+        f"{REPOSITORY}/params.yaml --config results=/a/folder/of/yours` leaves the repository as it is"
     )
 
 
@@ -120,10 +117,20 @@ def outputs(stage):
     return [marked(pattern, path) for pattern, path in zip(STAGES[stage].outputs, PLAN.outputs(job), strict=True)]
 
 
+def decide_by_times():
+    """Snakemake's memory of the commands, parameters and inputs of earlier runs makes no job run.
+
+    Fingerprints say what is up to date, and a reworded rule changes no result. (`--rerun-triggers mtime`, which a user need not
+    know of; Snakemake has these settings once it builds the graph.)
+    """
+    workflow.dag_settings.rerun_triggers = {RerunTrigger.MTIME}
+
+
 def needs(stage):
     """Input function: the files that a job reads. Their modification times do not count, their fingerprints do."""
 
     def files(wildcards):
+        decide_by_times()
         job = Job(stage, key_of(wildcards))
         if job in SPARED:
             return []
