@@ -285,7 +285,10 @@ def matrix(project: Project, rows: Collection[Row]) -> bool:
     for number, row in enumerate(rows):
         for column, right, said in try_row(project, row, 1 + 10 * number):
             good &= right
-            print(f"{row.name:<46} {column:<12} {len(row.expected):>8}  {said:<14} {'OK' if right else 'WRONG'}", flush=True)
+            print(
+                f"{row.name:<46} {column:<12} {len(row.expected):>8}  {said:<14} {'OK' if right else 'WRONG'}",
+                flush=True,
+            )
     return good
 
 

@@ -133,7 +133,9 @@ def test_a_missing_or_stale_input_is_named_with_the_command(settings: Load, tmp_
     path.parent.mkdir(parents=True)
     path.write_text('{"fingerprint": "old", "metrics": {}, "files": {}}')
     assert not plan.is_current(Job("data"))
-    with pytest.raises(CacheError, match=r"data\.json was made from other settings, code or data: run `irepa data` again"):
+    with pytest.raises(
+        CacheError, match=r"data\.json was made from other settings, code or data: run `irepa data` again"
+    ):
         plan.record(Job("data"))
 
 
@@ -233,18 +235,18 @@ def image_folder(folder: Path) -> dict[str, object]:
     return {"dataset": {"name": "image-folder", "image_size": 32, "train": str(folder), "test": str(folder)}}
 
 
+USED = set(STAGES) - {"latents", "autoencoder", "pretrain"}  # by the smoke tier
 DOWNSTREAM = {"train", "sample", "evaluate", "table", "figure", "audit", "report"}
 
 
 def test_files_outside_reach_the_jobs_that_read_them(settings: Load, tmp_path: Path) -> None:
-    """Checkpoint, dataset, statistics, released files, weights of an encoder and of an autoencoder: each replaced by others of the
-    same size."""
+    """Each replaced by another of the same size: checkpoint, dataset, statistics, released files, weights of an autoencoder."""
     cell = "sit/nano-32/rgb/repa/seed0"
     vae = {"name": "autoencoder-kl", "model": "own", "weights": str(tmp_path / "vae"), "precompute": True}
     network = {"name": "sit", "architecture": "sit", "sampler": {"name": "ode-heun", "steps": 2}}
     cases: list[tuple[Path, dict[str, object], set[str]]] = [
-        (tmp_path / "model.pt", {"overrides": {f"checkpoints": {cell: str(tmp_path / "model.pt")}}}, DOWNSTREAM),
-        (tmp_path / "images", {"overrides": image_folder(tmp_path / "images")}, set(STAGES) - {"latents", "autoencoder", "pretrain"}),
+        (tmp_path / "model.pt", {"overrides": {"checkpoints": {cell: str(tmp_path / "model.pt")}}}, DOWNSTREAM),
+        (tmp_path / "images", {"overrides": image_folder(tmp_path / "images")}, USED),
         (
             tmp_path / "mu.npz",
             {"overrides": {"evaluation.references": {"effnet-lite2": str(tmp_path / "mu.npz")}}},

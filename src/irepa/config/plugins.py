@@ -68,6 +68,6 @@ def encoder_options(entry: EncoderEntry, input_size: int | None, where: str) -> 
 
 
 def encoder_paths(entry: EncoderEntry, where: str) -> list[Path]:
-    """The files and folders of this machine that an encoder is made from: its library's ``paths(options)``. Raises ConfigError."""
+    """The files and folders of this machine that an encoder reads: its library's ``paths(options)``. Raises ConfigError."""
     library = vars(load("encoders", entry.library, where)).get("LIBRARY")  # its lack is refused where it is built
     return [] if library is None else list(library.paths(encoder_options(entry, None, where)))

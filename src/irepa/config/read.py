@@ -114,14 +114,18 @@ def from_command_line(key: str, value: Any) -> Any:
         for inside, content in value.items():
             if content == "" and ":" in inside:
                 name, _, rest = inside.partition(":")
-                raise ConfigError(f"--config {key}: {{{inside}}} has no value: write a space after the colon, {name}: {rest}")
+                raise ConfigError(
+                    f"--config {key}: {{{inside}}} has no value: write a space after the colon, {name}: {rest}"
+                )
         return {inside: from_command_line(f"{key}.{inside}", content) for inside, content in value.items()}
     if isinstance(value, list):
         return [from_command_line(key, item) for item in value]
     if not isinstance(value, str):
         return value
     if value[:1] in ("{", "["):  # else Snakemake would have read it
-        raise ConfigError(f"--config {key}={value}: brackets do not match; quote it as in 'overrides={{training.steps: 500}}'")
+        raise ConfigError(
+            f"--config {key}={value}: brackets do not match; quote it as in 'overrides={{training.steps: 500}}'"
+        )
     if value.lower() in WORDS:
         return WORDS[value.lower()]
     if WHOLE.fullmatch(value):

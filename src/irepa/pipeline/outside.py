@@ -85,8 +85,8 @@ def _identity(path: str) -> str | None:
 class Outside:
     """Identities of paths, each worked out once.
 
-    A run works them out when it starts and hands them to its jobs (:meth:`hand_over`, :meth:`handed_over`), so that a dataset of a
-    million files is not listed again by each of a thousand jobs.
+    A run works them out when it starts and hands them to its jobs (:meth:`hand_over`, :meth:`handed_over`), so that a dataset of
+    a million files is not listed again by each of a thousand jobs.
     """
 
     def __init__(self, known: dict[str, str | None] | None = None) -> None:

@@ -1,9 +1,9 @@
 """The jobs of one tier: their files, their fingerprints, and which of them are up to date.
 
 A job's fingerprint is a hash of its settings, of what its code means (:mod:`irepa.pipeline.sources`), of the files outside the
-repository that it reads (:mod:`irepa.pipeline.outside`) and of the fingerprints of the jobs that it needs. It stands in the record
-that the job writes. A result is up to date if the fingerprint in its record is the expected one: modification times of results say
-nothing, so that they may be copied, pulled or touched at will.
+repository that it reads (:mod:`irepa.pipeline.outside`) and of the fingerprints of the jobs that it needs. It stands in the
+record that the job writes. A result is up to date if the fingerprint in its record is the expected one: modification times of
+results say nothing, so that they may be copied, pulled or touched at will.
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ class Plan:
             raise CacheError(f"{path} is missing: run `irepa {job}` first, or let snakemake do it")
         record = Record(path)
         if record.fingerprint != self.fingerprint(job):
-            raise CacheError(f"{path} was made from other settings, code or data: run `irepa {job}` again, or snakemake")
+            raise CacheError(
+                f"{path} was made from other settings, code or data: run `irepa {job}` again, or snakemake"
+            )
         return record
 
 
