@@ -3,7 +3,7 @@
 Each has ``Options`` (the tier's ``dataset`` beyond ``name`` and ``image_size``), ``check(options)``, which refuses what this
 machine lacks without loading anything, and ``load(options, image_size)``, which gives its :class:`Splits`. One that reads files
 of the user's also has ``paths(options)``, the list of those files and folders: when what lies there changes, the images are
-decoded anew. Hidden files and folders are not looked at, and must not be read. Importing a module must stay light: libraries
+decoded anew. Hidden folders are not looked at, and must not be read. Importing a module must stay light: libraries
 that decode images are imported inside the functions that use them.
 """
 

@@ -7,8 +7,8 @@ The identity of a path is a short text that stands in fingerprints and records:
 - ``listing <files> files <SHA-256>``: of the names, sizes and modification times (in ns) of all files otherwise, because reading
   gigabytes at every start takes too long. A million files take some seconds.
 
-Names are relative to the path. Hidden files and folders (``.cache``, ``.DS_Store``) inside a folder do not count, links are
-followed, and each file is asked for once.
+Names are relative to the path. Hidden folders (``.cache``, ``.ipynb_checkpoints``) do not count, links are followed, and each
+file is asked for once.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iter
     if here in above:
         return
     with os.scandir(folder) as entries:
-        listed = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         if entry.is_dir():
-            yield from _files(entry.path, above | {here})
+            if not entry.name.startswith("."):
+                yield from _files(entry.path, above | {here})
         elif entry.is_file():  # no link to nowhere
             yield entry.path, entry.stat()
 
