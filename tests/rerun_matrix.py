@@ -205,6 +205,7 @@ def pulled(project: Project, number: int) -> Project:
     if not (project.folder / ".git").exists():
         shutil.copy(REPOSITORY / ".gitignore", project.folder)
         succeed(project.folder, *git, "init", "--quiet")
+    succeed(project.folder, "python", "-m", "irepa", "outside")
     succeed(project.folder, "dvc", "commit", "--force", "--quiet")
     succeed(project.folder, *git, "add", ".")
     succeed(project.folder, *git, "commit", "--quiet", "--allow-empty", "-m", "results")

@@ -27,6 +27,7 @@ def test_every_stage_is_in_one_phase() -> None:
 def test_dependencies_exist_and_outputs_are_kept() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     produced = {path for stage in stages.values() for out in stage["outs"] + stage.get("metrics", []) for path in out}
+    assert stages.pop("outside")["always_changed"], "it looks outside the repository, where DVC does not"
     for name, stage in stages.items():
         assert stage["cmd"].endswith(f" snakemake phase_{name} --cores all")
         for path in stage["deps"]:
@@ -35,9 +36,15 @@ def test_dependencies_exist_and_outputs_are_kept() -> None:
         assert all(options == {"persist": True} for out in stage["outs"] for options in out.values())
 
 
+def test_phases_that_read_files_outside_depend_on_what_those_are() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    reading = [name for name, stage in stages.items() if "${results}/${tier}/outside.json" in stage.get("deps", [])]
+    assert reading == ["data", "features", "train", "audit"]
+
+
 def test_figure_code_is_a_dependency_of_the_figures_alone() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    assert [name for name, stage in stages.items() if "src/irepa/figures" in stage["deps"]] == ["figures"]
+    assert [name for name, stage in stages.items() if "src/irepa/figures" in stage.get("deps", [])] == ["figures"]
     assert "src/irepa/engine/trainer.py" in stages["train"]["deps"]
     assert "src/irepa/encoders" in stages["features"]["deps"]
 

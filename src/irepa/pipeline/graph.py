@@ -31,6 +31,11 @@ Slice = dict[str, Any]
 Plugin = tuple[str, str]  # kind and name, as :func:`irepa.config.plugins.load` takes them
 
 
+def nothing_outside(settings: Settings, key: str) -> list[Path]:
+    """What a stage reads outside the repository that reads the results of others alone."""
+    return []
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of job.
@@ -62,7 +67,7 @@ class Stage:
     settings: Callable[[Settings, str], Slice]
     key: str = ""
     kept: Literal["nothing", "record", "everything"] = "nothing"
-    outside: Callable[[Settings, str], list[Path]] = lambda settings, key: []
+    outside: Callable[[Settings, str], list[Path]] = nothing_outside
     plugins: Callable[[Settings, str], list[Plugin]] = lambda settings, key: []
     scratch: tuple[str, ...] = ()
     reads_scratch: bool = False

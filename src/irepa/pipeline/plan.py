@@ -114,6 +114,10 @@ class Plan:
                 recorded |= Record(folder / self.record_name(job)).content.get("outside") or {}
         return recorded
 
+    def all_outside(self) -> dict[str, str | None]:
+        """:meth:`read_outside` of all jobs."""
+        return {path: which for job in self.jobs() for path, which in self.read_outside(job).items()}
+
     def check_outside(self, job: Job) -> None:
         """Raises DataError where a file outside the repository that the job reads is not what it was when the run started."""
         for path in STAGES[job.stage].outside(self.settings, job.key):
