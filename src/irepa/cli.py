@@ -291,6 +291,17 @@ def where(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
 
 
 @app.command()
+def outside(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
+    """Note which files outside the repository the tier reads, by content or by size and time: `dvc repro` asks first."""
+    from irepa.pipeline.dvc import OUTSIDE
+    from irepa.pipeline.files import write_json
+
+    plan = make_plan(params, root, tier, check_options=False)
+    write_json(plan.results / OUTSIDE, plan.all_outside())
+    print(plan.results / OUTSIDE)
+
+
+@app.command()
 def dvc(root: RootOption = Path(".")) -> None:
     """Write dvc.yaml from the plan, and that of every archive in reports."""
     from irepa.commands import archive

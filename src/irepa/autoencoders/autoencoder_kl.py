@@ -107,6 +107,11 @@ class Kl(Autoencoder):
         return module
 
 
+def paths(options: Options) -> list[Path]:
+    """The folder of weights, if one is named."""
+    return [] if options.weights in ("hub", TRAINED_HERE) else [Path(options.weights)]
+
+
 def load_model(options: Options) -> Any:
     """The AutoencoderKL of these options. Raises WeightsError where it cannot be had or is not the one declared."""
     from diffusers import AutoencoderKL

@@ -2,8 +2,9 @@
 
 Each has ``Options`` (the tier's ``dataset`` beyond ``name`` and ``image_size``), ``check(options)``, which refuses what this
 machine lacks and what can be seen to be wrong without decoding an image, and ``load(options, image_size)``, which gives its
-:class:`Splits`. Importing a module must stay light: libraries that decode images are imported inside the functions that use
-them.
+:class:`Splits`. One that reads files of the user's also has ``paths(options)``, the list of those files and folders: when what
+lies there changes, the images are decoded anew. Hidden folders are not looked at, and must not be read. Importing a module must
+stay light: libraries that decode images are imported inside the functions that use them.
 
 A reader refuses what it cannot read with file, row, value and cure. Whatever a reader gives, the stage holds it to
 :func:`check_splits` and :func:`checked_batches`, so that no label and no pixel enters that does not mean what it says.

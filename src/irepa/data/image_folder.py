@@ -28,6 +28,11 @@ class Options(Strict):
     test_images: Positive | None = Field(None, description="Use only so many, spread over the classes; null: all.")
 
 
+def paths(options: Options) -> list[Path]:
+    """What is read: both splits."""
+    return [options.train, options.test]
+
+
 def check(options: Options) -> None:
     """Raises DataError where a path is missing, a class folder has no image, or the splits differ in their classes."""
     for folder, key in ((options.train, "train"), (options.test, "test")):

@@ -45,6 +45,11 @@ class Options(Strict):
     test_images: Positive | None = Field(None, description="Use only the first so many; null: all.")
 
 
+def paths(options: Options) -> list[Path]:
+    """What is read: both splits."""
+    return [options.train, options.test]
+
+
 def check(options: Options) -> None:
     """Raises DataError where a path is missing, holds no Parquet file, or has other columns or labels than it should.
 

@@ -54,6 +54,7 @@ imports it, inside the functions that use it.
   and the SHA-256 of its weights is recorded. Let ``Options`` extend :class:`NetworkOptions`, so that ``irepa encoders`` and
   ``irepa plan`` can build it without weights. ``irepa/encoders/open_clip.py`` is short and has all of this.
 - ``prefix``, where there are tokens before the patch tokens, and ``has_global_token``, where it gives one.
+- ``paths``: the files and folders of this machine that it reads beyond the path in ``weights``; a change of theirs is noticed.
 - ``check``: refuse, before a run starts, what this machine lacks (:func:`irepa.weights.check_weights`).
 - ``judge``: a :class:`Judge`, for rows that a tier lists under ``evaluation.extractors``.
 - ``fit``: for rows with a ``base``, a change of that encoder's tokens that is fitted to them.
@@ -71,6 +72,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field
@@ -78,7 +80,7 @@ from pydantic import Field
 from irepa.config import plugins
 from irepa.config.options import Strict
 from irepa.errors import ConfigError, WeightsError, translated
-from irepa.weights import HUB, RANDOM, fingerprint
+from irepa.weights import HUB, RANDOM, fingerprint, is_path
 
 if TYPE_CHECKING:
     import torch
@@ -205,6 +207,12 @@ class NetworkOptions(Strict):
     seed: int = Field(0, description="Seed of random weights.")
 
 
+def local_weights(options: Any) -> list[Path]:
+    """The file or folder that ``weights`` of a network names, if it names one."""
+    named = isinstance(options, NetworkOptions) and is_path(options.weights)
+    return [Path(options.weights)] if named else []
+
+
 def nothing_to_find(name: str, options: Any) -> None:
     """The check of what needs nothing but the installed packages."""
 
@@ -218,6 +226,7 @@ class Library:
         judge: class of the judge of samples, called with (options, device).
         fit: called with (options, source, grid, device): fits a change of tokens, (batch, h*w, dim) to the same shape, to the
             training tokens of the row's ``base``, which lie on the tier's grid.
+        paths: called with (options): files and folders outside the repository that its result depends on. Needs no torch.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
         judge_dim: width of the features of such a judge; None: asked of the judge.
@@ -226,6 +235,7 @@ class Library:
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
     judge: Callable[[Any, torch.device], Judge] | None = None
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
+    paths: Callable[[Any], list[Path]] = local_weights
     check: Callable[[str, Any], None] = nothing_to_find
     judge_flops: float | None = None
     judge_dim: int | None = None

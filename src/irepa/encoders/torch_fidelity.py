@@ -40,6 +40,11 @@ def fetch_command(options: Options) -> str:
     return f"python -c \"{create}; create('{options.extractor}', {list(LAYERS)}, cuda=False)\""
 
 
+def paths(options: Options) -> list[Path]:
+    """The file of weights, if one is named."""
+    return [] if options.weights is None else [options.weights]
+
+
 def check(name: str, options: Options) -> None:
     """Raises WeightsError where a file of weights is named and not there."""
     if options.weights is not None and not options.weights.is_file():
@@ -67,4 +72,4 @@ class Inception(Judge):
         return pooled, logits
 
 
-LIBRARY = Library(judge=Inception, check=check, judge_flops=FLOPS, judge_dim=int(LAYERS[0]))
+LIBRARY = Library(judge=Inception, paths=paths, check=check, judge_flops=FLOPS, judge_dim=int(LAYERS[0]))
