@@ -21,9 +21,11 @@ from irepa.commands.score import (
     show_score,
 )
 from irepa.data.photos import photographs
+from irepa.encoders import Encoder
 from irepa.errors import ConfigError, DataError, IrepaError
 from irepa.masks import boundary_contrast_mask, token_masks
 from irepa.spatial import spatial_metrics
+from irepa.tokens import Tokens
 from tests.conftest import REPOSITORY, call
 
 PRINTED = {"linear_probe_accuracy": -0.260, "lds": -0.852, "cds": -0.847, "srss": -0.885, "rmsc": -0.888}
@@ -121,6 +123,7 @@ NETWORKS = (
     "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "maxvit_tiny_tf_224", "xcit_nano_12_p16_224", "hiera_tiny_224",
     "levit_128s", "vit_base_patch16_siglip_224", "mvitv2_tiny", "cait_xxs24_224", "vitamin_small_224", "pit_ti_224",
     "volo_d1_224", "coatnet_0_rw_224", "resnet18", "gmlp_s16_224", "tnt_s_patch16_224",
+    "efficientformer_l1",
 )  # fmt: skip
 
 
@@ -136,7 +139,6 @@ def test_networks_of_every_kind_have_a_score(model: str, folder: Path) -> None:
     ("text", "weights", "message"),
     [
         ("timm:crossvit_tiny_240", "random", r"has strides \[12, .*\], not 16"),
-        ("timm:efficientformer_l1", "random", "cannot encode images of 256x256 pixels for a grid of 16x16 tokens"),
         ("timm:mixer_s32_224", "random", r"has strides \[32, .*\], not 16"),
         (
             "timm:swin_tiny_patch4_window7_224",
@@ -168,6 +170,17 @@ def test_what_has_no_score_is_one_message(text: str, weights: str | None, messag
 
     with pytest.raises(IrepaError, match=message):
         asked()
+
+
+class Broken(Encoder):
+    def forward(self, images: torch.Tensor) -> Tokens:
+        raise KeyError(7)
+
+
+def test_what_an_encoder_raises_is_one_message() -> None:
+    message = r"encoder class Broken cannot encode images of 8x8 pixels for a grid of 2x2 tokens \(KeyError: 7\); choose another"
+    with pytest.raises(ConfigError, match=message):
+        Broken(None, (2, 2), torch.device("cpu"))(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_a_grid_that_does_not_divide_the_image_is_refused_with_those_that_do(folder: Path) -> None:
