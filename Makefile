@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG := $(if $(TIER),--config tier=$(TIER))
 
-.PHONY: reproduce test test-slurm lint install audit plan clean
+.PHONY: reproduce test test-slurm lint install lock audit plan clean
 
 reproduce: install
 	$(BIN)/snakemake --cores all --workflow-profile workflow/profiles/default --logger rich $(CONFIG)
@@ -29,6 +29,14 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Resolves pyproject.toml anew in an environment of its own, and says what would be compiled on each Python.
+lock:
+	rm -rf .lock
+	$(PYTHON) -m venv .lock
+	.lock/bin/pip install --quiet '.[pipeline,dev]'
+	.lock/bin/python tools/lock.py
+	rm -rf .lock build
 
 audit: install
 	$(BIN)/irepa audit --published

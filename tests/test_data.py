@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -15,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from irepa.data import Splits, image_folder, parquet, photos
+from irepa.data import Split, Splits, check_splits, checked_batches, image_folder, parquet, photos
 from irepa.errors import DataError
-from irepa.images import center_crop, decode
+from irepa.images import center_crop, decode, decode_all
 from irepa.masks import boundary_contrast_mask, token_masks, usable
 
 
@@ -117,7 +118,7 @@ def test_columns_that_are_missing_or_hold_something_else_are_named(tmp_path: Pat
         with pytest.raises(DataError, match=message):
             parquet.load(parquet.Options(train=path, test=path, **changed), 32)
     write_parquet(path, [png((1, 2, 3))], [-1])
-    with pytest.raises(DataError, match="labels go down to -1: a split without labels cannot be used"):
+    with pytest.raises(DataError, match=r"a\.parquet, row 0: label is -1; .* a split without labels cannot be used"):
         parquet.load(parquet.Options(train=path, test=path, image_column="img"), 32)
 
 
@@ -143,6 +144,236 @@ def test_image_folders_are_read_by_class_and_their_mistakes_named(tmp_path: Path
     (tmp_path / "val" / "bird").mkdir()
     with pytest.raises(DataError, match="different class folders"):
         image_folder.load(options, 16)
+
+
+def saved(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("shape", "digest"),
+    [
+        ((90, 150, 3), "6934a6871a2508b9d016643d2cf4896347596eb1937ab19132eaeb5e541b04c5"),
+        ((90, 150), "d4f5f497c992e3cb87b014e748c3bce415430e70f13d32345a9bd835ceabe922"),
+    ],
+)
+def test_ordinary_images_keep_their_bytes(shape: tuple[int, ...], digest: str) -> None:
+    """The sums are of the crops that were made before other modes had rules."""
+    rng = np.random.default_rng(0)
+    if len(shape) == 2:
+        rng.integers(0, 256, (90, 150, 3), dtype=np.uint8)  # the colour image was drawn first
+    image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+    assert hashlib.sha256(decode(saved(image, "PNG"), 32, "x").tobytes()).hexdigest() == digest
+
+
+CLEAR = np.zeros((8, 8, 4), np.uint8)  # the upper half is transparent and hides red, the lower half is opaque red
+CLEAR[..., 0], CLEAR[4:, :, 3] = 200, 255
+HALF = np.full((8, 8), 32768, np.uint16)  # the middle of 16 bits
+PALETTE = Image.fromarray(np.uint8([[0] * 8] * 4 + [[1] * 8] * 4), "P")
+PALETTE.putpalette([10, 20, 30, 40, 50, 60])
+WHITE, RED = (255, 255, 255), (200, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "top", "bottom"),
+    [
+        (saved(Image.fromarray(HALF), "PNG"), "I;16", (128,) * 3, (128,) * 3),
+        (saved(Image.fromarray(HALF), "TIFF"), "I;16", (128,) * 3, (128,) * 3),
+        (saved(Image.fromarray(HALF.astype(np.int32)), "PPM"), "I", (128,) * 3, (128,) * 3),
+        (saved(Image.fromarray(HALF // 32768 * 65535), "PNG"), "I;16", WHITE, WHITE),
+        (saved(Image.fromarray(HALF // 32768 * 300), "PNG"), "I;16", (1,) * 3, (1,) * 3),
+        (saved(Image.fromarray(HALF), "PNG", transparency=32768), "I;16", WHITE, WHITE),
+        (saved(Image.fromarray(CLEAR), "PNG"), "RGBA", WHITE, RED),
+        (saved(Image.fromarray(CLEAR), "WEBP", lossless=True), "RGBA", WHITE, RED),
+        (saved(Image.fromarray(CLEAR).convert("LA"), "PNG"), "LA", WHITE, (60,) * 3),
+        (saved(PALETTE, "PNG"), "P", (10, 20, 30), (40, 50, 60)),
+        (saved(PALETTE, "PNG", transparency=0), "P", WHITE, (40, 50, 60)),
+        (saved(PALETTE, "PNG", transparency=b"\x00\x80"), "P", WHITE, (147, 152, 157)),
+        (saved(PALETTE, "GIF", transparency=0), "P", WHITE, (40, 50, 60)),
+        (saved(Image.new("RGB", (8, 8), (1, 2, 3)), "PNG", transparency=(1, 2, 3)), "RGB", WHITE, WHITE),
+        (saved(Image.new("L", (8, 8), 7), "PNG", transparency=7), "L", WHITE, WHITE),
+        (saved(Image.new("L", (8, 8), 7), "PNG"), "L", (7,) * 3, (7,) * 3),
+        (saved(Image.new("1", (8, 8), 1), "PNG"), "1", WHITE, WHITE),
+        (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), "CMYK", (255, 0, 0), (255, 0, 0)),
+        (saved(Image.new("YCbCr", (8, 8), (90, 128, 128)), "TIFF"), "YCbCr", (90,) * 3, (90,) * 3),
+    ],
+)  # fmt: skip
+def test_every_mode_of_an_image_has_its_rule(
+    content: bytes, mode: str, top: tuple[int, ...], bottom: tuple[int, ...], tmp_path: Path
+) -> None:
+    assert Image.open(io.BytesIO(content)).mode == mode
+    (tmp_path / "image").write_bytes(content)
+    (pixels,) = decode_all([(tmp_path / "image", "image")], 8)
+    assert (pixels[0] == top).all()
+    assert (pixels[-1] == bottom).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_stands_as_its_camera_was_held(orientation: int) -> None:
+    """Against the definition in EXIF 2.32: where row 0 and column 0 of the stored pixels lie in the picture."""
+    row_0, column_0 = {
+        1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
+        5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
+    }[orientation]  # fmt: skip
+    stored = np.zeros((8, 8, 3), np.uint8)
+    stored[0, :, 0], stored[:, 0, 1] = 255, 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    seen = decode(saved(Image.fromarray(stored), "PNG", exif=exif), 8, "x")
+    edges = {"top": seen[0], "bottom": seen[-1], "left": seen[:, 0], "right": seen[:, -1]}
+    assert (edges[row_0][:, 0] == 255).all()
+    assert (edges[column_0][:, 1] == 255).all()
+
+
+def test_a_damaged_exif_block_beside_good_pixels_is_passed_over() -> None:
+    content = saved(
+        Image.new("RGB", (8, 8), (90, 90, 90)), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff", quality=100
+    )
+    assert (decode(content, 8, "x") == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (saved(Image.fromarray(HALF.astype(np.int32)), "TIFF"), "pixels of mode I have no known white"),
+        (saved(Image.fromarray(HALF.astype(np.float32)), "TIFF"), "pixels of mode F have no known white"),
+        (saved(Image.new("LAB", (8, 8)), "TIFF"), "pixels of mode LAB have no known white"),
+        (saved(Image.new("RGB", (1, 400)), "PNG"), "1x400 pixels are a strip"),
+        (b"", r"no format that Pillow knows, 0 bytes"),
+        (b"GIF89a", "cannot be decoded as an image"),
+    ],
+)  # fmt: skip
+def test_pixels_without_a_meaning_are_refused(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.img.*{message}.*; replace the file, or save it anew as 8-bit RGB"):
+        decode(content, 8, "a.img")
+
+
+IMAGE = {"bytes": png((1, 2, 3)), "path": "a.png"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (pa.array([0, 1, -1]), r"b\.parquet, row 2: label is -1; labels count the classes from 0.*leave the row out"),
+        (pa.array([0, None, 1]), r"b\.parquet, row 1: label is null; leave the row out"),
+        (pa.array([0, 1.5, 1]), r"b\.parquet, row 1: the label is 1\.5 \(double\); .*write the column anew as int64"),
+        (pa.array(["cat", "dog", "cat"]), r"b\.parquet, row 0: the label is 'cat' \(string\)"),
+        (pa.array([True, False, True]), r"b\.parquet, row 0: the label is .* \(bool\)"),
+        (pa.array([None, None, None]), r"b\.parquet, row 0: the label is None \(null\)"),
+        (pa.array([0, 1, 2**63], pa.uint64()), r"b\.parquet, row 2: label is 9223372036854775808"),
+        (pa.array([0, 3, 1]), r"dataset\.train: 1 of 4 classes have no training image: 2 \(2\)"),
+    ],
+)  # fmt: skip
+def test_labels_that_name_no_class_are_refused_with_file_row_and_cure(
+    labels: pa.Array, message: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"image": [IMAGE] * 3, "label": [0, 1, 1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": [IMAGE] * 3, "label": labels}), tmp_path / "b.parquet")
+    options = parquet.Options(train=tmp_path, test=tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=message):
+        check_splits(parquet.load(options, 8))
+    if "no training image" not in message:
+        with pytest.raises(DataError, match=message):  # and before anything runs
+            parquet.check(options)
+
+
+def test_labels_of_a_split_must_be_classes_that_are_trained(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [IMAGE] * 2, "label": [0, 1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": [IMAGE] * 2, "label": [1, 2]}), tmp_path / "b.parquet")
+    options = parquet.Options(train=tmp_path / "a.parquet", test=tmp_path / "b.parquet")
+    with pytest.raises(
+        DataError, match=r"b\.parquet, row 1: label is 2, but the training images have 2 classes, 0 to 1"
+    ):
+        parquet.load(options, 8)
+    named = options.model_copy(update={"train": options.test, "test": options.train, "class_names": ["cat", "dog"]})
+    with pytest.raises(DataError, match=r"b\.parquet, row 1: label is 2, but dataset\.class_names has 2 classes"):
+        parquet.load(named, 8)
+    with pytest.raises(DataError, match="1 of 3 classes have no training image: bird"):
+        check_splits(
+            parquet.load(named.model_copy(update={"test": options.test, "class_names": ["bird", "cat", "dog"]}), 8)
+        )
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([IMAGE, {"bytes": None, "path": "dogs/1.jpg"}], r"a\.parquet, row 1: image is without bytes \(path: dogs/1\.jpg\)"),
+        ([IMAGE, None], r"a\.parquet, row 1: image is null; the file must hold the images themselves"),
+        ([{"path": "x"}, {"path": "y"}], r"a\.parquet holds struct<path: string>, not bytes and path"),
+        ([{"inner": IMAGE}, {"inner": IMAGE}], r"a\.parquet holds struct<inner: .*, not bytes and path"),
+        ([{"bytes": "text", "path": "y"}] * 2, r"a\.parquet holds struct<bytes: string.*, not bytes and path"),
+        ([[IMAGE], [IMAGE]], r"a\.parquet holds list<.*, not bytes and path"),
+    ],
+)  # fmt: skip
+def test_cells_without_an_image_are_refused_with_their_row(cells: list[object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": cells, "label": [0, 0]}), path)
+    with pytest.raises(DataError, match=message):
+        images_of(parquet.load(parquet.Options(train=path, test=path), 8))
+
+
+def folder_of(tmp_path: Path, *files: str) -> image_folder.Options:
+    for split in ("train", "val"):
+        for name in files:
+            path = tmp_path / split / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png((1, 2, 3)))
+    return image_folder.Options(train=tmp_path / "train", test=tmp_path / "val")
+
+
+def test_what_programs_leave_in_a_folder_is_no_class_and_no_image(tmp_path: Path) -> None:
+    options = folder_of(
+        tmp_path, "cat/a.png", "cat/deeper/b.PNG", "cat/._a.png", "cat/.ipynb_checkpoints/a.png", ".ipynb_checkpoints/a.png"
+    )  # fmt: skip
+    (tmp_path / "train" / "cat" / "folder.png").mkdir()
+    image_folder.check(options)
+    dataset = image_folder.load(options, 8)
+    assert dataset.class_names == ["cat"]
+    assert images_of(dataset)[0].shape == (2, 8, 8, 3)
+
+
+def test_a_class_folder_without_an_image_is_named_with_what_it_has(tmp_path: Path) -> None:
+    options = folder_of(tmp_path, "cat/a.png", "dog/a.avif", "dog/notes.txt")
+    refused = (
+        r"dataset\.train: the class folder .*train/dog has no image: files of \.avif, \.txt, none of \.bmp, \.jpeg"
+    )
+    for call in (image_folder.check, lambda options: image_folder.load(options, 8)):
+        with pytest.raises(DataError, match=refused):
+            call(options)
+
+
+def test_class_folders_of_one_split_alone_are_named(tmp_path: Path) -> None:
+    options = folder_of(tmp_path, "cat/a.png")
+    (tmp_path / "val" / "bird").mkdir()
+    (tmp_path / "val" / "bird" / "a.png").write_bytes(png((1, 2, 3)))
+    with pytest.raises(DataError, match=r"different class folders: .*val alone has bird"):
+        image_folder.check(options)
+
+
+def test_no_reader_may_give_labels_or_pixels_without_meaning() -> None:
+    """What the stage holds every dataset's reader to, those of others too."""
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+
+    def splits(labels: object = (0, 1), images: np.ndarray = pixels) -> Splits:
+        split = Split(np.array(labels), lambda: iter([images]))
+        return Splits(split, Split(np.array([0, 1]), lambda: iter([images])), ["cat", "dog"])
+
+    check_splits(splits())
+    assert len(list(checked_batches(splits().train, "train", 8))) == 1
+    for labels, message in (
+        ([0, 2], "image 1 has the label 2; allowed are 0 to 1"),
+        ([-1, 1], "image 0 has the label -1"),
+        ([0.0, 1.0], "labels of train are float64"),
+        ([0, 0], r"1 of 2 classes have no training image: dog \(1\)"),
+        (np.zeros(0, np.int64), "no images"),
+    ):
+        with pytest.raises(DataError, match=message):
+            check_splits(splits(labels))
+    for images in (pixels.astype(np.float32), pixels.transpose(0, 3, 1, 2), pixels[0]):
+        with pytest.raises(DataError, match=r"\(m, 8, 8, 3\) uint8 is needed"):
+            list(checked_batches(splits(images=images).train, "train", 8))
 
 
 def test_centre_crop_halves_then_scales_then_crops() -> None:

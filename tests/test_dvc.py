@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import yaml
 
 from irepa.commands.archive import PIPELINE, archives
@@ -23,17 +26,42 @@ def test_every_stage_is_in_one_phase() -> None:
 
 def test_dependencies_exist_and_outputs_are_kept() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    produced = {path for stage in stages.values() for out in stage["outs"] for path in out}
+    produced = {path for stage in stages.values() for out in stage["outs"] + stage.get("metrics", []) for path in out}
+    assert stages.pop("outside")["always_changed"], "it looks outside the repository, where DVC does not"
     for name, stage in stages.items():
-        assert stage["cmd"] == f"snakemake phase_{name} --cores all"
+        assert stage["cmd"].endswith(f" snakemake phase_{name} --cores all")
         for path in stage["deps"]:
             known = path in produced or (REPOSITORY / path.replace("${tier}", "demo")).exists()
             assert known, path
         assert all(options == {"persist": True} for out in stage["outs"] for options in out.values())
 
 
+def test_phases_that_read_files_outside_depend_on_what_those_are() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    reading = [name for name, stage in stages.items() if "${results}/${tier}/outside.json" in stage.get("deps", [])]
+    assert reading == ["data", "features", "train", "audit"]
+
+
 def test_figure_code_is_a_dependency_of_the_figures_alone() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    assert [name for name, stage in stages.items() if "src/irepa/figures" in stage["deps"]] == ["figures"]
+    assert [name for name, stage in stages.items() if "src/irepa/figures" in stage.get("deps", [])] == ["figures"]
     assert "src/irepa/engine/trainer.py" in stages["train"]["deps"]
     assert "src/irepa/encoders" in stages["features"]["deps"]
+
+
+def test_the_commands_find_the_environment_that_is_not_activated(tmp_path: Path) -> None:
+    """With nothing of it on the PATH, and with another one on it, which goes first."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    redraw = yaml.safe_load(archive_yaml(REPOSITORY / "reports" / "cifar10", REPOSITORY))["stages"]["redraw"]
+    for command in (stages["data"]["cmd"], redraw["cmd"]):
+        for folder, says in ((programs, "of .venv"), (tmp_path, "activated")):
+            for name in ("snakemake", "irepa"):
+                (folder / name).write_text(f"#!/bin/sh\necho {says}\n")
+                (folder / name).chmod(0o755)
+            path = "/usr/bin:/bin" if folder == programs else f"{tmp_path}:/usr/bin:/bin"
+            done = subprocess.run(
+                ["sh", "-c", command], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=True
+            )
+            assert done.stdout == f"{says}\n", done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from rattler import MatchSpec, PackageRecord
@@ -28,7 +30,12 @@ CONDA_NAMES = {
 }
 PERSON, RULES, PLANNING = "environment.yml", "workflow/envs/irepa.yaml", "workflow/envs/plan.yaml"
 ENVIRONMENTS = (PERSON, RULES, PLANNING)
-WORKFLOW_ALONE = {"snakemake-minimal", "snakemake-executor-plugin-slurm", "dvc"}  # what no job imports
+WORKFLOW_ALONE = {
+    "snakemake-minimal",
+    "snakemake-executor-plugin-slurm",
+    "snakemake-logger-plugin-rich",
+    "dvc",
+}  # what no job imports
 NOT_RECORDED = {"python", "pip"}
 # The newest version of each package on its channel, as seen in August 2026.
 with (Path(__file__).parent / "conda-packages.csv").open() as stream:
@@ -150,6 +157,43 @@ def test_versions_are_compatible(name: str) -> None:
     if pinned is not None:
         assert pin in pinned.specifier
         assert {str(bound) for bound in requirement.specifier} <= {str(bound) for bound in pinned.specifier}
+
+
+def required(python: str) -> set[str]:
+    """What pip comes to from `irepa[pipeline,dev]` by the metadata of what is installed here, for a version of Python."""
+    markers = {"python_version": python, "python_full_version": f"{python}.0"}
+    visited: set[tuple[str, str]] = set()
+    waiting = [(name, extra) for name, r in (direct() | development()).items() for extra in ("", *r.extras)]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in visited:
+            continue
+        visited.add((name, extra))
+        try:
+            lines = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # another Python needs it; its own needs are not known here
+            continue
+        for requirement in map(Requirement, lines):
+            if requirement.marker is None or requirement.marker.evaluate({**markers, "extra": extra}):
+                name_needed = canonicalize_name(requirement.name)
+                waiting += [(name_needed, wanted) for wanted in ("", *requirement.extras)]
+    return {name for name, _ in visited}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_lock_is_complete_so_that_pip_adds_nothing(python: str) -> None:
+    assert python in SpecifierSet(project()["requires-python"])
+    assert required(python) - set(locked()) == set()
+
+
+def test_the_lock_is_what_is_installed_and_each_pin_has_checksums() -> None:
+    text = (REPOSITORY / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\S)", text.rstrip())
+    pins = [entry for entry in entries if not entry.startswith("#")]
+    assert len(pins) == len(locked())
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in pins)
+    here = {name: Version(importlib.metadata.version(name)) for name in locked()}
+    assert {name: version.public for name, version in here.items()} == {n: v.public for n, v in locked().items()}
 
 
 def test_the_lock_has_every_direct_dependency_and_the_development_tools() -> None:

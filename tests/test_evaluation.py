@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
+from irepa.config.load import load_settings
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.engine.judges import (
     extract,
@@ -17,10 +21,18 @@ from irepa.engine.judges import (
     inception_score,
     kernel_distance,
     precision_recall,
-    read_statistics,
     statistics,
+    width,
 )
-from irepa.errors import ConfigError, WeightsError
+from irepa.errors import ConfigError, DataError, DivergedError, WeightsError
+from irepa.images import to_images
+from irepa.models.sit import SiT
+from irepa.pipeline.files import describe_file, write_json
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import execute
+from irepa.references import read_statistics
+from tests.conftest import WORKFLOW, copy_project
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> dict[str, np.ndarray]:
@@ -117,3 +129,84 @@ def test_reference_statistics_are_read_as_the_adm_suite_writes_them(tmp_path: Pa
     (tmp_path / "none.npz").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"none\.npz cannot be read as statistics"):
         read_statistics(tmp_path / "none.npz")
+
+
+def test_no_images_and_no_numbers_are_no_judgement() -> None:
+    entry = EncoderEntry(library="timm", family="x", model="tf_efficientnet_lite0", weights="random", judge="Lite0")
+    settings = Evaluation(extractors=["x"], input_size=64)
+    for images in (
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((2, 3, 8, 8), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+    ):
+        with pytest.raises(DataError, match=r"are no images; \(n, H, W, 3\) uint8 are needed"):
+            extract("x", entry, images, settings, torch.device("cpu"))
+    assert width("x", entry, settings) == 1280
+    inception = EncoderEntry(library="torch-fidelity", family="x", judge="Inception")
+    assert width("inception", inception, settings) == 2048
+
+
+def test_pixels_that_are_not_finite_never_become_images() -> None:
+    pixels = torch.zeros(2, 3, 4, 4)
+    assert (to_images(pixels) == 128).all()
+    for value in (float("nan"), float("inf")):
+        pixels[1, 2, 3, 3] = value
+        with pytest.raises(DivergedError, match="decoded pixels: 1 of 96 values are NaN or infinite"):
+            to_images(pixels)
+
+
+ADOPTED = "sit/nano-32/none/none/seed0"
+
+
+@pytest.fixture
+def adopting(tmp_path: Path) -> Callable[[dict[str, torch.Tensor]], Plan]:
+    """The smoke tier, with the EMA weights of a checkpoint in place of one of its trainings."""
+    network = SiT((32, 32), 3, 16, depth=2, width=32, heads=2, patch=8, align_depth=1)
+    root = copy_project(tmp_path / "project")
+
+    def plan(changed: dict[str, torch.Tensor]) -> Plan:
+        torch.save({"model_ema": network.state_dict() | changed, "step": 3}, tmp_path / "ema.pt")
+        overrides = {"checkpoints": {ADOPTED: str(tmp_path / "ema.pt")}}
+        return Plan(load_settings({"tier": "smoke", "overrides": overrides}, WORKFLOW), root)
+
+    return plan
+
+
+def test_a_nan_in_a_checkpoint_is_a_failed_run(adopting: Callable[[dict[str, torch.Tensor]], Plan]) -> None:
+    plan = adopting({"final_layer.linear.bias": torch.full((192,), float("nan"))})
+    trained = execute(plan, Job("train", ADOPTED))
+    assert trained.failed is not None
+    assert "model_ema: final_layer.linear.bias: 192 of 192 values are NaN or infinite" in trained.failed
+    sampled = execute(plan, Job("sample", ADOPTED))
+    assert sampled.failed == trained.failed
+    assert not sampled.content["files"]
+
+
+def test_a_nan_in_ema_weights_is_found_before_they_are_sampled(
+    adopting: Callable[[dict[str, torch.Tensor]], Plan],
+) -> None:
+    """One number of the finished run's weights is made NaN, and the record told that this is what was written."""
+    plan = adopting({})
+    trained = execute(plan, Job("train", ADOPTED))
+    assert trained.failed is None
+    assert trained.metrics["checkpoint_entry"] == "model_ema"
+    assert execute(plan, Job("sample", ADOPTED)).failed is None
+    path = trained.file("model.safetensors")
+    weights = load_file(path)
+    weights["blocks.1.mlp.fc1.weight"][3, 4] = float("nan")
+    save_file(weights, path)
+    content = trained.content | {"files": trained.content["files"] | {path.name: describe_file(path)}}
+    write_json(trained.path, content)
+    sampled = execute(plan, Job("sample", ADOPTED))
+    assert sampled.failed is not None
+    assert "blocks.1.mlp.fc1.weight: 1 of 4096 values are NaN or infinite" in sampled.failed
+
+
+def test_weights_that_are_finite_and_give_nan_are_a_failed_run(
+    adopting: Callable[[dict[str, torch.Tensor]], Plan],
+) -> None:
+    plan = adopting({"final_layer.linear.bias": torch.full((192,), 3e38)})
+    assert execute(plan, Job("train", ADOPTED)).failed is None
+    failed = execute(plan, Job("sample", ADOPTED)).failed
+    assert failed is not None
+    assert re.search(r"samples 0 to 15 of .*: \d+ of 49152 values are NaN or infinite", failed)

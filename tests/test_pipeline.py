@@ -7,13 +7,14 @@ import os
 import random
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import call, copy_project, snakemake, succeed
+from tests.conftest import REPOSITORY, call, copy_project, snakemake, succeed
 
 RESULTS = Path("results") / "smoke"
 
@@ -164,6 +165,57 @@ def test_bad_configuration_stops_snakemake_and_the_command_line_before_any_job(t
     assert not (folder / "results").exists()
 
 
+def test_the_command_line_has_types(tmp_path: Path) -> None:
+    """Snakemake hands over what follows --config as text."""
+    folder = copy_project(tmp_path / "project")
+    (folder / "params.yaml").write_text("tier: smoke\noverrides: {figures.samples: null}\n")
+    without = "overrides={experiments.cls-mixing: null, figures.cls-mixing: null, sampling.keep: true, seeds: 2}"
+    planned = jobs(snakemake(folder, "--dry-run", "--config", without, "encoders=null"))
+    assert planned["train"] == 10, "two seeds of the five cells that are left"
+    assert planned["figure"] == 4, "what params.yaml takes out is out as well"
+    for wrong, message in (
+        ("overrides={seeds:2}", "write a space after the colon, seeds: 2"),
+        ("overrides={seeds: 2", "brackets do not match"),
+        ("overrides={seeds: two}", 'seeds = "two"'),
+    ):
+        done = call(folder, "snakemake", "--dry-run", "--config", wrong)
+        assert done.returncode != 0
+        assert message in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    (folder / "params.yaml").write_text("tier: smoke\n")
+    (folder / ".snakemake").mkdir()
+    (folder / ".snakemake" / "irepa").write_text("in the way")
+    done = call(folder, "snakemake", "--dry-run")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "cannot write .snakemake/irepa" in said
+    assert "Traceback" not in said
+
+
+def test_results_of_a_clock_that_ran_ahead_are_made_again(workdir: Path) -> None:
+    ahead = time.time() + 1e7
+    for path in (workdir / "results").rglob("*"):
+        os.utime(path, (ahead, ahead))
+    assert "Nothing to be done" in snakemake(workdir, "--dry-run")
+    source = workdir / "src" / "irepa" / "figures" / "ablation.py"
+    source.write_text(source.read_text() + "\n[].append('edited')\n")
+    assert jobs(snakemake(workdir)) == {"figure": 1, "report": 1}
+    assert "Nothing to be done" in snakemake(workdir)
+
+
+def test_a_run_that_leaves_stale_results_fails_and_names_them(workdir: Path) -> None:
+    """Here because they are touched, and not made again."""
+    source = workdir / "src" / "irepa" / "figures" / "ablation.py"
+    source.write_text(source.read_text() + "\n[].append('edited')\n")
+    done = call(workdir, "snakemake", "--cores", "1", "--touch")
+    assert done.returncode != 0
+    assert "2 of its results are not up to date: figure ablation, report" in done.stdout + done.stderr
+
+
 def test_a_missing_dataset_stops_a_real_run_and_not_a_dry_one(tmp_path: Path) -> None:
     folder = copy_project(tmp_path / "project")
     tier = ("--config", "tier=cifar10")
@@ -181,7 +233,14 @@ def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir
     shutil.copy(Path(__file__).parent.parent / ".gitignore", workdir)
     succeed(workdir, *git, "init", "--quiet")
     assert "Running stage 'train'" in succeed(workdir, "dvc", "repro")
-    assert "Data and pipelines are up to date" in succeed(workdir, "dvc", "repro")
+    said = succeed(workdir, "dvc", "repro")
+    assert re.findall(r"Running stage '(\w+)'", said) == ["outside"], (
+        "whether files outside have changed is asked each time"
+    )
+    metrics = json.loads(succeed(workdir, "dvc", "metrics", "show", "--json").splitlines()[0])
+    (by_case,) = metrics[""]["data"][f"{RESULTS}/metrics.json"]["data"].values()
+    assert set(by_case) >= {"sit/nano-32/none", "sit/nano-32/repa", "sit/nano-32/irepa"}
+    assert all(distance > 0 for distance in by_case.values())
     succeed(workdir, *git, "add", ".")
     succeed(workdir, *git, "commit", "--quiet", "-m", "results")
     succeed(workdir, "dvc", "push")
@@ -193,8 +252,17 @@ def test_dvc_repeats_nothing_moves_results_and_redraws_figures_elsewhere(workdir
     assert (clone / RESULTS / "figures" / "correlation.png").exists()
     assert not (clone / RESULTS / "logs").exists(), "no job has run"
     source = clone / "src" / "irepa" / "figures" / "ablation.py"
-    source.write_text(source.read_text() + "\n# edited\n")
+    text = source.read_text()
+    source.write_text(text + "\n# reworded\n")
+    succeed(clone, "dvc", "repro")
+    assert not (clone / RESULTS / "logs").exists(), "words are free"
+    source.write_text(text + "\n[].append('edited')\n")
     said = succeed(clone, "dvc", "repro")
     ran = {path.parts[0].removesuffix(".log") for path in
            (p.relative_to(clone / RESULTS / "logs") for p in (clone / RESULTS / "logs").rglob("*.log"))}  # fmt: skip
     assert ran == {"figure", "report"}, said
+
+
+def test_the_workflow_is_clean_of_snakemakes_lints() -> None:
+    done = call(REPOSITORY, "snakemake", "--lint")
+    assert done.returncode == 0, done.stdout + done.stderr

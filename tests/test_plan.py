@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from irepa.config import plugins
 from irepa.config.load import load_settings
-from irepa.config.tier import Settings
-from irepa.errors import CacheError, ConfigError
+from irepa.config.tier import EncoderEntry, Settings
+from irepa.errors import CacheError, ConfigError, DataError
+from irepa.pipeline import outside
 from irepa.pipeline.graph import STAGES, Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.sources import installed
@@ -128,7 +133,9 @@ def test_a_missing_or_stale_input_is_named_with_the_command(settings: Load, tmp_
     path.parent.mkdir(parents=True)
     path.write_text('{"fingerprint": "old", "metrics": {}, "files": {}}')
     assert not plan.is_current(Job("data"))
-    with pytest.raises(CacheError, match=r"data\.json was made from other settings or code: run `irepa data` again"):
+    with pytest.raises(
+        CacheError, match=r"data\.json was made from other settings, code or data: run `irepa data` again"
+    ):
         plan.record(Job("data"))
 
 
@@ -166,3 +173,148 @@ def test_the_papers_recipes_are_declared_at_its_scale() -> None:
 def test_the_code_that_the_reports_notebook_imports_is_the_reports_code() -> None:
     reached = {target.module for target in installed().reached([str(REPOSITORY / "reports" / "report.py")])}
     assert {"irepa.audit.summary", "irepa.audit.paper"} <= reached
+
+
+# --- What lies outside the repository.
+
+
+def folder_of(path: Path, **contents: bytes) -> Path:
+    for name, content in contents.items():
+        file = path / "one" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("limit", [outside.HASHED_BYTES, 0], ids=["hashed", "listed"])
+def test_files_outside_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(outside, "HASHED_BYTES", limit)
+    folder = folder_of(tmp_path / "images", a=b"1234", b=b"5678")
+    before = outside.identity(folder)
+    assert before == outside.identity(folder)
+    assert before is not None
+    assert before.startswith("content 2" if limit else "listing 2")
+    seen = {before}
+    file = folder / "one" / "a.png"
+
+    def changed() -> bool:
+        now = outside.identity(folder)
+        known = now in seen
+        seen.add(now)
+        return not known
+
+    file.write_bytes(b"4321")  # of the same size
+    assert changed()
+    shutil.copy(file, folder / "one" / "c.png")
+    assert changed()
+    (folder / "one" / "c.png").rename(folder / "one" / "d.png")
+    assert changed()
+    (folder / "one" / "d.png").unlink()
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "a.png").write_bytes(b"0")
+    assert not changed()
+    os.utime(file, (2e9, 2e9))
+    assert changed() == (limit == 0), "what is hashed may be touched, what is listed may not"
+
+
+def test_a_path_outside_may_be_a_file_a_link_or_nothing(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "images", a=b"1", b=b"2")
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "one" / "again").symlink_to(folder)  # a circle
+    assert outside.identity(tmp_path / "link") == outside.identity(folder)
+    file = folder / "one" / "a.png"
+    digest = outside.identity(file)
+    shutil.copy(file, tmp_path / "elsewhere.png")
+    assert outside.identity(tmp_path / "elsewhere.png") == digest
+    assert outside.identity(tmp_path / "missing") is None
+    (tmp_path / "empty").mkdir()
+    assert outside.identity(tmp_path / "empty") is None
+
+
+def image_folder(folder: Path) -> dict[str, object]:
+    return {"dataset": {"name": "image-folder", "image_size": 32, "train": str(folder), "test": str(folder)}}
+
+
+USED = set(STAGES) - {"latents", "autoencoder", "pretrain"}  # by the smoke tier
+DOWNSTREAM = {"train", "sample", "evaluate", "table", "figure", "audit", "report"}
+
+
+def test_files_outside_reach_the_jobs_that_read_them(settings: Load, tmp_path: Path) -> None:
+    """Each replaced by another of the same size: checkpoint, dataset, statistics, released files, weights of an autoencoder."""
+    cell = "sit/nano-32/rgb/repa/seed0"
+    vae = {"name": "autoencoder-kl", "model": "own", "weights": str(tmp_path / "vae"), "precompute": True}
+    network = {"name": "sit", "architecture": "sit", "sampler": {"name": "ode-heun", "steps": 2}}
+    cases: list[tuple[Path, dict[str, object], set[str]]] = [
+        (tmp_path / "model.pt", {"overrides": {"checkpoints": {cell: str(tmp_path / "model.pt")}}}, DOWNSTREAM),
+        (tmp_path / "images", {"overrides": image_folder(tmp_path / "images")}, USED),
+        (
+            tmp_path / "mu.npz",
+            {"overrides": {"evaluation.references": {"effnet-lite2": str(tmp_path / "mu.npz")}}},
+            {"reference", "evaluate", "table", "figure", "audit", "report"},
+        ),
+        (tmp_path / "released", {"released": str(tmp_path / "released")}, {"audit", "report"}),
+        (
+            tmp_path / "vae",
+            {"overrides": {"autoencoder": vae, "recipes.sit": network}},
+            {"latents", "inspect", *DOWNSTREAM},
+        ),
+    ]  # fmt: skip
+    for path, params, stages in cases:
+        missing = Plan(settings(**params), REPOSITORY)
+        fingerprints = {job: missing.fingerprint(job) for job in missing.jobs()}  # no refusal
+        folder_of(path, a=b"1234") if path.suffix == "" else path.write_bytes(b"1234")
+        one = Plan(settings(**params), REPOSITORY)
+        assert fingerprints != {job: one.fingerprint(job) for job in one.jobs()}
+        (path / "one" / "a.png" if path.is_dir() else path).write_bytes(b"4321")
+        other = Plan(settings(**params), REPOSITORY)
+        assert stages_that_differ(one, other) == stages, path.name
+
+
+def test_local_weights_of_encoders_count(settings: Load, tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    row = {"family": "own", "weights": str(weights)}
+    for entry in (
+        {"library": "timm", "model": "resnet18", **row},
+        {"library": "timm-vit", "model": "vit_small_patch16_224", **row},
+        {"library": "transformers", "model": "own", **row},
+        {"library": "open-clip", "model": "ViT-B-16", "pretrained": "own", **row},
+        {"library": "torch-fidelity", "judge": "FID", "evaluation_only": True, **row},
+    ):
+        assert plugins.encoder_paths(EncoderEntry(**entry), "row") == [weights]
+    for name, entry in settings().catalogue.items():
+        assert plugins.encoder_paths(entry, name) == [], "no row of ours is a file"
+
+
+def test_deleted_data_leaves_results_current_and_other_data_does_not(settings: Load, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "images", a=b"1234")
+    job = Job("data")
+
+    def plan() -> Plan:
+        return Plan(settings(results=str(tmp_path / "results"), overrides=image_folder(folder)), REPOSITORY)
+
+    first = plan()
+    record = {"fingerprint": first.fingerprint(job), "metrics": {}, "files": {}, "outside": first.read_outside(job)}
+    first.record_path(job).parent.mkdir(parents=True)
+    first.record_path(job).write_text(json.dumps(record))
+    assert plan().is_current(job)
+    shutil.rmtree(folder)
+    assert plan().is_current(job)
+    folder_of(tmp_path / "images", a=b"4321")
+    assert not plan().is_current(job)
+
+
+def test_jobs_take_over_what_the_run_knows_and_look_again_at_what_they_read(
+    settings: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "images", a=b"1234")
+    params = {"overrides": image_folder(folder)}
+    run = Plan(settings(**params), REPOSITORY)
+    expected = run.fingerprint(Job("probe", "rgb"))
+    run.outside.hand_over(tmp_path / "outside.json")
+    monkeypatch.setenv(outside.IDENTITIES, str(tmp_path / "outside.json"))
+    folder_of(folder, a=b"4321")
+    job = Plan(settings(**params), REPOSITORY)
+    assert job.fingerprint(Job("probe", "rgb")) == expected, "one run, one identity"
+    job.check_outside(Job("probe", "rgb"))  # which reads none of it
+    with pytest.raises(DataError, match="images has changed since the run started"):
+        job.check_outside(Job("data"))

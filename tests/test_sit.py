@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from irepa.errors import WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict, sincos_positions
 
 # Paper section 3: latents of 32x32x4, 1000 classes, patch 2; millions of parameters.
@@ -73,12 +74,12 @@ def test_a_checkpoint_with_public_names_makes_the_round_trip(tmp_path: Path) -> 
     state = {f"module.{name}": tensor for name, tensor in source.state_dict().items()}
     state["module.projectors.0.0.weight"] = torch.zeros(3, 16)
     torch.save({"ema": state, "args": argparse.Namespace(model="SiT-XL/2")}, tmp_path / "0100000.pt")
-    loaded, state = tiny(), public_state_dict(tmp_path / "0100000.pt")
+    loaded, state = tiny(), public_state_dict(tmp_path / "0100000.pt").state
     load_public_state_dict(loaded, state)
     x, t, y = torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([1, 10])
     torch.testing.assert_close(loaded(x, t, y)[0], source(x, t, y)[0])
     del state["blocks.0.attn.qkv.weight"]
-    with pytest.raises(RuntimeError, match=r"blocks\.0\.attn\.qkv\.weight"):
+    with pytest.raises(WeightsError, match=r"blocks\.0\.attn\.qkv\.weight"):
         load_public_state_dict(tiny(), state)
 
 

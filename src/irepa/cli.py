@@ -172,7 +172,7 @@ def score(
 
     entry = scoring.parse_encoder(encoder, scoring.declared_encoders(root), weights)
     pixels = scoring.read_images(images, image_size, limit)
-    scored = scoring.score(entry, pixels, (side, side), setup(os.cpu_count() or 1))
+    scored = scoring.score(entry, pixels, (side, side), setup(os.cpu_count() or 1), name=encoder)
     scoring.show_score(scored, f"{encoder}, {side}x{side} tokens")
 
 
@@ -291,6 +291,17 @@ def where(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
         for line in headlines(read_json(verdicts), plan.settings.params.tier):
             print(line)
     print(f"Report: {plan.outputs(Job('report'))[1]}")
+
+
+@app.command()
+def outside(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
+    """Note which files outside the repository the tier reads, by content or by size and time: `dvc repro` asks first."""
+    from irepa.pipeline.dvc import OUTSIDE
+    from irepa.pipeline.files import write_json
+
+    plan = make_plan(params, root, tier, check_options=False)
+    write_json(plan.results / OUTSIDE, plan.all_outside())
+    print(plan.results / OUTSIDE)
 
 
 @app.command()

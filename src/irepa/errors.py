@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class IrepaError(Exception):
@@ -48,8 +49,31 @@ class PreemptedError(IrepaError):
 
 def first_line(error: Exception) -> str:
     """Why a library could not load something, without the paragraphs that follow."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A heading, such as torch's "Error(s) in loading state_dict for SiT:", says nothing without what follows.
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
+
+
+def cause(error: Exception) -> str:
+    """The first line of what a library said, after the kind of the error where the words alone say little: ``KeyError: 7``."""
+    said, kind = first_line(error), type(error).__name__
+    return said if isinstance(error, (OSError, ValueError, RuntimeError)) or said == kind else f"{kind}: {said}"
+
+
+@contextmanager
+def translated(kind: type[IrepaError], what: str, cure: str = "") -> Iterator[None]:
+    """The boundary to a library: any exception inside the block becomes an error of the project.
+
+    It says ``what`` could not be done to which file or model, why, and the ``cure``. Errors of the project pass as they are.
+    One boundary stands around each reader, encoder, judge, autoencoder and checkpoint. What libraries raise for damaged input
+    cannot be listed: a truncated Parquet file alone gives five kinds of exception.
+    """
+    try:
+        yield
+    except IrepaError:
+        raise
+    except Exception as error:
+        raise kind(f"{what} ({cause(error)})" + (f"; {cure}" if cure else "")) from error
 
 
 def gather(checks: Iterable[Callable[[], object]]) -> list[IrepaError]:

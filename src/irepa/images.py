@@ -6,16 +6,18 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from irepa.errors import DataError
+from irepa.errors import DataError, translated
+from irepa.tokens import check_finite
 
 Images = NDArray[np.uint8]  # (n, height, width, 3), or one image (height, width, 3)
 
@@ -30,25 +32,103 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+# Values of EXIF's Orientation, and what brings the pixels upright.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LONGEST = 100  # times the shorter side: a longer strip would take gigabytes when its shorter side is enlarged
+BITS_PER_SAMPLE = 258  # the TIFF tag
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BIT_IN_32 = ("PNG", "PPM")  # formats whose 16-bit grey Pillow may hand over as 32-bit integers in 0..65535
+OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr", "P")
+WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def orientation(image: Image.Image) -> int:
+    """How the camera was held, by EXIF: 1 to 8, 1 where nothing is said. A damaged EXIF block says nothing."""
+    value: object = None
+    with suppress(Exception):  # published datasets have damaged blocks beside good pixels
+        value = image.getexif().get(ORIENTATION)
+    return value if isinstance(value, int) and value in UPRIGHT else 1
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8-bit grey: v * 255 / 65535, rounded; white where it is transparent. Raises DataError for other ranges."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(BITS_PER_SAMPLE) != (16,):
+        raise DataError(f"grey of {image.tag_v2.get(BITS_PER_SAMPLE)} bits has no known white")
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"grey values from {values.min()} to {values.max()} are not those of 16 bits")
+    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    return Image.fromarray(np.where(values == image.info.get("transparency", -1), np.uint8(255), grey))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode that has a meaning as colours, as 8-bit RGB; the rules stand at :func:`decode`. Raises DataError."""
+    if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format in SIXTEEN_BIT_IN_32):
+        return eight_bit(image).convert("RGB")
+    if image.mode in WITH_ALPHA or (image.mode in OPAQUE and image.has_transparency_data):
+        # Premultiplied and palette modes reach RGBA in one step or two.
+        straight = image.convert({"La": "LA", "PA": "RGBA"}.get(image.mode, "RGBA")).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", straight.size, "white"), straight).convert("RGB")
+    if image.mode in OPAQUE:
+        return image.convert("RGB")
+    raise DataError(f"pixels of mode {image.mode} have no known white")
+
+
 def decode(content: bytes, size: int, where: str) -> Images:
-    """The content of an image file, centre-cropped: (size, size, 3). Raises DataError, naming ``where``, for what is no image."""
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: cannot be decoded as an image ({error})") from None
-    return np.asarray(center_crop(image.convert("RGB"), size))
+    """The content of an image file, centre-cropped: (size, size, 3) uint8.
+
+    What is not 8-bit RGB or grey becomes so by these rules, of which docs/tiers.md tells the user:
+
+    - An EXIF orientation is applied. A damaged EXIF block is passed over.
+    - Transparent pixels are laid on white, be it by an alpha channel, a palette or a transparent colour.
+    - 16-bit grey is scaled to 8 bits by its full range, 0..65535; 16-bit colour keeps its upper 8 bits.
+    - CMYK and YCbCr are converted by Pillow's formulas; embedded colour profiles are not applied.
+    - Of several frames the first is taken.
+    - 32-bit integers and floating-point pixels, whose white nobody knows, are refused, and so are strips whose longer side
+      is more than 100 times the shorter.
+
+    Raises DataError, naming ``where``, for what is refused or is no image.
+    """
+    cure = "replace the file, or save it anew as 8-bit RGB, or leave it out"
+    with translated(DataError, f"{where}: cannot be decoded as an image", cure):
+        try:
+            image = Image.open(io.BytesIO(content))
+            image.load()
+        except UnidentifiedImageError:  # its own words name an object in memory
+            raise DataError(
+                f"{where}: cannot be decoded as an image (no format that Pillow knows, {len(content)} bytes); {cure}"
+            ) from None
+        if max(image.size) > LONGEST * min(image.size):
+            raise DataError(f"{where}: {image.width}x{image.height} pixels are a strip, no photograph; {cure}")
+        try:
+            colours = to_rgb(image)
+        except DataError as error:
+            raise DataError(f"{where}: {error}; {cure}") from None
+        turn = UPRIGHT.get(orientation(image))
+        return np.asarray(center_crop(colours if turn is None else colours.transpose(turn), size))
 
 
 def decode_all(sources: Sequence[tuple[bytes | Path, str]], size: int) -> Images:
     """Files or their contents, each with the name that an error gives it, on all cores: (n, size, size, 3), in order.
 
-    Raises DataError as :func:`decode` does.
+    Raises DataError as :func:`decode` does, and for a file that cannot be read.
     """
 
     def one(source: tuple[bytes | Path, str]) -> Images:
         content, where = source
-        return decode(content if isinstance(content, bytes) else content.read_bytes(), size, where)
+        if isinstance(content, Path):
+            with translated(DataError, f"{where}: cannot be read", "see that it is there and may be read"):
+                content = content.read_bytes()
+        return decode(content, size, where)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
@@ -78,5 +158,6 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def to_images(pixels: Tensor) -> Tensor:
-    """Pixels (batch, 3, H, W), clamped to [-1, 1], to uint8."""
+    """Pixels (batch, 3, H, W), clamped to [-1, 1], to uint8. Raises DivergedError for NaN, which would become black."""
+    check_finite(pixels, "decoded pixels")
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from irepa.errors import WeightsError, first_line
+from irepa.errors import WeightsError, translated
 
 if TYPE_CHECKING:
     import torch
@@ -92,11 +93,16 @@ def check_weights(name: str, weights: str, fetch: str) -> None:
         raise WeightsError(f"encoder {name}: weights = {weights}: there is no such file; `{fetch}` fetches them")
 
 
-def unavailable(what: str, error: Exception, fetch: str) -> WeightsError:
-    """The error to raise for the weights of ``what`` that a library could not get; ``fetch``: the command that gets them."""
-    return WeightsError(
-        f"weights of {what} cannot be had ({first_line(error)}); `{fetch}` fetches them where the hub can be reached, and "
-        f"`weights: <path>` in workflow/encoders.yaml (`--weights` of `irepa score`) uses a file"
+def obtaining(what: str, fetch: str) -> AbstractContextManager[None]:
+    """The boundary to a library that gets the weights of ``what``; ``fetch``: the command that gets them.
+
+    Whatever it raises becomes a WeightsError.
+    """
+    return translated(
+        WeightsError,
+        f"weights of {what} cannot be had",
+        f"`{fetch}` fetches them where the hub can be reached, and `weights: <path>` in workflow/encoders.yaml (`--weights` of "
+        "`irepa score`) uses a file",
     )
 
 
@@ -116,9 +122,14 @@ def load_in_order(model: nn.Module, state: dict[str, Tensor], source: str) -> No
 
     Raises WeightsError at the first tensor whose shape differs, or where the counts differ.
     """
+    import torch
+
     own = model.state_dict()
     if len(own) != len(state):
         raise WeightsError(f"{source} has {len(state)} tensors, the model has {len(own)}")
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise WeightsError(f"{source}: {name} is a {type(value).__name__}, no tensor")
     renamed: dict[str, Tensor] = {}
     for (name, mine), (theirs_name, theirs) in zip(own.items(), state.items(), strict=True):
         if mine.shape != theirs.shape:
@@ -135,7 +146,7 @@ def read_state(weights: str, name: str, fetch: str) -> dict[str, Any]:
     """
     import torch
 
-    try:
+    with obtaining(name, fetch):
         if weights.startswith(URL):
             loaded = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)
         elif weights.endswith(".safetensors"):
@@ -144,8 +155,8 @@ def read_state(weights: str, name: str, fetch: str) -> dict[str, Any]:
             loaded = load_file(weights)
         else:
             loaded = torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise unavailable(name, error, fetch) from error
+        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+            raise WeightsError(f"weights of {name}: {weights} holds a {type(loaded).__name__}, no tensors by name")
     return dict(loaded)
 
 

@@ -16,6 +16,7 @@ for stage_name, stage in STAGES.items():
         conda:
             "../envs/irepa.yaml"
         params:
+            stage=stage_name,
             key=quoted_key,
             arguments=ARGUMENTS,
         threads: resource(stage_name, "threads")
@@ -24,4 +25,4 @@ for stage_name, stage in STAGES.items():
             runtime=resource(stage_name, "runtime"),
             gpu=resource(stage_name, "gpus"),
         shell:
-            ": > {log:q}; python -m irepa {rule} {params.key} {params.arguments} --log {log:q}"
+            ": > {log:q}; python -m irepa {params.stage} {params.key} {params.arguments} --log {log:q}"

@@ -5,6 +5,7 @@ To add one, write a file in this folder with
 - ``Options``, what a tier may set;
 - ``PRECOMPUTABLE``, whether it has a posterior whose moments can be computed once, by the ``latents`` stage, and
   sampled anew at each training step;
+- ``paths(options)``, where it reads files or folders of the user's: the list of them, a change of which is noticed;
 - ``describe(options, image_size)``, its :class:`AutoencoderFacts` without its weights, for planning;
 - ``build(options, image_size, device)``, an :class:`Autoencoder`.
 

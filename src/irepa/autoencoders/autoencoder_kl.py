@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from irepa.autoencoders import Autoencoder, AutoencoderFacts
 from irepa.config.options import Positive, Shape, Strict
 from irepa.config.tier import TRAINED_HERE
-from irepa.errors import ConfigError, WeightsError, first_line
+from irepa.errors import ConfigError, WeightsError, translated
 from irepa.weights import HUB, Download, download_command, hub_download, is_path
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Kl(Autoencoder):
 
     def __init__(self, options: Options, image_size: int, device: torch.device) -> None:
         self.model: Any = load_model(options).eval().requires_grad_(False).to(device)
-        self.device, self.batch = device, options.batch
+        self.name, self.device, self.batch = options.model, device, options.batch
         config = self.model.config
         side = latent_side(options, len(config.block_out_channels), image_size)
         self.scale, self.shift = float(config.scaling_factor), float(config.shift_factor or 0.0)
@@ -72,13 +72,16 @@ class Kl(Autoencoder):
         import torch
 
         from irepa.images import to_unit
+        from irepa.tokens import check_finite
 
         parts = []
         with torch.inference_mode():
             for some in images.split(self.batch):
                 posterior = self.model.encode(to_unit(some.to(self.device))).latent_dist
                 parts.append(torch.cat([posterior.mean, posterior.std], dim=1))
-            return torch.cat(parts)
+            moments = torch.cat(parts)
+        check_finite(moments, f"latents of the autoencoder {self.name}")
+        return moments
 
     def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
         mean, std = moments.chunk(2, dim=1)
@@ -103,6 +106,11 @@ class Kl(Autoencoder):
         return module
 
 
+def paths(options: Options) -> list[Path]:
+    """The folder of weights, if one is named."""
+    return [] if options.weights in ("hub", TRAINED_HERE) else [Path(options.weights)]
+
+
 def load_model(options: Options) -> Any:
     """The AutoencoderKL of these options. Raises WeightsError where it cannot be had or is not the one declared."""
     from diffusers import AutoencoderKL
@@ -111,16 +119,15 @@ def load_model(options: Options) -> Any:
         raise WeightsError(f"autoencoder {options.model} is trained by the pipeline: its stage has to run first")
     at_hub = options.weights == "hub"
     source = options.model if at_hub else str(Path(options.weights))
-    try:
+    fetch = download_command(options.model, options.revision)
+    with translated(
+        WeightsError,
+        f"autoencoder {source} cannot be had",
+        f"`{fetch}` fetches it, `autoencoder.weights: <folder>` uses a copy",
+    ):
         model = AutoencoderKL.from_pretrained(source, revision=options.revision if at_hub else None)
-    except (OSError, RuntimeError, ValueError) as error:
-        fetch = download_command(options.model, options.revision)
-        raise WeightsError(
-            f"autoencoder {source} cannot be had ({first_line(error)}); `{fetch}` fetches it, "
-            "`autoencoder.weights: <folder>` uses a copy"
-        ) from error
     for key, declared in (options.architecture or {}).items():
-        value = model.config[key]
+        value = model.config.get(key)
         if (list(value) if isinstance(value, tuple) else value) != declared:
             raise WeightsError(f"autoencoder {source}: {key} is {value}, declared as {declared}")
     return model

@@ -22,7 +22,7 @@ import yaml
 
 from irepa.config.tier import Settings
 from irepa.errors import CacheError
-from irepa.pipeline.dvc import code
+from irepa.pipeline.dvc import WITH_ENVIRONMENT, code
 from irepa.pipeline.files import Json, Record, describe_file, read_json, sha256, whole, write_json, write_text
 from irepa.pipeline.graph import Job, kept, written
 from irepa.pipeline.plan import Plan
@@ -71,6 +71,7 @@ def restore(plan: Plan, folder: Path) -> tuple[int, int]:
     The rest of a tier is then made beside them: more seeds, encoders or experiments. Raises CacheError where there is no archive.
     """
     archive, taken, other = Archive(folder, plan.root), {}, 0
+    plan.remembered_in.append(folder)  # a dataset that is not on this machine is taken to be that of the archive
     for job in plan.jobs():
         source, target = archive.record_path(job), plan.record_path(job)
         if job.stage not in RECORDS or not source.exists() or plan.is_current(job):
@@ -103,7 +104,7 @@ def dvc_yaml(folder: Path, root: Path) -> str:
     read = [path for path in below(RECORDS) if path not in made]
     stage = {
         "wdir": Path(os.path.relpath(root, folder)).as_posix(),
-        "cmd": f"irepa redraw {here}",
+        "cmd": f"{WITH_ENVIRONMENT} irepa redraw {here}",
         "deps": [f"{here}/{SETTINGS}", *read, *code(WHOLE, root)],
         "outs": [{path: {"cache": False, "persist": True}} for path in made],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from irepa.audit.paper import Line
 from irepa.audit.statistics import Estimate
 from irepa.config.read import read_yaml, validated
 from irepa.config.tier import EncoderEntry, Features
-from irepa.data.image_folder import SUFFIXES
+from irepa.data.image_folder import SUFFIXES, image_files
 from irepa.encoders import Declared
-from irepa.encoders.timm_vit import TokenNetwork
+from irepa.encoders.timm_vit import patch_size
 from irepa.engine.targets import encode
-from irepa.errors import ConfigError, DataError
+from irepa.errors import ConfigError, DataError, WeightsError, translated
 from irepa.images import Images, decode_all
 from irepa.masks import boundary_contrast_mask, token_masks
 from irepa.progress import track
@@ -77,9 +78,10 @@ def _timm_row(model: str) -> dict[str, Any]:
 
     if not timm.is_model(model):
         raise ConfigError(f"--encoder timm:{model}: timm knows no such model; `timm.list_pretrained()` lists them")
-    with torch.device("meta"):
+    with torch.device("meta"), translated(ConfigError, f"--encoder timm:{model} cannot be built"):
         network = timm.create_model(model)
-    if isinstance(network, TokenNetwork):
+    with suppress(WeightsError):
+        patch_size(network)
         return {"library": "timm-vit", "model": model}
     return {"library": "timm", "model": model, "stride": 16}
 
@@ -89,7 +91,7 @@ def read_images(folder: Path, size: int, limit: int) -> Images:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "not there"
         raise DataError(f"--images {folder}: {what}; give a folder of images ({', '.join(sorted(SUFFIXES))})")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = image_files(folder)
     if not files:
         raise DataError(f"--images {folder}: no image in this folder or below it ({', '.join(sorted(SUFFIXES))})")
     if len(files) < 2:
@@ -100,12 +102,22 @@ def read_images(folder: Path, size: int, limit: int) -> Images:
     return decode_all([(path, str(path)) for path in paths], size)
 
 
-def score(entry: EncoderEntry, images: Images, grid: Grid, device: torch.device, batch: int = 16) -> Score:
+def score(
+    entry: EncoderEntry, images: Images, grid: Grid, device: torch.device, batch: int = 16, name: str | None = None
+) -> Score:
     """Metrics of images (n, H, W, 3) on a token grid (h, w). SRSS takes its foreground from colour contrast to the image border.
+
+    ``name``: what a refusal calls the encoder; None: its model.
 
     Raises ConfigError where the encoder gives no patch tokens, and WeightsError where its weights cannot be had.
     """
-    declared = Declared.of(entry.options().get("model", entry.library), entry, images.shape[1])
+    sides = [side for side in range(4, images.shape[1] + 1) if images.shape[1] % side == 0]
+    if not {*grid} <= {*sides}:
+        raise ConfigError(
+            f"--side {grid[0]}: a grid of {grid[0]}x{grid[1]} does not divide --image-size {images.shape[1]}; allowed are "
+            f"{', '.join(map(str, sides))}"
+        )
+    declared = Declared.of(name or entry.options().get("model", entry.library), entry, images.shape[1])
     declared.check()
     encoder = declared.encoder(grid, device)
     masks = token_masks(torch.from_numpy(np.stack([boundary_contrast_mask(image) for image in images])), grid)
@@ -151,12 +163,13 @@ def show_score(score: Score, title: str) -> None:
     centre, low, high = score.fid
     line, lds = score.line, score.metrics["lds"].value
     inside = "inside" if line.low <= lds <= line.high else "OUTSIDE"
-    console.print(
+    console.print(  # no markup: rich would take [nan, nan] for a style
         f"Published line (SiT-XL/2, REPA, 100K steps, ImageNet 256x256): FID = {line.intercept:.1f} {line.slope:+.1f} LDS, "
         f"r = {line.r:.2f} over {line.n} encoders. At LDS = {lds:.3f} it gives FID {centre:.1f}, 95% prediction interval "
         f"[{low:.1f}, {high:.1f}].\nThis is an extrapolation, not a measurement: nothing was trained; the points were read off "
         f"a plot; your images are not the paper's; and this LDS is {inside} the published range "
-        f"[{line.low:.3f}, {line.high:.3f}]."
+        f"[{line.low:.3f}, {line.high:.3f}].",
+        markup=False,
     )
 
 

@@ -51,6 +51,15 @@ def plugin_options(kind: str, plugged: Plugged, where: str) -> Any:
     return validated(load(kind, plugged.name, where).Options, plugged.options(), where)
 
 
+def paths(kind: str, plugged: Plugged, where: str) -> list[Path]:
+    """The files and folders of this machine that a named implementation reads: its ``paths(options)``, where it has one.
+
+    Raises ConfigError.
+    """
+    read = vars(load(kind, plugged.name, where)).get("paths")
+    return [] if read is None else list(read(plugin_options(kind, plugged, where)))
+
+
 def encoder_options(entry: EncoderEntry, input_size: int | None, where: str) -> Any:
     """The validated ``Options`` of an encoder; ``input_size`` is the tier's, for a row that sets none.
 
@@ -61,3 +70,9 @@ def encoder_options(entry: EncoderEntry, input_size: int | None, where: str) -> 
     if input_size is not None and "input_size" in model.model_fields:
         options.setdefault("input_size", input_size)
     return validated(model, options, where)
+
+
+def encoder_paths(entry: EncoderEntry, where: str) -> list[Path]:
+    """The files and folders of this machine that an encoder reads: its library's ``paths(options)``. Raises ConfigError."""
+    library = vars(load("encoders", entry.library, where)).get("LIBRARY")  # its lack is refused where it is built
+    return [] if library is None else list(library.paths(encoder_options(entry, None, where)))

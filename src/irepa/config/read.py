@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, translated
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times as fast
@@ -91,12 +92,48 @@ class _UniqueKeyLoader(SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """A file that holds a mapping of keys. Raises ConfigError where it is missing, is no YAML, or holds something else."""
     try:
-        with path.open(encoding="utf-8") as stream:
-            value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        # PyYAML's own errors are of many kinds: a date that does not exist is a ValueError, a list as a key a TypeError.
+        with translated(ConfigError, f"{path} is not valid YAML"), path.open(encoding="utf-8") as stream:
+            try:
+                value = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
+            except yaml.YAMLError as error:  # in several lines, which say where
+                raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ConfigError(f"{path} does not exist") from None
+        raise
     if not isinstance(value, dict):
         raise ConfigError(f"{path} must hold a mapping of keys, not {type(value).__name__}")
     return value
+
+
+WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+WHOLE, DECIMAL = re.compile(r"[-+]?\d+"), re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
+
+
+def from_command_line(key: str, value: Any) -> Any:
+    """A value of Snakemake's ``--config key=value`` with its types: Snakemake reads it as YAML whose values are all text.
+
+    ``null``, ``true``, ``false`` and numbers are what they are in a file. Raises ConfigError for what is no YAML.
+    """
+    if isinstance(value, dict):
+        for inside, content in value.items():
+            if content == "" and ":" in inside:
+                name, _, rest = inside.partition(":")
+                raise ConfigError(
+                    f"--config {key}: {{{inside}}} has no value: write a space after the colon, {name}: {rest}"
+                )
+        return {inside: from_command_line(f"{key}.{inside}", content) for inside, content in value.items()}
+    if isinstance(value, list):
+        return [from_command_line(key, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value[:1] in ("{", "["):  # else Snakemake would have read it
+        raise ConfigError(
+            f"--config {key}={value}: brackets do not match; quote it as in 'overrides={{training.steps: 500}}'"
+        )
+    if value.lower() in WORDS:
+        return WORDS[value.lower()]
+    if WHOLE.fullmatch(value):
+        return int(value)
+    return float(value) if DECIMAL.fullmatch(value.lower()) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from irepa.config.options import Positive, Strict
 from irepa.data import Split, Splits
-from irepa.errors import DataError, gather, refuse
+from irepa.errors import DataError, gather, refuse, translated
 
 if TYPE_CHECKING:
     from irepa.images import Images
@@ -33,33 +34,95 @@ def at_most(options: Options) -> tuple[int | None, int | None]:
     return options.train_images, options.test_images
 
 
+def paths(options: Options) -> list[Path]:
+    """What is read: both splits."""
+    return [options.train, options.test]
+
+
 def check(options: Options) -> None:
-    """Raises DataError where a path is missing or has no class folder with images."""
-    paths = {"train": options.train, "test": options.test}
-    refuse(gather(functools.partial(classes, path, key) for key, path in paths.items()))
+    """Raises DataError where a path is missing, a class folder has no image, or the splits differ in their classes."""
+    splits = {"train": options.train, "test": options.test}
+    refuse(gather(functools.partial(_have_images, folder, key) for key, folder in splits.items()))
+    same_classes(options)
+
+
+def _have_images(folder: Path, key: str) -> None:
+    for name in classes(folder, key):
+        if next(walk(folder / name), None) is None:
+            raise without_images(folder / name, key)
+
+
+def hidden(name: str) -> bool:
+    """What programs leave beside one's files: ``.ipynb_checkpoints``, ``._photo.jpg``, ``.DS_Store``."""
+    return name.startswith(".")
 
 
 def classes(folder: Path, key: str) -> list[str]:
-    """Names of the class folders, in order. Raises DataError, naming the option ``key``, where there is none."""
+    """Names of the class folders, in order, hidden ones left out. Raises DataError, naming the option ``key``, without any."""
     if not folder.is_dir():
         raise DataError(
             f"dataset.{key} = {folder}: there is no such folder; set dataset.{key} under overrides in params.yaml"
         )
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    with translated(DataError, f"dataset.{key} = {folder} cannot be read"):
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not hidden(entry.name))
     if not names:
         raise DataError(f"dataset.{key} = {folder}: the folder is empty of class folders; it must hold one per class")
     return names
 
 
+def same_classes(options: Options) -> list[str]:
+    """The class folders that both splits have. Raises DataError, naming those that one alone has."""
+    names, held_out = classes(options.train, "train"), classes(options.test, "test")
+    if names != held_out:
+        only = [
+            f"{folder} alone has {', '.join(sorted(some)[:5])}{', ...' if len(some) > 5 else ''}"
+            for folder, some in ((options.train, {*names} - {*held_out}), (options.test, {*held_out} - {*names}))
+            if some
+        ]
+        raise DataError(
+            f"dataset: {options.train} and {options.test} have different class folders: {'; '.join(only)}; "
+            "move away or add what is not in both"
+        )
+    return names
+
+
+def _unreadable(error: OSError) -> None:
+    raise error
+
+
+def walk(folder: Path, images: bool = True) -> Iterator[Path]:
+    """The image files below a folder, or all its files; hidden files and folders are passed over. Raises DataError."""
+    with translated(DataError, f"{folder} cannot be read", "see that it is there and may be read"):
+        for place, folders, files in os.walk(folder, onerror=_unreadable):
+            folders[:] = sorted(name for name in folders if not hidden(name))
+            for name in files:
+                path = Path(place, name)
+                if not hidden(name) and (not images or path.suffix.lower() in SUFFIXES):
+                    yield path
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files below a folder, in order of name. Raises DataError where it cannot be read."""
+    return sorted(walk(folder))
+
+
+def without_images(folder: Path, key: str) -> DataError:
+    """The refusal of a folder that has no image that can be read: it says what it has instead."""
+    suffixes = sorted({path.suffix or path.name for path in walk(folder, images=False)})
+    seen = f"files of {', '.join(suffixes[:8])}" if suffixes else "no files"
+    return DataError(
+        f"dataset.{key}: the class folder {folder} has no image: {seen}, none of {', '.join(sorted(SUFFIXES))}; "
+        "convert its images, or move the folder away"
+    )
+
+
 def _split(folder: Path, key: str, names: list[str], limit: int | None, size: int) -> Split:
-    files = [
-        (path, label)
-        for label, name in enumerate(names)
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not files:
-        raise DataError(f"dataset.{key} = {folder}: no images ({', '.join(sorted(SUFFIXES))}) in its class folders")
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(names):
+        paths = image_files(folder / name)
+        if not paths:
+            raise without_images(folder / name, key)
+        files += [(path, label) for path in paths]
     if limit is not None and limit < len(files):
         # Spread over the classes, which lie one after another.
         files = [files[index * len(files) // limit] for index in range(limit)]
@@ -78,8 +141,6 @@ def load(options: Options, image_size: int) -> Splits:
 
     Raises DataError for an image that cannot be decoded, or where the splits have different classes.
     """
-    names = classes(options.train, "train")
-    if classes(options.test, "test") != names:
-        raise DataError(f"dataset: {options.train} and {options.test} have different class folders")
+    names = same_classes(options)
     train = _split(options.train, "train", names, options.train_images, image_size)
     return Splits(train, _split(options.test, "test", names, options.test_images, image_size), names)

@@ -6,21 +6,34 @@ CIFAR-10 and ImageNet-1k are published in this form; ``train`` and ``test`` are 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from irepa.config.options import Positive, Strict
 from irepa.data import Split, Splits
-from irepa.errors import DataError, gather, refuse
+from irepa.errors import DataError, gather, refuse, translated
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from irepa.images import Images
 
 BATCH = 256
+MOST = 2**31 - 1  # the largest label that is believed
+
+
+class Place(NamedTuple):
+    """A file of a split, and the number of its first image in the split."""
+
+    file: Path
+    start: int
 
 
 class Options(Strict):
@@ -38,10 +51,27 @@ def at_most(options: Options) -> tuple[int | None, int | None]:
     return options.train_images, options.test_images
 
 
+def paths(options: Options) -> list[Path]:
+    """What is read: both splits."""
+    return [options.train, options.test]
+
+
 def check(options: Options) -> None:
-    """Raises DataError where a path is missing or holds no Parquet file."""
-    paths = {"train": options.train, "test": options.test}
-    refuse(gather(functools.partial(_files, path, key) for key, path in paths.items()))
+    """Raises DataError where a path is missing, holds no Parquet file, or has other columns or labels than it should.
+
+    Without pyarrow, as where jobs run in an environment of their own, only the paths are looked at.
+    """
+    splits = {"train": options.train, "test": options.test}
+    refuse(gather(functools.partial(_has_columns, path, key, options) for key, path in splits.items()))
+    if importlib.util.find_spec("pyarrow") is not None:
+        _labels(options)
+
+
+def _has_columns(path: Path, key: str, options: Options) -> None:
+    files = _files(path, key)
+    if importlib.util.find_spec("pyarrow") is not None:
+        for file in files:
+            _check_columns(file, options)
 
 
 def _files(path: Path, key: str) -> list[Path]:
@@ -55,59 +85,138 @@ def _files(path: Path, key: str) -> list[Path]:
     return files
 
 
-def _check_columns(file: Path, schema: Any, options: Options) -> None:
-    """Raises DataError where a column is missing, or is not one of images."""
-    for key, column in (("image_column", options.image_column), ("label_column", options.label_column)):
-        if column not in schema.names:
-            raise DataError(f"dataset.{key} = {column}: {file} has the columns {', '.join(schema.names)}")
-    content = schema.field(options.image_column).type
-    if not {"bytes", "path"} <= {content.field(index).name for index in range(content.num_fields)}:
-        raise DataError(f"dataset.image_column = {options.image_column}: {file} holds {content}, not bytes and path")
+def _reading(file: Path) -> AbstractContextManager[None]:
+    return translated(
+        DataError, f"{file} cannot be read as Parquet", "fetch it again, or set dataset.* to the right file"
+    )
 
 
-def _split(options: Options, key: str, path: Path, limit: int | None, size: int) -> Split:
+def _check_columns(file: Path, options: Options) -> None:
+    """Raises DataError where a column is missing, is not one of images, or is not one of whole numbers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = _files(path, key)
-    try:
-        for file in files:
-            _check_columns(file, pq.read_schema(file), options)
-        labels = np.concatenate([pq.read_table(f, columns=[options.label_column])[0].to_numpy() for f in files])
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(f"dataset.{key}: {files[0]}: {error}") from None
-    labels = labels[:limit].astype(np.int64)
-    if (labels < 0).any():
-        raise DataError(
-            f"dataset.{key} = {path}: labels go down to {labels.min()}: a split without labels cannot be used"
-        )
-    if len(labels) == 0:
-        raise DataError(f"dataset.{key} = {path}: no images")
+    with _reading(file):
+        schema = pq.read_schema(file)
+        for key, column in (("image_column", options.image_column), ("label_column", options.label_column)):
+            if schema.names.count(column) != 1:
+                raise DataError(f"dataset.{key} = {column}: {file} has the columns {', '.join(schema.names)}")
+        content = schema.field(options.image_column).type
+        parts = {part.name: part.type for part in content} if pa.types.is_struct(content) else {}
+        if "path" not in parts or parts.get("bytes") not in (pa.binary(), pa.large_binary()):
+            raise DataError(
+                f"dataset.image_column = {options.image_column}: {file} holds {content}, not bytes and path; write it anew with "
+                "each image's file as its bytes"
+            )
+        kind = schema.field(options.label_column).type
+        if not pa.types.is_integer(kind):
+            rows = enumerate(_rows(file, options.label_column))
+            whole = (float, int)
+            row, label = next(
+                (r for r in rows if not isinstance(r[1], whole) or r[1] % 1), (0, "a number with a point")
+            )
+            raise DataError(
+                f"dataset.label_column = {options.label_column}: {file}, row {row}: the label is {label!r} ({kind}); labels are "
+                "whole numbers from 0: write the column anew as int64"
+            )
 
+
+def _rows(file: Path, column: str) -> Iterator[Any]:
+    """The cells of a column, in order. Raises DataError."""
+    import pyarrow.parquet as pq
+
+    with _reading(file):
+        for batch in pq.ParquetFile(file).iter_batches(BATCH, columns=[column]):
+            yield from batch.column(0).to_pylist()
+
+
+def _labels_of(options: Options, key: str, path: Path, limit: int | None) -> tuple[NDArray[np.int64], list[Place]]:
+    """The labels of a split, and where each file's begin. Raises DataError for one that is null or negative, with its row."""
+    import pyarrow.parquet as pq
+
+    parts: list[NDArray[np.int64]] = []
+    places: list[Place] = []
+    total = 0
+    for file in _files(path, key):
+        _check_columns(file, options)
+        if limit is not None and total >= limit:
+            break
+        with _reading(file):
+            column = pq.ParquetFile(file).read(columns=[options.label_column]).column(0)
+            column = column.slice(0, None if limit is None else limit - total)
+            if column.null_count:
+                row = column.is_null().to_numpy().argmax()
+                raise DataError(
+                    f"{file}, row {row}: {options.label_column} is null; leave the row out, or set dataset.{key} to a split "
+                    "with labels"
+                )
+            labels = column.to_numpy()
+            wrong = np.flatnonzero((labels < 0) | (labels > MOST))
+        if len(wrong):
+            raise DataError(
+                f"{file}, row {wrong[0]}: {options.label_column} is {labels[wrong[0]]}; labels count the classes from 0, and a "
+                f"split without labels cannot be used: leave the row out, or set dataset.{key} to another split"
+            )
+        parts.append(labels.astype(np.int64))
+        places.append(Place(file, total))
+        total += len(labels)
+    if not total:
+        raise DataError(f"dataset.{key} = {path}: no images")
+    return np.concatenate(parts), places
+
+
+def _labels(options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Labels of the training and held-out images, and the names of the classes.
+
+    Raises DataError for a label without a name or without training images, with its file and row.
+    """
+    train, train_places = _labels_of(options, "train", options.train, options.train_images)
+    test, test_places = _labels_of(options, "test", options.test, options.test_images)
+    names = options.class_names or [str(number) for number in range(int(train.max()) + 1)]
+    for labels, places in ((train, train_places), (test, test_places)):
+        wrong = np.flatnonzero(labels >= len(names))
+        if len(wrong):
+            place = max((place for place in places if place.start <= wrong[0]), key=lambda place: place.start)
+            source = "dataset.class_names has" if options.class_names else "the training images have"
+            raise DataError(
+                f"{place.file}, row {wrong[0] - place.start}: {options.label_column} is {labels[wrong[0]]}, but {source} "
+                f"{len(names)} classes, 0 to {len(names) - 1}: mend the label or leave the row out"
+            )
+    return train, test, names
+
+
+def _split(options: Options, key: str, path: Path, labels: NDArray[np.int64], size: int) -> Split:
     def batches() -> Iterator[Images]:
         from irepa.images import decode_all
 
         left = len(labels)
-        for file in files:
-            row = 0
-            for batch in pq.ParquetFile(file).iter_batches(BATCH, columns=[options.image_column]):
-                cells = batch.column(0).to_pylist()[:left]
-                named = [(cell["bytes"], f"{file}, row {row + i} ({cell['path']})") for i, cell in enumerate(cells)]
-                if cells:
-                    yield decode_all(named, size)
-                row, left = row + len(cells), left - len(cells)
-                if left == 0:
-                    return
+        for file in _files(path, key):
+            cells = enumerate(itertools.islice(_rows(file, options.image_column), left))
+            while some := list(itertools.islice(cells, BATCH)):
+                yield decode_all([_image(cell, file, row, options.image_column) for row, cell in some], size)
+                left -= len(some)
+            if left == 0:
+                return
 
     return Split(labels, batches)
 
 
+def _image(cell: Any, file: Path, row: int, column: str) -> tuple[bytes, str]:
+    """The bytes of an image's cell, and what an error calls it. Raises DataError where it has none."""
+    if cell is None or cell["bytes"] is None:
+        what = "null" if cell is None else f"without bytes (path: {cell['path']})"
+        raise DataError(
+            f"{file}, row {row}: {column} is {what}; the file must hold the images themselves: write it anew with each image's "
+            "file as its bytes, or leave the row out"
+        )
+    return cell["bytes"], f"{file}, row {row} ({cell['path']})"
+
+
 def load(options: Options, image_size: int) -> Splits:
-    """Both splits, centre-cropped to ``image_size`` pixels. Raises DataError for a file or an image that cannot be read."""
-    train = _split(options, "train", options.train, options.train_images, image_size)
-    test = _split(options, "test", options.test, options.test_images, image_size)
-    count = int(max(train.labels.max(), test.labels.max())) + 1
-    names = options.class_names or [str(number) for number in range(count)]
-    if len(names) < count:
-        raise DataError(f"dataset.class_names has {len(names)} names, the labels go up to {count - 1}")
-    return Splits(train, test, names)
+    """Both splits, centre-cropped to ``image_size`` pixels. Raises DataError for a file, label or image that cannot be read."""
+    train, test, names = _labels(options)
+    return Splits(
+        _split(options, "train", options.train, train, image_size),
+        _split(options, "test", options.test, test, image_size),
+        names,
+    )

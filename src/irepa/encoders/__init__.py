@@ -54,6 +54,7 @@ imports it, inside the functions that use it.
   and the SHA-256 of its weights is recorded. Let ``Options`` extend :class:`NetworkOptions`, so that ``irepa encoders`` and
   ``irepa plan`` can build it without weights. ``irepa/encoders/open_clip.py`` is short and has all of this.
 - ``prefix``, where there are tokens before the patch tokens, and ``has_global_token``, where it gives one.
+- ``paths``: the files and folders of this machine that it reads beyond the path in ``weights``; a change of theirs is noticed.
 - ``check``: refuse, before a run starts, what this machine lacks (:func:`irepa.weights.check_weights`).
 - ``download``: what the library fetches by itself (:func:`irepa.weights.hub_download`), so that a start without network says so.
 - ``judge``: a :class:`Judge`, for rows that a tier lists under ``evaluation.extractors``.
@@ -70,15 +71,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
 from irepa.config import plugins
 from irepa.config.options import Strict
-from irepa.errors import ConfigError
-from irepa.weights import HUB, RANDOM, Download, fingerprint
+from irepa.errors import ConfigError, WeightsError, translated
+from irepa.weights import HUB, RANDOM, Download, fingerprint, is_path
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +130,13 @@ class Encoder(ABC):
 
     def __call__(self, images: Tensor) -> Tokens:
         """:meth:`forward`, held to its contract. Raises ConfigError for tokens that do not fit their grid or what is declared."""
-        tokens = self.forward(images)
+        height, width = images.shape[2:]
+        with translated(
+            ConfigError,
+            f"{self._called} cannot encode images of {height}x{width} pixels for a grid of {self.grid[0]}x{self.grid[1]} tokens",
+            "choose another encoder, image size or grid",
+        ):
+            tokens = self.forward(images)
         expected = (len(images), math.prod(tokens.grid))
         if tokens.patch.ndim != 3 or tuple(tokens.patch.shape[:2]) != expected:
             raise ConfigError(f"{self._called}: tokens of shape {tuple(tokens.patch.shape)} on a grid of {tokens.grid}")
@@ -179,10 +188,13 @@ class Judge(ABC):
         """
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """:meth:`forward` without gradients."""
+        """:meth:`forward` without gradients. Raises ConfigError where it fails."""
         import torch
 
-        with torch.inference_mode():
+        failed = (
+            f"judge class {type(self).__name__} cannot look at images of {images.shape[2]}x{images.shape[3]} pixels"
+        )
+        with torch.inference_mode(), translated(ConfigError, failed, "choose another judge or evaluation.input_size"):
             return self.forward(images)
 
 
@@ -194,6 +206,12 @@ class NetworkOptions(Strict):
         HUB, description="hub, random, package:NAME, trained:NAME, an https:// address, or the path of a file."
     )
     seed: int = Field(0, description="Seed of random weights.")
+
+
+def local_weights(options: Any) -> list[Path]:
+    """The file or folder that ``weights`` of a network names, if it names one."""
+    named = isinstance(options, NetworkOptions) and is_path(options.weights)
+    return [Path(options.weights)] if named else []
 
 
 def nothing_to_find(name: str, options: Any) -> None:
@@ -218,19 +236,23 @@ class Library:
         judge: class of the judge of samples, called with (options, device).
         fit: called with (options, source, grid, device): fits a change of tokens, (batch, h*w, dim) to the same shape, to the
             training tokens of the row's ``base``, which lie on the tier's grid.
+        paths: called with (options): files and folders outside the repository that its result depends on. Needs no torch.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
         check_grid: called with (options, grid, image_size): raises ConfigError where it cannot give tokens on the tier's grid.
         download: called with (options): the weights that the library would fetch by itself, None for none. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
+        judge_dim: width of the features of such a judge; None: asked of the judge.
     """
 
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
     judge: Callable[[Any, torch.device], Judge] | None = None
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
+    paths: Callable[[Any], list[Path]] = local_weights
     check: Callable[[str, Any], None] = nothing_to_find
     check_grid: Callable[[Any, Grid, int], None] = any_grid
     download: Callable[[Any], Download | None] = nothing_to_download
     judge_flops: float | None = None
+    judge_dim: int | None = None
 
 
 def library(name: str, where: str) -> Library:
@@ -277,19 +299,32 @@ class Declared:
 
     def encoder(self, grid: Grid, device: torch.device) -> Encoder:
         """The alignment target for a token grid (h, w). Raises ConfigError where it is none, WeightsError without its weights."""
-        return self._offered(self.library.encoder, "encoder")(self.options, grid, device)
+        build = self._offered(self.library.encoder, "encoder")
+        with self._building("encoder"):
+            return build(self.options, grid, device)
 
     def judge(self, device: torch.device) -> Judge:
         """The judge of samples. Raises ConfigError where it is none, WeightsError without its weights."""
-        return self._offered(self.library.judge, "judge")(self.options, device)
+        build = self._offered(self.library.judge, "judge")
+        with self._building("judge"):
+            return build(self.options, device)
 
     def fit(self, source: TokenSource, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
         """A change of tokens (batch, h*w, dim), fitted to those of its base. Raises ConfigError where nothing can be fitted."""
-        return self._offered(self.library.fit, "fit")(self.options, source, grid, device)
+        fit = self._offered(self.library.fit, "fit")
+        with self._building("fit"):
+            return fit(self.options, source, grid, device)
 
     def without_weights(self) -> tuple[Self, str]:
         """The same for building without weights, and the device: none with storage, but for rules, which have no weights."""
         return (self.changed(weights=RANDOM), "meta") if isinstance(self.options, NetworkOptions) else (self, "cpu")
+
+    def _building(self, use: Use) -> AbstractContextManager[None]:
+        """The boundary to the library: whatever it raises becomes a WeightsError, which names the row."""
+        what = f"encoder {self.name}: library {self.library_name} cannot build it as {use}"
+        return translated(
+            WeightsError, what, "see `irepa encoders` for those that are declared, or choose another library"
+        )
 
     def _offered(self, offer: Offer | None, use: Use) -> Offer:
         if offer is None:

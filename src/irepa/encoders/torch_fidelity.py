@@ -13,7 +13,7 @@ from pydantic import Field
 from irepa.config.options import Strict
 from irepa.encoders import Judge, Library
 from irepa.errors import WeightsError
-from irepa.weights import Download, file_download, unavailable
+from irepa.weights import Download, file_download, obtaining
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,11 @@ def fetch_command(options: Options) -> str:
     return f"python -c \"{create}; create('{options.extractor}', {list(LAYERS)}, cuda=False)\""
 
 
+def paths(options: Options) -> list[Path]:
+    """The file of weights, if one is named."""
+    return [] if options.weights is None else [options.weights]
+
+
 def check(name: str, options: Options) -> None:
     """Raises WeightsError where a file of weights is named and not there."""
     if options.weights is not None and not options.weights.is_file():
@@ -65,16 +70,16 @@ class Inception(Judge):
 
         super().__init__(options, device)
         path = None if options.weights is None else str(options.weights)
-        try:
+        with obtaining(options.extractor, fetch_command(options)):
             self.extractor = create_feature_extractor(
                 options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
             ).to(device)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise unavailable(options.extractor, error, fetch_command(options)) from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pooled, logits = self.extractor(images)
         return pooled, logits
 
 
-LIBRARY = Library(judge=Inception, check=check, download=download, judge_flops=FLOPS)
+LIBRARY = Library(
+    judge=Inception, paths=paths, check=check, download=download, judge_flops=FLOPS, judge_dim=int(LAYERS[0])
+)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from irepa.encoders import Library, NetworkEncoder, NetworkOptions, PerChannel
-from irepa.errors import WeightsError
+from irepa.errors import WeightsError, translated
 from irepa.weights import (
     HUB,
     RANDOM,
@@ -18,7 +18,7 @@ from irepa.weights import (
     download_command,
     hub_download,
     initial,
-    unavailable,
+    obtaining,
 )
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def create(options: Options, device: torch.device | str) -> Any:
             model = AutoModel.from_config(AutoConfig.for_model(**declared))
         return model.eval().requires_grad_(False)
     source = options.model if options.weights == HUB else str(Path(options.weights))
-    try:
+    with obtaining(options.model, fetch_command(options)):
         model = AutoModel.from_pretrained(source, revision=options.revision if options.weights == HUB else None)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise unavailable(options.model, error, fetch_command(options)) from error
     loaded = model.config.to_dict()
     for key, value in declared.items():
         if loaded.get(key) != value:
@@ -120,11 +118,9 @@ def processor_statistics(options: Options) -> tuple[PerChannel, PerChannel]:
 
     hub = options.weights in (HUB, RANDOM)
     source = options.model if hub else options.weights
-    try:
+    with translated(WeightsError, f"{options.model}: no image processor at {source}", "declare mean and std"):
         processor = AutoImageProcessor.from_pretrained(source, revision=options.revision if hub else None)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{options.model}: no image processor at {source} ({error}); declare mean and std") from None
-    return tuple(processor.image_mean), tuple(processor.image_std)
+        return tuple(processor.image_mean), tuple(processor.image_std)
 
 
 LIBRARY = Library(encoder=TransformersViT, check=check, download=download)

@@ -7,7 +7,6 @@ dimensions the Frechet distance is biased upwards, equally for all cells of a ti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,10 +18,9 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
-from irepa.errors import DivergedError, WeightsError
+from irepa.errors import DataError, DivergedError
 from irepa.progress import track
-
-Statistics = dict[str, NDArray[np.floating]]  # mu (dim,) and sigma (dim, dim)
+from irepa.references import Statistics
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,11 @@ def extract(
 ) -> JudgeFeatures:
     """A judge's features of images (n, H, W, 3).
 
-    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, and DivergedError for
-    NaN features.
+    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, DataError for what are
+    no images, and DivergedError for NaN features.
     """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
     judge = Declared.of(name, entry, settings.input_size).judge(device)
     pooled: list[NDArray[np.float32]] = []
     logits: list[NDArray[np.float32]] = []
@@ -52,28 +52,18 @@ def extract(
         if scores is not None:
             logits.append(scores.float().cpu().numpy())
     judged = JudgeFeatures(np.concatenate(pooled), np.concatenate(logits) if logits else None)
-    if not np.isfinite(judged.pooled).all():
+    if not np.isfinite(judged.pooled).all() or not (judged.logits is None or np.isfinite(judged.logits).all()):
         raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
     return judged
 
 
-def read_statistics(path: Path) -> tuple[Statistics, NDArray[np.uint8] | None]:
-    """Reference statistics as the ADM suite distributes them: an .npz with ``mu`` and ``sigma``, and images as ``arr_0``.
-
-    Raises WeightsError where the file cannot be read or its arrays do not fit together.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            reference: Statistics = {key: np.asarray(stored[key], np.float64) for key in ("mu", "sigma")}
-            images = stored["arr_0"] if "arr_0" in stored.files else None
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"evaluation.references: {path} cannot be read as statistics: {error}") from None
-    mu, sigma = reference["mu"], reference["sigma"]
-    if mu.shape != (mu.size,) or sigma.shape != (mu.size, mu.size):
-        raise WeightsError(
-            f"evaluation.references: {path}: mu {mu.shape} and sigma {sigma.shape}; (dim,) and (dim, dim) are needed"
-        )
-    return reference, images
+def width(name: str, entry: EncoderEntry, settings: Evaluation) -> int:
+    """Width of a judge's features, without its weights. Raises ConfigError where the row's library is no judge."""
+    declared, device = Declared.of(name, entry, settings.input_size).without_weights()
+    if declared.library.judge_dim is not None:
+        return declared.library.judge_dim
+    blank = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device)
+    return int(declared.judge(torch.device(device))(blank)[0].shape[1])
 
 
 def statistics(features: NDArray[np.float32]) -> Statistics:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from irepa.alignment import Alignment
 from irepa.architectures import Architecture
@@ -19,10 +20,12 @@ from irepa.config.options import Shape
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import AutoencoderSettings, Settings, Tier
 from irepa.engine.trainer import PROJECTOR, build_alignment
+from irepa.errors import CacheError, WeightsError, translated
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
 from irepa.recipes import Recipe, build_recipe
+from irepa.tokens import check_finite
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def build_autoencoder(
     if trained is not None:
         options = options.model_copy(update={"weights": str(trained)})
     module = plugins.load("autoencoders", named.name, "autoencoder")
-    autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
+    with translated(WeightsError, f"autoencoder {named.name} cannot be built", "see `irepa settings autoencoder`"):
+        autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
     return autoencoder
 
 
@@ -108,20 +112,31 @@ def build_network(tier: Tier, recipe: str, scale: str, shape: Shape, classes: in
     return module.build(options, sizes, shape, classes, tier.grid)
 
 
+def check_weights_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Raises DivergedError, naming the first of them, where a weight is NaN or infinite: every number after it is garbage."""
+    for name, tensor in weights.items():
+        check_finite(tensor, f"{where}: {name}")
+
+
 def load_trained(
     parts: Parts, record: Record, settings: Settings, cell: Cell, device: torch.device
 ) -> Alignment | None:
     """Load a run's EMA weights, its last or those its recipe is ``at``, into ``parts.network``.
 
     Returns the alignment with the trained projector, None where the run has none. Raises CacheError where the weights
-    are missing or damaged.
+    are missing, damaged or another network's, and DivergedError where one is NaN or infinite.
     """
     at = settings.tier.recipes[cell.recipe].at
-    weights = load_file(record.file("model.safetensors" if at is None else "snapshots.safetensors"))
+    path = record.file("model.safetensors" if at is None else "snapshots.safetensors")
+    cure = f"delete {record.path} and run again"
+    with translated(CacheError, f"{path} cannot be read as weights", cure):
+        weights = load_file(path)
     if at is not None:
         weights = {name.removeprefix(f"{at}/"): w for name, w in weights.items() if name.startswith(f"{at}/")}
+    check_weights_finite(weights, str(path))
     projector = {name.removeprefix(PROJECTOR): w for name, w in weights.items() if name.startswith(PROJECTOR)}
-    parts.network.load_state_dict({name: w for name, w in weights.items() if not name.startswith(PROJECTOR)})
+    with translated(CacheError, f"{path} does not fit the network of {cell}", cure):
+        parts.network.load_state_dict({name: w for name, w in weights.items() if not name.startswith(PROJECTOR)})
     parts.network.to(device).eval()
     if not projector:
         return None
@@ -129,5 +144,6 @@ def load_trained(
     alignment = build_alignment(
         settings.methods[cell.method], tier.scales[cell.scale], record.metrics["token_dim"], tier.grid, cell.seed
     )
-    alignment.projector.load_state_dict(projector)
+    with translated(CacheError, f"{path} does not fit the projector of {cell}", cure):
+        alignment.projector.load_state_dict(projector)
     return alignment.to(device).eval()

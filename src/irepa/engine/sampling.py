@@ -14,6 +14,7 @@ from irepa.engine.network import Parts
 from irepa.random import image_label, image_noise
 from irepa.recipes import Velocity
 from irepa.samplers import Sampler, guided
+from irepa.tokens import check_finite
 
 
 def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
@@ -45,7 +46,7 @@ class ImageSampler:
         options = plugin_options("samplers", recipe.sampler, where)
         self.sampler: Sampler = plugins.load("samplers", recipe.sampler.name, where).build(options)
         self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
-        self.classes, self.device = classes, device
+        self.classes, self.device, self.cell = classes, device, cell
         self.mixed = settings.tier.sampling.precision == "bf16"
 
     @property
@@ -55,7 +56,7 @@ class ImageSampler:
 
     @torch.inference_mode()
     def draw(self, indices: range) -> NDArray[np.uint8]:
-        """Images (n, H, W, 3) of these indices."""
+        """Images (n, H, W, 3) of these indices. Raises DivergedError where the network gives NaN, which would become black."""
         codec, recipe, network = self.parts.codec, self.parts.recipe, self.parts.network
 
         def noise(step: int) -> torch.Tensor:
@@ -68,4 +69,5 @@ class ImageSampler:
             unconditional = recipe.velocity(network, torch.full_like(labels, self.classes))
             velocity = guided(velocity, unconditional, self.guidance)
         latents = self.sampler.sample(in_bf16(velocity, self.device) if self.mixed else velocity, noise(0), noise)
+        check_finite(latents, f"samples {indices.start} to {indices.stop - 1} of {self.cell}")
         return codec.decode(latents).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -18,7 +18,7 @@ from irepa.encoders import Declared, Encoder
 from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context
-from irepa.tokens import Grid, Tokens, TokenSource, resample, storage_grid
+from irepa.tokens import Grid, Tokens, TokenSource, check_finite, resample, storage_grid
 
 Transforms = tuple[tuple[str, float | None], ...]  # names and arguments, as they follow the name of an encoder
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -127,6 +127,7 @@ def encode(
             tokens = encoder(batch)
         stored = storage_grid(tokens.grid, grid)
         patch = resample(tokens.patch.float(), tokens.grid, stored).cpu()
+        check_finite(patch, f"tokens of the encoder class {type(encoder).__name__}")
         yield Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float().cpu())
 
 
@@ -157,7 +158,9 @@ class OnlineTokens:
         parts: list[Tensor] = []
         done = 0
         for tokens in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device):
-            patch = resample(tokens.patch.to(dtype).float(), tokens.grid, self.grid)
+            rounded = tokens.patch.to(dtype).float()
+            check_finite(rounded, f"tokens as {self.settings.dtype}")
+            patch = resample(rounded, tokens.grid, self.grid)
             global_token = None if tokens.global_token is None else tokens.global_token.to(dtype).float()
             here = indices[done : done + len(patch)]
             parts.append(transformed(patch, global_token, self.transforms, self.grid, here))

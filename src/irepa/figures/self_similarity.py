@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def shown(settings: Settings, experiment: str) -> list[Cell]:
     """The experiment's cells with alignment, with the first seed and at the first scale."""
     aligned = [cell for cell in first_seed(settings, experiment) if settings.methods[cell.method].aligned]
-    return [cell for cell in aligned if cell.scale == aligned[0].scale]
+    return [cell for cell in aligned if (cell.recipe, cell.scale) == (aligned[0].recipe, aligned[0].scale)]
 
 
 def needs(settings: Settings, experiment: str) -> list[Job]:

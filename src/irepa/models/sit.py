@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import pickle
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irepa.errors import WeightsError
+from irepa.errors import WeightsError, translated
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
@@ -260,9 +261,31 @@ class SiT(nn.Module):
         return self.unpatchify(self.final_layer(tokens, condition)), hidden
 
 
-def public_state_dict(path: Path) -> dict[str, Tensor]:
-    """The weights in a public SiT or REPA checkpoint file: its EMA where it has one. Raises WeightsError."""
-    try:
+PREFIXES = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before a name
+TABLE = "y_embedder.embedding_table.weight"  # by which a SiT is known
+AVERAGED = "n_averaged"  # the counter of torch's AveragedModel, no weight
+WHOLE = "(the whole file)"
+
+
+@dataclass(frozen=True)
+class PublicWeights:
+    """The weights in a checkpoint file, under the names of :class:`SiT`, and the ``entry`` of the file that they were."""
+
+    state: dict[str, Tensor]
+    entry: str
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, the null class not counted."""
+        return len(self.state[TABLE]) - 1
+
+
+def public_state_dict(path: Path) -> PublicWeights:
+    """The weights in a public SiT or REPA checkpoint file: the file itself, or its one entry that is a SiT; its EMA of several.
+
+    Raises WeightsError where the file cannot be read, holds no SiT, or leaves open which of several is meant.
+    """
+    with translated(WeightsError, f"{path} cannot be read as a checkpoint", "fetch it again"):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -271,12 +294,56 @@ def public_state_dict(path: Path) -> dict[str, Tensor]:
             # The training scripts store their command line beside the weights.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from None
-    state = content.get("ema", content.get("model", content))
-    if not any(name.endswith("y_embedder.embedding_table.weight") for name in state):
-        raise WeightsError(f"{path} holds no SiT: it has no y_embedder.embedding_table.weight")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, no weights by name: it is no checkpoint of a SiT")
+    entries = {WHOLE: content} | {str(name): value for name, value in content.items() if isinstance(value, Mapping)}
+    candidates = {
+        name: state for name, entry in entries.items() if (state := _bare(entry, f"{path}: {name}")) is not None
+    }
+    averaged = [name for name in candidates if "ema" in re.split(r"[^a-z]+", name.lower())]
+    chosen = averaged or list(candidates)
+    if not chosen:
+        raise WeightsError(f"{path} holds no SiT: no entry has {TABLE}; its entries are {_listed(content)}")
+    if len(chosen) > 1:
+        raise WeightsError(
+            f"{path} holds several SiT, {', '.join(chosen)}, and which is meant is not sure; its entries are {_listed(content)}: "
+            "save the one to sample from in a file of its own"
+        )
+    return PublicWeights(candidates[chosen[0]], chosen[0])
+
+
+def _listed(content: Mapping[Any, Any]) -> str:
+    names = [str(name) for name in content]
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "none"
+
+
+def bare_name(name: str) -> str:
+    """A tensor's name without the prefixes of wrappers, however many there are and in whichever order."""
+    while any(name.startswith(prefix) for prefix in PREFIXES):
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)
+    return name
+
+
+def _bare(entry: Mapping[Any, Any], where: str) -> dict[str, Tensor] | None:
+    """The weights of a SiT under their bare names, None where the entry is none. Raises WeightsError for one that is damaged."""
+    names = {name: bare_name(name) for name in entry if isinstance(name, str) and name != AVERAGED}
+    if TABLE not in names.values():
+        return None
+    if len(set(names.values())) != len(names):
+        twice = next(bare for bare in names.values() if list(names.values()).count(bare) > 1)
+        raise WeightsError(
+            f"{where}: {twice} stands there twice, under names with and without prefixes: which is meant is not sure"
+        )
+    for name in entry:
+        tensor = entry[name]
+        if name != AVERAGED and not (
+            isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
+        ):
+            raise WeightsError(f"{where}: {name!s:.80} is no tensor of floating-point numbers")
+    if entry[next(name for name, bare in names.items() if bare == TABLE)].ndim != 2:
+        raise WeightsError(f"{where}: {TABLE} must be (classes + 1, width)")
+    return {bare: entry[name] for name, bare in names.items()}
 
 
 def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
@@ -285,13 +352,14 @@ def load_public_state_dict(model: SiT, state: Mapping[str, Tensor]) -> None:
     Projector weights are dropped. A final layer that also predicts a variance (DiT's learn_sigma, twice the output
     channels) keeps its first half, the velocity.
 
-    Raises RuntimeError, from torch, where a name or a shape does not fit.
+    Raises WeightsError where a name or a shape does not fit.
     """
     kept = {name: tensor for name, tensor in state.items() if not name.startswith("projectors.")}
     outputs = model.patch * model.patch * model.channels
     for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
-        if name in kept and kept[name].shape[0] == 2 * outputs:
+        if name in kept and kept[name].shape[:1] == (2 * outputs,):
             # Rows are ordered (row, column, channel) inside a patch, channel fastest.
             folded = kept[name].unflatten(0, (model.patch * model.patch, 2 * model.channels))
             kept[name] = folded[:, : model.channels].flatten(0, 1)
-    model.load_state_dict(kept)
+    with translated(WeightsError, "the weights do not fit"):
+        model.load_state_dict(kept)

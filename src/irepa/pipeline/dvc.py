@@ -14,7 +14,7 @@ import yaml
 
 from irepa.config import plugins
 from irepa.config.load import load_settings, tier_names
-from irepa.pipeline.graph import PHASES, STAGES, written
+from irepa.pipeline.graph import PHASES, STAGES, nothing_outside, written
 from irepa.pipeline.plan import Plan, own_modules
 from irepa.pipeline.sources import HERE, installed
 
@@ -32,6 +32,10 @@ PLOTS: list[dict[str, Any]] = [
     },
     {f"{BASE}/figures": None},
 ]
+# `.venv/bin/dvc repro` works without activating .venv, where `make` installs; an activated environment goes first.
+WITH_ENVIRONMENT = 'PATH="$PATH:$PWD/.venv/bin"'
+# Which files outside the repository the tier reads: a stage of its own, because DVC would look at every byte of them.
+OUTSIDE = "outside.json"
 CONFIGURATION = ("workflow/tiers", "workflow/encoders.yaml", "workflow/methods.yaml")
 
 
@@ -70,12 +74,21 @@ def _code(stage: str, root: Path) -> set[str]:
 def dvc_yaml(root: Path) -> str:
     """The text of ``dvc.yaml``."""
     needs, _ = _over_tiers(root / "workflow")
-    stages: dict[str, Any] = {}
+    outside = f"{BASE}/{OUTSIDE}"
+    stages: dict[str, Any] = {
+        "outside": {
+            "cmd": f"{WITH_ENVIRONMENT} irepa outside",
+            "outs": [{outside: {"persist": True}}],
+            "always_changed": True,
+        }
+    }
     for phase, members in PHASES.items():
         needed = set().union(*(needs[stage] for stage in members)) - set(members)
         inputs = [f"{BASE}/{out}" for out in written(stage for stage in STAGES if stage in needed)]
+        if any(STAGES[stage].outside is not nothing_outside for stage in members):
+            inputs.insert(0, outside)
         stages[phase] = {
-            "cmd": f"snakemake phase_{phase} --cores all",
+            "cmd": f"{WITH_ENVIRONMENT} snakemake phase_{phase} --cores all",
             "deps": [*inputs, *CONFIGURATION, *code(members, root)],
             "params": ["tier", "seed", "encoders", "methods", "overrides"],
             "outs": [{f"{BASE}/{out}": {"persist": True}} for out in written(members) if out not in METRICS],

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from irepa.errors import CacheError, DataError, IrepaError
+from irepa.errors import CacheError, DataError, IrepaError, translated
 
 Json = dict[str, Any]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room
@@ -203,12 +203,10 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Json:
-    try:
+    if not path.exists():
+        raise CacheError(f"{path} is missing")
+    with translated(CacheError, f"{path} is damaged, it is not JSON", "delete it and run again"):
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CacheError(f"{path} is missing") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CacheError(f"{path} is damaged, it is not JSON ({error}); delete it and run again") from None
     if not isinstance(value, dict):
         raise CacheError(f"{path} is damaged, it holds no JSON object; delete it and run again")
     return value
@@ -310,6 +308,9 @@ class Record:
         for key in ("fingerprint", "metrics", "files"):
             if key not in self.content:
                 raise CacheError(f"{path} is damaged, it has no {key!r}; delete it and run again")
+        for key in ("metrics", "files"):
+            if not isinstance(self.content[key], dict):
+                raise CacheError(f"{path} is damaged, its {key!r} is no object; delete it and run again")
 
     @property
     def metrics(self) -> Json:
@@ -337,6 +338,8 @@ class Record:
             raise CacheError(f"{self.path} lists no file {name}")
         expected = self.content["files"][name]
         cure = f"delete {self.path} and run again"
+        if not isinstance(expected, dict) or not {"bytes", "sha256"} <= set(expected):
+            raise CacheError(f"{self.path} is damaged, it does not say what {name} is; {cure}")
         if not path.is_file():
             raise CacheError(f"{path} is missing though {self.path.name} lists it; {cure}")
         size = path.stat().st_size
@@ -348,5 +351,7 @@ class Record:
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the record's arrays, memory-mapped read-only, verified as :meth:`file`."""
-        array: NDArray[Any] = np.load(self.file(name), mmap_mode="r", allow_pickle=False)
+        path = self.file(name)
+        with translated(CacheError, f"{path} cannot be read as an array", f"delete {self.path} and run again"):
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, split_encoder, targets, trained_cell
-from irepa.config.tier import Settings
+from irepa.config.tier import AutoencoderSettings, Settings
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +31,11 @@ Slice = dict[str, Any]
 Plugin = tuple[str, str]  # kind and name, as :func:`irepa.config.plugins.load` takes them
 
 
+def nothing_outside(settings: Settings, key: str) -> list[Path]:
+    """What a stage reads outside the repository that reads the results of others alone."""
+    return []
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of job.
@@ -41,6 +46,7 @@ class Stage:
         outputs: paths below ``results/<tier>``, ``{key}`` standing for the job's key; the first is the record.
         needs: the jobs whose outputs it reads.
         settings: the part of the settings that its result depends on.
+        outside: files and folders outside the repository that its result depends on, by their content.
         key: what a job's key names; empty for a stage of one job.
         kept: what an archive keeps of it: the record, which has every number, or everything that it writes.
         plugins: the implementations, chosen in the settings, that compute it besides the stage's own module.
@@ -61,6 +67,7 @@ class Stage:
     settings: Callable[[Settings, str], Slice]
     key: str = ""
     kept: Literal["nothing", "record", "everything"] = "nothing"
+    outside: Callable[[Settings, str], list[Path]] = nothing_outside
     plugins: Callable[[Settings, str], list[Plugin]] = lambda settings, key: []
     scratch: tuple[str, ...] = ()
     reads_scratch: bool = False
@@ -85,12 +92,28 @@ def _transform_plugins(settings: Settings, name: str) -> list[Plugin]:
     return [("transforms", transform) for transform, _ in split_encoder(name)[1]]
 
 
-def _outside(path: Path) -> Slice:
-    """A file or folder of the user's in a fingerprint: by path and size, because hashing gigabytes at every start
-    takes too long."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    sizes = {str(file): file.stat().st_size for file in files if file.is_file()}
-    return {"path": str(path), "bytes": sum(sizes.values()) if sizes else None, "files": len(sizes)}
+def _dataset_paths(settings: Settings, key: str) -> list[Path]:
+    return plugins.paths("data", settings.tier.dataset, "dataset")
+
+
+def _encoder_paths(settings: Settings, key: str) -> list[Path]:
+    base, _ = split_encoder(key)
+    return plugins.encoder_paths(settings.catalogue[base], f"encoders.yaml: {base}")
+
+
+def _autoencoder_paths(autoencoder: AutoencoderSettings) -> list[Path]:
+    return plugins.paths("autoencoders", autoencoder, "autoencoder")
+
+
+def _reference_paths(settings: Settings, key: str) -> list[Path]:
+    statistics = settings.tier.evaluation.references.get(key)
+    return [*_encoder_paths(settings, key), *([] if statistics is None else [statistics])]
+
+
+def _train_paths(settings: Settings, key: str) -> list[Path]:
+    checkpoint = settings.tier.checkpoints.get(key)
+    own = [] if checkpoint is None else [checkpoint]
+    return [*own, *_autoencoder_paths(settings.autoencoder(Cell.parse(key).recipe))]
 
 
 def _features_needs(settings: Settings, key: str) -> list[Job]:
@@ -158,7 +181,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
         "grid": list(tier.grid),
     }
     if key in tier.checkpoints:
-        return network | {"checkpoint": _outside(tier.checkpoints[key])}
+        return network | {"checkpoint": str(tier.checkpoints[key])}
     kept = early_steps(settings, key)
     how = {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
     return network | how | ({"snapshots": kept} if kept else {})
@@ -191,7 +214,7 @@ def _reference_settings(settings: Settings, key: str) -> Slice:
         "extractor": _dump(settings.catalogue[key]),
         "input_size": evaluation.input_size,
         "features": evaluation.reference_features,
-        "statistics": None if statistics is None else _outside(statistics),
+        "statistics": None if statistics is None else str(statistics),
     }
 
 
@@ -224,6 +247,7 @@ STAGES: dict[str, Stage] = {
         ),
         needs=lambda s, key: [],
         settings=lambda s, key: {"dataset": _dump(s.tier.dataset), "masks": s.tier.spatial.images},
+        outside=_dataset_paths,
         plugins=lambda s, key: [("data", s.tier.dataset.name)],
     ),
     "latents": Stage(
@@ -232,6 +256,7 @@ STAGES: dict[str, Stage] = {
         outputs=("data/latents.json", "data/train.moments.npy"),
         needs=lambda s, key: [Job("data")],
         settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoder), "image_size": s.tier.dataset.image_size},
+        outside=lambda s, key: _autoencoder_paths(s.tier.autoencoder),
         plugins=lambda s, key: [("autoencoders", s.tier.autoencoder.name)],
     ),
     "autoencoder": Stage(
@@ -279,6 +304,7 @@ STAGES: dict[str, Stage] = {
             "test_images": s.tier.spatial.images,
             "image_size": s.tier.dataset.image_size,
         },
+        outside=_encoder_paths,
         plugins=_encoder_plugins,
     ),
     "reference": Stage(
@@ -293,6 +319,7 @@ STAGES: dict[str, Stage] = {
         ),
         needs=_reference_needs,
         settings=_reference_settings,
+        outside=_reference_paths,
         plugins=_encoder_plugins,
     ),
     "spatial": Stage(
@@ -329,6 +356,7 @@ STAGES: dict[str, Stage] = {
         ),
         needs=_train_needs,
         settings=_train_settings,
+        outside=_train_paths,
         plugins=_train_plugins,
     ),
     "inspect": Stage(
@@ -413,8 +441,9 @@ STAGES: dict[str, Stage] = {
         settings=lambda s, key: {
             "title": s.tier.title,
             "paper": {name: experiment.paper for name, experiment in s.tier.experiments.items()},
-            "released": None if s.params.released is None else _outside(s.params.released),
+            "released": None if s.params.released is None else str(s.params.released),
         },
+        outside=lambda s, key: [] if s.params.released is None else [s.params.released],
         plugins=lambda s, key: [("audit.rules", name) for name in plugins.names("audit.rules")],
         sources=(
             "workflow/claims.yaml",

@@ -1,8 +1,9 @@
 """The jobs of one tier: their files, their fingerprints, and which of them are up to date.
 
-A job's fingerprint is a hash of its settings, of what its code means (:mod:`irepa.pipeline.sources`) and of the fingerprints of
-the jobs that it needs. It stands in the record that the job writes. A result is up to date if the fingerprint in its record is
-the expected one: modification times say nothing, so that results may be copied, pulled or touched at will.
+A job's fingerprint is a hash of its settings, of what its code means (:mod:`irepa.pipeline.sources`), of the files outside the
+repository that it reads (:mod:`irepa.pipeline.outside`) and of the fingerprints of the jobs that it needs. It stands in the
+record that the job writes. A result is up to date if the fingerprint in its record is the expected one: modification times of
+results say nothing, so that they may be copied, pulled or touched at will.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from irepa.config import plugins
 from irepa.config.read import read_yaml
 from irepa.config.tier import Settings
-from irepa.errors import CacheError, ConfigError
+from irepa.errors import CacheError, ConfigError, DataError
 from irepa.pipeline.files import Record, read_json, sha256
 from irepa.pipeline.graph import STAGES, Job, Slice
+from irepa.pipeline.outside import Outside, identity
 from irepa.pipeline.sources import code_digest
 
 
@@ -33,6 +36,8 @@ class Plan:
         self.settings = settings
         self.root = root
         self.results = root / settings.params.results / settings.params.tier
+        self.outside = Outside.handed_over()
+        self.remembered_in = [self.results]  # where to look for records of what has been deleted since
         self._fingerprints: dict[Job, str] = {}
 
     def needs(self, job: Job) -> list[Job]:
@@ -90,6 +95,35 @@ class Plan:
         """The settings that the job's result depends on."""
         return STAGES[job.stage].settings(self.settings, job.key)
 
+    def read_outside(self, job: Job) -> dict[str, str | None]:
+        """The files and folders outside the repository that the job's result depends on, by path: which they are.
+
+        Of a path where nothing is any more the job's record says which it was: that a dataset has been deleted makes no result
+        wrong. It is None where the record does not say. Raises DataError where a path cannot be read.
+        """
+        read = {str(path): self.outside[path] for path in STAGES[job.stage].outside(self.settings, job.key)}
+        if None in read.values():
+            recorded = self._recorded_outside(job)
+            read = {path: recorded.get(path) if found is None else found for path, found in read.items()}
+        return read
+
+    def _recorded_outside(self, job: Job) -> dict[str, str | None]:
+        recorded: dict[str, str | None] = {}
+        for folder in self.remembered_in:
+            with suppress(CacheError):
+                recorded |= Record(folder / self.record_name(job)).content.get("outside") or {}
+        return recorded
+
+    def all_outside(self) -> dict[str, str | None]:
+        """:meth:`read_outside` of all jobs."""
+        return {path: which for job in self.jobs() for path, which in self.read_outside(job).items()}
+
+    def check_outside(self, job: Job) -> None:
+        """Raises DataError where a file outside the repository that the job reads is not what it was when the run started."""
+        for path in STAGES[job.stage].outside(self.settings, job.key):
+            if identity(path) != self.outside[path]:
+                raise DataError(f"{path} has changed since the run started: run again when nothing writes to it")
+
     def fingerprint(self, job: Job) -> str:
         if job not in self._fingerprints:
             stage = STAGES[job.stage]
@@ -102,12 +136,14 @@ class Plan:
                 "sources": {name: content_digest(self.root / name) for name in stage.sources},
                 "inputs": {str(needed): self.fingerprint(needed) for needed in self.needs(job)},
             }
+            if outside := self.read_outside(job):
+                parts["outside"] = outside
             text = json.dumps(parts, sort_keys=True).encode()
             self._fingerprints[job] = hashlib.sha256(text).hexdigest()
         return self._fingerprints[job]
 
     def is_current(self, job: Job) -> bool:
-        """Whether the job's record is there and was made from the present settings, code and inputs."""
+        """Whether the job's record is there and was made from the present settings, code, inputs and files outside."""
         try:
             return Record(self.record_path(job)).fingerprint == self.fingerprint(job)
         except CacheError:
@@ -150,7 +186,9 @@ class Plan:
             raise CacheError(f"{path} is missing: run `irepa {job}` first, or let snakemake do it")
         record = Record(path)
         if record.fingerprint != self.fingerprint(job):
-            raise CacheError(f"{path} was made from other settings or code: run `irepa {job}` again, or snakemake")
+            raise CacheError(
+                f"{path} was made from other settings, code or data: run `irepa {job}` again, or snakemake"
+            )
         return record
 
 

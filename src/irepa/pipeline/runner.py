@@ -108,6 +108,7 @@ def execute(plan: Plan, job: Job) -> Record:
     needed = {str(other): plan.record(other) for other in plan.needs(job)}
     record_path = plan.record_path(job)
     lost = {} if stage.tolerates_failure else {name: record.failed for name, record in needed.items() if record.failed}
+    plan.check_outside(job)
     log.info("%s: started", job)
     for folder in {path.parent for path in plan.outputs(job)}:
         for orphan in remove_orphans(folder):
@@ -123,6 +124,7 @@ def execute(plan: Plan, job: Job) -> Record:
                 if not stage.may_fail:
                     raise
                 failed = f"{job}: {error}"
+        plan.check_outside(job)
         files = [path for path in plan.outputs(job) if path != record_path]
         if failed is not None:
             log.error("%s", failed)
@@ -136,6 +138,7 @@ def execute(plan: Plan, job: Job) -> Record:
                 "fingerprint": plan.fingerprint(job),
                 "inputs": {name: record.fingerprint for name, record in needed.items()},
                 "settings": plan.slice(job),
+                "outside": plan.read_outside(job),
                 "metrics": metrics,
                 "failed": failed,
                 "files": {

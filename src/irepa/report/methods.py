@@ -51,9 +51,9 @@ def method_list(finished: FinishedTier) -> str:
             "their log ratio; Holm's correction over the claims that a source tests.",
             f"Git revision `{last['git_revision']}`{state}, {last['started']}.",
             f"{versions}; Python {last['python']}, {last['platform']}.",
-            f"Every number above is in {finished.link_to(Job('table'), '.csv')} with the JSON record it comes from; each record "
-            "names its settings, the fingerprints of its inputs, the checksums of its files, git revision, package versions, "
-            "seconds and peak memory.",
+            f"Every number above is in {finished.link_to(Job('table'), 'table.csv')} with the JSON record it comes from; each "
+            "record names its settings, the fingerprints of its inputs, the checksums of its files, git revision, package "
+            "versions, seconds and peak memory.",
         ]
     )
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irepa.config.tier import Evaluation
 from irepa.engine.device import setup
 from irepa.engine.judges import (
+    JudgeFeatures,
     extract,
     frechet_distance,
     inception_score,
@@ -11,9 +18,10 @@ from irepa.engine.judges import (
     precision_recall,
     statistics,
 )
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, DataError, DivergedError, translated
 from irepa.pipeline.files import Json
 from irepa.pipeline.runner import Context
+from irepa.references import Statistics
 
 
 def run(context: Context) -> Json:
@@ -33,15 +41,32 @@ def run(context: Context) -> Json:
             raise ConfigError(
                 f"evaluation.references: {name}: statistics of {len(moments['mu'])} dimensions, the judge's features have {width}"
             )
-        metrics[entry.metric_name("FID")] = frechet_distance(statistics(features.pooled), moments)
         data = reference.array("features.npy").copy()
-        if len(data):
-            kernel = entry.metric_name("KID")
-            metrics[kernel], metrics[f"{kernel}-sd"] = kernel_distance(
-                features.pooled, data, settings.kid_subsets, min(settings.kid_subset_size, len(data))
-            )
-            precision, recall = precision_recall(features.pooled, data, settings.neighbours)
-            metrics |= {entry.metric_name("precision"): precision, entry.metric_name("recall"): recall}
-        if features.logits is not None:
-            metrics[entry.metric_name("IS")] = inception_score(features.logits)
+        failed = f"{name}: {len(samples)} samples cannot be compared with {len(data)} images"
+        with translated(DataError, failed, "see that sampling.samples is large enough for every metric"):
+            measured = distances(features, moments, data, settings)
+        for metric, value in measured.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{name}: {''.join(metric)} of {len(samples)} samples is {value}")
+        metrics |= {entry.metric_name(metric) + ending: value for (metric, ending), value in measured.items()}
+    return metrics
+
+
+def distances(
+    features: JudgeFeatures, moments: Statistics, data: NDArray[np.float32], settings: Evaluation
+) -> dict[tuple[str, str], float]:
+    """Every metric of samples by their features, by its name and what follows the judge's in it.
+
+    ``moments`` and ``data``: statistics of the reference, and features (n, dim) of some of its images, n = 0 for none.
+    """
+    metrics = {("FID", ""): frechet_distance(statistics(features.pooled), moments)}
+    if len(data):
+        metrics[("KID", "")], metrics[("KID", "-sd")] = kernel_distance(
+            features.pooled, data, settings.kid_subsets, min(settings.kid_subset_size, len(data))
+        )
+        metrics[("precision", "")], metrics[("recall", "")] = precision_recall(
+            features.pooled, data, settings.neighbours
+        )
+    if features.logits is not None:
+        metrics[("IS", "")] = inception_score(features.logits)
     return metrics

@@ -99,5 +99,6 @@ def _write(
             yield stored
 
     write_array_in_parts(tokens_path, (count, *first.patch.shape[1:]), dtype, parts())
-    empty = np.zeros((count, 0), dtype)
-    write_array(global_path, torch.cat(global_tokens).numpy().astype(dtype) if global_tokens else empty)
+    together = torch.cat(global_tokens).numpy().astype(dtype) if global_tokens else np.zeros((count, 0), dtype)
+    check_finite(torch.from_numpy(together), f"{global_path} as {dtype}")
+    write_array(global_path, together)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from irepa.engine.device import setup
-from irepa.engine.judges import extract, read_statistics, statistics
+from irepa.engine.judges import extract, statistics, width
 from irepa.pipeline.files import Json, write_array
 from irepa.pipeline.runner import Context
+from irepa.references import read_statistics
 from irepa.tokens import spread
 
 
@@ -15,7 +16,9 @@ def run(context: Context) -> Json:
     device = setup(context.resources.threads)
     settings, entry = context.tier.evaluation, context.settings.catalogue[context.key]
     if context.key in settings.references:
-        moments, images = read_statistics(settings.references[context.key])
+        # Before the judge sees an image: statistics of another network would come out as a distance all the same.
+        dim = width(context.key, entry, settings)
+        moments, images = read_statistics(settings.references[context.key], dim)
         features = np.zeros((0, len(moments["mu"])), np.float32)
         if images is not None:
             kept = images[spread(len(images), settings.reference_features)]

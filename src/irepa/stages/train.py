@@ -23,7 +23,7 @@ from irepa.config.cells import NO_ENCODER, Cell, early_steps
 from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.network import build_parts, parts_of
+from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
 from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
@@ -46,7 +46,7 @@ def run(context: Context) -> Json:
 def learn(context: Context, device: torch.device) -> Json:
     """Train from scratch, or from the run's last checkpoint; in several processes where the tier asks for them.
 
-    Raises as :func:`irepa.engine.trainer.train`.
+    Raises as :func:`irepa.engine.trainer.train`, and DivergedError where a weight that would be kept is NaN or infinite.
     """
     settings = context.tier.training
     if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
@@ -94,6 +94,7 @@ def learn(context: Context, device: torch.device) -> Json:
         preview,
         early,
     )
+    check_weights_finite(weights, f"EMA weights after {settings.steps} steps with lr = {settings.lr}")
     metrics = {
         **last_values(curve),
         "parameters": count(parts.network),
@@ -183,21 +184,26 @@ def count(module: torch.nn.Module) -> int:
 def adopt(context: Context, device: torch.device) -> Json:
     """Take over a published SiT or REPA checkpoint; its projectors are dropped.
 
-    Raises WeightsError where the file is missing or does not fit, and ConfigError where the recipe trains no SiT.
+    Which entry of the file was taken is recorded. Raises WeightsError where the file is missing or does not fit, DivergedError
+    where a weight is NaN or infinite, and ConfigError where the recipe trains no SiT.
     """
     cell, path = Cell.parse(context.key), context.tier.checkpoints[context.key]
     if not path.is_file():
         raise WeightsError(f"checkpoints: {context.key} = {path}: there is no such file")
-    state = public_state_dict(path)
-    classes = len(state["y_embedder.embedding_table.weight"]) - 1
+    public = public_state_dict(path)
+    classes = public.classes
     network = build_parts(context.settings, cell, classes, device).network
     if not isinstance(network, SiT):
         architecture = context.tier.recipes[cell.recipe].architecture
         raise ConfigError(f"checkpoints: {context.key}: published checkpoints are of a sit, not of {architecture}")
     try:
-        load_public_state_dict(network, state)
-    except RuntimeError as error:
-        raise WeightsError(f"checkpoints: {context.key} = {path} does not fit scale {cell.scale}: {error}") from None
+        load_public_state_dict(network, public.state)
+    except WeightsError as error:
+        raise WeightsError(
+            f"checkpoints: {context.key} = {path}, {public.entry}: {error}; scale {cell.scale} of the tier must have the sizes "
+            "of the published network"
+        ) from error
+    check_weights_finite(network.state_dict(), f"checkpoints: {path}, {public.entry}")
     with whole(context.output("model.safetensors")) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
     write_snapshots(context, {})
@@ -209,6 +215,7 @@ def adopt(context: Context, device: torch.device) -> Json:
         "token_dim": None,
         "images_seen": None,
         "checkpoint_sha256": sha256(path),
+        "checkpoint_entry": public.entry,
     }
 
 

@@ -1,0 +1,103 @@
+"""Reference statistics as the ADM suite distributes them: an .npz of moments, and of the images that they are from.
+
+Reading them needs no torch, so that they can be checked before a run starts.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irepa.errors import WeightsError, translated
+
+Statistics = dict[str, NDArray[np.floating]]  # mu (dim,) and sigma (dim, dim)
+ASYMMETRY = 1e-4  # of sigma's largest entry: float32 sums in another order stay far below it
+
+
+def check_reference(path: Path, dim: int | None) -> None:
+    """Refuse reference statistics that would give numbers without meaning; the images in the file are not read.
+
+    ``dim``: width of the judge's features; None: not known yet. Raises WeightsError.
+    """
+    _moments(path, dim)
+    _check_images(path)
+
+
+def read_statistics(path: Path, dim: int | None = None) -> tuple[Statistics, NDArray[np.uint8] | None]:
+    """``mu`` and ``sigma`` as float64, and the images ``arr_0`` (n, H, W, 3) uint8, None where the file has none.
+
+    Raises WeightsError as :func:`check_reference` does, and where the images cannot be read.
+    """
+    moments = _moments(path, dim)
+    if not _check_images(path):
+        return moments, None
+    with _reading(path), np.load(path, allow_pickle=False) as stored:
+        return moments, stored["arr_0"]
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return translated(
+        WeightsError,
+        f"evaluation.references: {path} cannot be read as statistics",
+        "it must be an .npz with mu and sigma, as the ADM suite's VIRTUAL_imagenet256_labeled.npz: fetch it again",
+    )
+
+
+def _moments(path: Path, dim: int | None) -> Statistics:
+    where = f"evaluation.references: {path}"
+    with _reading(path), np.load(path, allow_pickle=False) as stored:
+        if isinstance(stored, np.ndarray):
+            raise WeightsError(f"{where} is one array; an .npz with mu and sigma is needed")
+        reference: dict[str, NDArray[Any]] = {key: stored[key] for key in ("mu", "sigma")}
+    for key, values in reference.items():
+        if not np.issubdtype(values.dtype, np.floating):
+            raise WeightsError(f"{where}: {key} is {values.dtype}; floating-point numbers are needed")
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise WeightsError(f"{where}: {key} has {bad} of {values.size} values that are NaN or infinite")
+    mu, sigma = (reference[key].astype(np.float64) for key in ("mu", "sigma"))
+    if mu.shape != (mu.size,) or sigma.shape != (mu.size, mu.size) or mu.size == 0:
+        raise WeightsError(f"{where}: mu {mu.shape} and sigma {sigma.shape}; (dim,) and (dim, dim) are needed")
+    if dim is not None and len(mu) != dim:
+        raise WeightsError(
+            f"{where}: statistics of {len(mu)} dimensions, the judge's features have {dim}: they are another network's"
+        )
+    if np.abs(sigma - sigma.T).max() > ASYMMETRY * np.abs(sigma).max() or (sigma.diagonal() < 0).any():
+        raise WeightsError(
+            f"{where}: sigma is no covariance: it must be symmetric, with nothing negative on its diagonal"
+        )
+    return {"mu": mu, "sigma": sigma}
+
+
+def _check_images(path: Path) -> bool:
+    """Whether the file has images. Raises WeightsError where they are not (n, H, W, 3) uint8; their header alone is read."""
+    with _reading(path), _member(path, "arr_0") as stream:
+        if stream is None:
+            return False
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(stream)
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        hint = "; transpose it to (images, height, width, channels)" if len(shape) == 4 and shape[1] == 3 else ""
+        raise WeightsError(
+            f"evaluation.references: {path}: arr_0 is {dtype} {shape}; images are uint8 (n, H, W, 3), 0 to 255{hint}, or leave "
+            "arr_0 out: then KID, precision and recall are not computed"
+        )
+    return True
+
+
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[Any]:
+    """An array's file inside an .npz, None where there is none."""
+    with zipfile.ZipFile(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            yield None
+        else:
+            with archive.open(f"{name}.npy") as stream:
+                yield stream
