@@ -641,9 +641,9 @@ def test_a_score_without_images_says_why(tmp_path: Path) -> None:
     from irepa.commands.score import read_images
 
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match=r"--images .*nowhere: not there; give a folder of images"):
+    with pytest.raises(DataError, match=r"--images .*nowhere: there is no such folder; give a folder of images"):
         read_images(tmp_path / "nowhere", 64, 10)
-    with pytest.raises(DataError, match=r"--images .*a\.txt: a file; give a folder"):
+    with pytest.raises(DataError, match=r"--images .*a\.txt: it is a file; give a folder"):
         read_images(tmp_path / "a.txt", 64, 10)
     with pytest.raises(DataError, match=r"no image in this folder or below it \(\.bmp, "):
         read_images(tmp_path, 64, 10)

@@ -30,6 +30,7 @@ from irepa.errors import ConfigError, IrepaError, WeightsError, gather, refuse
 from irepa.pipeline.files import existing, free_bytes, size_of
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
+from irepa.references import check_reference
 from irepa.weights import HUB_HOST, Download
 
 Checks = Iterator[Callable[[], object]]
@@ -95,7 +96,7 @@ def _files(settings: Settings, runs: Runs) -> Checks:
     for judge, path in tier.evaluation.references.items():
         if runs(Job("reference", judge)):
             cure = "give the path of the .npz, or take the key out to compare with the training images"
-            yield functools.partial(_is_file, f"evaluation.references: {judge}", path, cure)
+            yield functools.partial(_is_reference, f"evaluation.references: {judge}", path, cure, settings, judge)
     released = settings.params.released
     if released is not None and runs(Job("audit")):
         yield functools.partial(_has_statistics, released)
@@ -104,6 +105,12 @@ def _files(settings: Settings, runs: Runs) -> Checks:
 def _is_file(key: str, path: Path, cure: str) -> None:
     if not path.is_file():
         raise ConfigError(f"{key} = {path}: there is no such file; {cure}")
+
+
+def _is_reference(key: str, path: Path, cure: str, settings: Settings, judge: str) -> None:
+    _is_file(key, path, cure)
+    declared = Declared.of(judge, settings.catalogue[judge], settings.tier.evaluation.input_size)
+    check_reference(path, declared.library.judge_dim)
 
 
 def _has_statistics(folder: Path) -> None:
