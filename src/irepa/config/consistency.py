@@ -14,7 +14,6 @@ from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, experiment_
 from irepa.config.options import Shape
 from irepa.config.plugins import encoder_options, offered, plugin_options
 from irepa.config.tier import Settings, Tier
-from irepa.encoders import Declared, Use
 from irepa.errors import ConfigError, IrepaError
 from irepa.thresholds import Thresholds
 
@@ -236,14 +235,14 @@ def _adopts(settings: Settings, key: str) -> Iterator[str]:
 def _uses(settings: Settings) -> Iterator[str]:
     """Every row of encoders.yaml can be put to what the tier wants of it."""
     tier = settings.tier
-    uses: dict[str, Use] = {}
+    uses: dict[str, str] = {}
     for base in {split_encoder(target)[0] for target in targets(settings)}:
         uses[base] = "encoder" if settings.catalogue[base].base is None else "fit"
     uses |= dict.fromkeys(tier.evaluation.extractors, "judge")
     for name, use in sorted(uses.items()):
         entry = settings.catalogue[name]
         try:
-            declared = Declared.of(name, entry, None)
+            declared = plugins.contract("encoders").Declared.of(name, entry, None)
             declared.check_use(use)
         except ConfigError as error:
             yield str(error)

@@ -34,6 +34,11 @@ def names(kind: str) -> list[str]:
     return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
 
 
+def contract(kind: str) -> ModuleType:
+    """The package of a kind, which says what its modules must have. By name: the configuration imports no implementation."""
+    return importlib.import_module(f"irepa.{kind}")
+
+
 def load(kind: str, name: str, where: str) -> ModuleType:
     """Import the implementation. Raises ConfigError, naming ``where`` it was asked for, where there is none."""
     if name not in names(kind):
