@@ -80,7 +80,10 @@ class Project:
                 name: {"kind": name, "experiment": "methods"} for name in ("ablation", "self-similarity")
             },
         }  # fmt: skip
-        values = {"tier": "smoke", "encoders": ["rgb"], "overrides": small | overrides, "results": "results"}
+        values = {
+            "tier": "smoke", "seed": 0, "encoders": ["rgb"], "methods": None, "overrides": small | overrides,
+            "results": "results",
+        }  # fmt: skip
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
 
     def run(self) -> set[str]:
@@ -206,7 +209,7 @@ def pulled(project: Project, number: int) -> Project:
         shutil.copy(REPOSITORY / ".gitignore", project.folder)
         succeed(project.folder, *git, "init", "--quiet")
     succeed(project.folder, "python", "-m", "irepa", "outside")
-    succeed(project.folder, "dvc", "commit", "--force", "--quiet")
+    succeed(project.folder, "dvc", "commit", "--force")
     succeed(project.folder, *git, "add", ".")
     succeed(project.folder, *git, "commit", "--quiet", "--allow-empty", "-m", "results")
     succeed(project.folder, "dvc", "push", "--quiet")
@@ -249,9 +252,9 @@ ROWS = (
     Row("code changed", code_changed, {"figure ablation", "report"}, real=ALWAYS),
     Row("copied to another folder", nothing, NOTHING, ("as it came",), copied, ("as it came",)),
     Row("copied, code changed", code_changed, {"figure ablation", "report"}, ("as it came",), copied, ("as it came",)),
-    Row("copied, an image replaced", image_replaced, DATASET, (), copied, ("as it came",)),
     Row("pulled with dvc", nothing, NOTHING, ("as it came",), pulled, ("as it came",)),
     Row("pulled, settings changed", settings_changed, {*OF_CELLS, *LAST}, ("as it came",), pulled, ("as it came",)),
+    Row("copied, an image replaced", image_replaced, DATASET, (), copied, ("as it came",)),
 )
 
 
