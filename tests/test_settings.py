@@ -352,3 +352,12 @@ def test_the_schemas_carry_the_descriptions() -> None:
     for name in ("Training", "TrainingChanged"):
         described = schema["$defs"][name]["properties"]["steps"]["description"]
         assert described == tier.Training.model_fields["steps"].description
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1e+30", "-2E5", "1.5e3", ".5e1", "1.0e-4"])
+def test_numbers_with_an_exponent_are_numbers_in_yaml_and_in_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"value: {text}\nsha: 1e5f\n")
+    value = read_yaml(tmp_path / "a.yaml")
+    assert value == {"value": float(text), "sha": "1e5f"}
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert read_yaml(tmp_path / "a.json") == value

@@ -89,6 +89,13 @@ class _UniqueKeyLoader(SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# PyYAML takes 1e-4 for text, because YAML 1.1 wants a point in a number. JSON, in which jobs are handed their parameters,
+# writes it without.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A file that holds a mapping of keys. Raises ConfigError where it is missing, is no YAML, or holds something else."""
     try:
