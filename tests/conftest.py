@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 from irepa.config.load import load_settings
 from irepa.config.tier import Settings
@@ -70,9 +71,20 @@ def settings() -> Callable[..., Settings]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which the smoke tier has run to its end."""
-    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("tier: demo", "tier: smoke"))
-    snakemake(folder)
-    return folder
+    """A copy of the project in which the smoke tier has run to its end: once, however many processes run tests."""
+    own = tmp_path_factory.mktemp("finished") / "project"
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with FileLock(shared / "smoke.lock"):
+        made = shared / "smoke"
+        if not (made / "complete").exists():
+            shutil.rmtree(made, ignore_errors=True)
+            copy_project(made)
+            params = made / "params.yaml"
+            params.write_text(params.read_text().replace("tier: demo", "tier: smoke"))
+            snakemake(made)
+            (made / "complete").touch()
+    shutil.copytree(made, own, symlinks=True)
+    (own / "complete").unlink()
+    return own
