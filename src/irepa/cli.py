@@ -52,7 +52,9 @@ def _stage_run(plan: Plan, job: Job, log: Path | None) -> None:
     try:
         if job.key and not plan.knows(job):
             raise ConfigError.unknown(f"{job.stage} key", job.key, plan.keys(job.stage))
-        print(execute(plan, job).path)
+        record = execute(plan, job)
+        if log is None or not sys.stdout.isatty():  # a terminal has the workflow's own progress, and a line would break it
+            print(record.path)
     except IrepaError as error:
         if log is not None:  # the screen is told by main()
             logging.getLogger("irepa").error("error: %s", error)
