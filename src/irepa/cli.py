@@ -53,7 +53,9 @@ def _stage_run(plan: Plan, job: Job, log: Path | None) -> None:
         if job.key and not plan.knows(job):
             raise ConfigError.unknown(f"{job.stage} key", job.key, plan.keys(job.stage))
         record = execute(plan, job)
-        if log is None or not sys.stdout.isatty():  # a terminal has the workflow's own progress, and a line would break it
+        if (
+            log is None or not sys.stdout.isatty()
+        ):  # a terminal has the workflow's own progress, and a line would break it
             print(record.path)
     except IrepaError as error:
         if log is not None:  # the screen is told by main()
