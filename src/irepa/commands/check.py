@@ -30,6 +30,7 @@ from irepa.errors import ConfigError, IrepaError, WeightsError, gather, refuse
 from irepa.pipeline.files import existing, free_bytes, size_of
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
+from irepa.recipes import build_recipe
 from irepa.references import check_reference
 from irepa.weights import HUB_HOST, Download
 
@@ -242,10 +243,8 @@ def downloads(settings: Settings, runs: Runs = every_job) -> list[Needed]:
         wanted[key] = fetched(plugin_options("autoencoders", row, key))
     trained = (cell for cell in cells(settings) if runs(Job("train", str(cell))))
     for name in dict.fromkeys(cell.recipe for cell in trained):
-        chosen, where = settings.tier.recipes[name], f"recipes.{name}"
-        recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
-        for download in recipe.downloads():
-            wanted[f"{where} ({download.address.rsplit('/', 1)[-1]})"] = download
+        for download in build_recipe(settings.tier, name).downloads():
+            wanted[f"recipes.{name} ({download.address.rsplit('/', 1)[-1]})"] = download
     return [Needed(what, one) for what, one in wanted.items() if one is not None and not one.is_here]
 
 

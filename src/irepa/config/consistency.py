@@ -175,7 +175,7 @@ def plugins_that_do_not_fit(settings: Settings) -> Iterator[str]:
 def _recipe(settings: Settings, name: str) -> Iterator[str]:
     """The network and the autoencoder can do what the recipe asks of them."""
     tier, chosen, where = settings.tier, settings.tier.recipes[name], f"recipes.{name}"
-    recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
+    recipe = plugins.contract("recipes").build_recipe(tier, name)
     if recipe.needs_span and not offered("architectures", chosen.architecture, "TAKES_SPAN", False):
         able = [one for one in plugins.names("architectures") if offered("architectures", one, "TAKES_SPAN", False)]
         yield (
@@ -221,8 +221,8 @@ def _network(settings: Settings, recipe: str, scale: str) -> Iterator[str]:
 
 def _adopts(settings: Settings, key: str) -> Iterator[str]:
     """Published checkpoints are of a SiT that predicts the velocity, after its last step."""
-    chosen, where = settings.tier.recipes[Cell.parse(key).recipe], f"checkpoints: {key}"
-    recipe = plugins.load("recipes", chosen.name, where).build(plugin_options("recipes", chosen, where))
+    name, where = Cell.parse(key).recipe, f"checkpoints: {key}"
+    chosen, recipe = settings.tier.recipes[name], plugins.contract("recipes").build_recipe(settings.tier, name)
     if not recipe.adopts_published:
         yield f"{where}: published checkpoints are of the recipe sit; {chosen.name} cannot take one over"
     elif not offered("architectures", chosen.architecture, "ADOPTS_PUBLISHED", False):

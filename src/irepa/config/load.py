@@ -217,19 +217,14 @@ def _check_plugins(settings: Settings, where: str) -> None:
         ("data", tier.dataset, "dataset"),
     ]
     checks = [functools.partial(plugin_options, kind, row, f"{where}: {key}") for kind, row, key in asked]
-    _refuse(map(str, gather([*checks, functools.partial(encoders_in_use, settings)])))
+    sizes = {split_encoder(name)[0]: tier.features.input_size for name in targets(settings)}
+    sizes |= dict.fromkeys(tier.evaluation.extractors, tier.evaluation.input_size)
+    checks += [
+        functools.partial(encoder_options, settings.catalogue[name], size, f"encoders.yaml: {name}")
+        for name, size in sorted(sizes.items())
+    ]
+    _refuse(map(str, gather(checks)))
     module = plugins.load("autoencoders", tier.autoencoder.name, where)
     if tier.autoencoder.precompute and not module.PRECOMPUTABLE:
         raise ConfigError(f"{where}: autoencoder.precompute = true: {tier.autoencoder.name} has no moments to compute")
     _refuse(f"{where}: {message}" for message in plugins_that_do_not_fit(settings))
-
-
-def encoders_in_use(settings: Settings) -> list[tuple[str, Any]]:
-    """Every encoder and judge of the tier with its validated options, by name. Raises ConfigError."""
-    tier = settings.tier
-    sizes = {split_encoder(name)[0]: tier.features.input_size for name in targets(settings)}
-    sizes |= dict.fromkeys(tier.evaluation.extractors, tier.evaluation.input_size)
-    return [
-        (name, encoder_options(settings.catalogue[name], size, f"encoders.yaml: {name}"))
-        for name, size in sorted(sizes.items())
-    ]

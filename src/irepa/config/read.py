@@ -73,6 +73,10 @@ def _model_inside(annotation: Any) -> Any:
     return None
 
 
+# A number as text: before its exponent, and the exponent.
+POINT, EXPONENT = r"[-+]?(\d+\.?\d*|\.\d+)", r"[eE][-+]?\d+"
+
+
 class _UniqueKeyLoader(SafeLoader):
     """YAML where a key may stand once: PyYAML alone would keep the last one and say nothing."""
 
@@ -92,7 +96,7 @@ class _UniqueKeyLoader(SafeLoader):
 # PyYAML takes 1e-4 for text, because YAML 1.1 wants a point in a number. JSON, in which jobs are handed their parameters,
 # writes it without.
 _UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float", re.compile(rf"{POINT}{EXPONENT}$"), list("-+.0123456789")
 )
 
 
@@ -115,7 +119,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
-WHOLE, DECIMAL = re.compile(r"[-+]?\d+"), re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
+WHOLE, DECIMAL = re.compile(r"[-+]?\d+"), re.compile(rf"{POINT}({EXPONENT})?")
 
 
 def from_command_line(key: str, value: Any) -> Any:
@@ -143,4 +147,4 @@ def from_command_line(key: str, value: Any) -> Any:
         return WORDS[value.lower()]
     if WHOLE.fullmatch(value):
         return int(value)
-    return float(value) if DECIMAL.fullmatch(value.lower()) else value
+    return float(value) if DECIMAL.fullmatch(value) else value

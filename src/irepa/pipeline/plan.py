@@ -62,8 +62,8 @@ class Plan:
         return [job.key for job in self.jobs() if job.stage == stage]
 
     def knows(self, job: Job) -> bool:
-        """Whether the job is one of this tier's. Figures are asked last: their modules take seconds to import."""
-        return job in self.jobs([Job("table")]) or job in self.jobs()
+        """Whether the job is one of this tier's."""
+        return job in self.jobs()
 
     def outputs(self, job: Job) -> list[Path]:
         return [self.results / pattern.format(key=job.key) for pattern in STAGES[job.stage].outputs]
