@@ -101,12 +101,12 @@ def distance_name(context: Context) -> str:
 
 def steps_of(tier: Tier, recipe: str) -> int:
     """Training steps behind a recipe's samples."""
-    return tier.recipes[recipe].at or tier.training.steps
+    return tier.recipes[recipe].at or tier.training_of(recipe).steps
 
 
 def images_seen(tier: Tier, recipe: str) -> int:
     """Training images, counted each time they are shown, behind a recipe's samples."""
-    return steps_of(tier, recipe) * tier.training.batch
+    return steps_of(tier, recipe) * tier.training_of(recipe).batch
 
 
 def distances(context: Context, experiment: str) -> pd.DataFrame:

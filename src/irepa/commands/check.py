@@ -139,8 +139,10 @@ def _arithmetic(settings: Settings, runs: Runs) -> Checks:
 def _trainings(settings: Settings, runs: Runs) -> Iterator[tuple[str, Training]]:
     """How the trainings that have to run are set, by key."""
     trained = {str(cell) for cell in cells(settings)} - settings.tier.checkpoints.keys()
-    if any(runs(Job("train", key)) for key in trained):
-        yield "training", settings.tier.training
+    tier = settings.tier
+    for recipe in sorted({Cell.parse(key).recipe for key in trained if runs(Job("train", key))}):
+        own = f"recipes.{recipe}.training" if tier.recipes[recipe].training else "training"
+        yield own, tier.training_of(recipe)
     for name, pretraining in settings.tier.pretraining.items():
         if runs(Job("pretrain", name)):
             yield f"pretraining.{name}.training", pretraining.training

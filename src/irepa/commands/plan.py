@@ -137,7 +137,8 @@ class Budget:
         parameters, forward = self.network(cell.recipe, cell.scale)
         if key in self.tier.checkpoints:
             return Cost(disk=parameters * FLOAT)
-        seen = self.tier.training.steps * self.tier.training.batch
+        training = self.tier.training_of(cell.recipe)
+        seen = training.steps * training.batch
         online = 0.0
         if cell.encoder != NO_ENCODER:
             base = split_encoder(cell.encoder)[0]

@@ -191,13 +191,14 @@ def _recipe(settings: Settings, name: str) -> Iterator[str]:
                 f"{where}: {chosen.name} trains the autoencoder along, and latents of the tier's `autoencoder` are computed "
                 f"beforehand (precompute = true); name one of `autoencoders` under {where}.autoencoder"
             )
+    dropout = tier.training_of(name).label_dropout
     own = any(cell.recipe == name and str(cell) not in tier.checkpoints for cell in cells(settings))
-    if recipe.uses_null_class and own and tier.training.label_dropout == 0:
+    if recipe.uses_null_class and own and dropout == 0:
         yield (
             f"{where}: the guidance in the target of {chosen.name} needs training.label_dropout > 0: without it the network "
             "never learns what no class looks like"
         )
-    if chosen.guidance is not None and chosen.guidance.scale > 1 and own and tier.training.label_dropout == 0:
+    if chosen.guidance is not None and chosen.guidance.scale > 1 and own and dropout == 0:
         yield (
             f"{where}.guidance.scale = {chosen.guidance.scale} needs training.label_dropout > 0: without it the network never "
             "learns what no class looks like"

@@ -83,6 +83,9 @@ class RecipeSettings(Plugged):
     )
     sampler: SamplerChoice = Field(description="How images are drawn.")
     guidance: Guidance | None = Field(None, description="Guidance while sampling; null: none.")
+    training: dict[str, Any] = Field(
+        {}, description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`."
+    )
     trained_as: str | None = Field(
         None,
         description="Train nothing: draw from the networks that this other recipe of the tier trains, with another sampler, "
@@ -258,10 +261,19 @@ class Training(Strict):
 
     steps: Positive = Field(description="Number of optimiser steps.")
     batch: Positive = Field(description="Images per step, over all processes.")
-    lr: float = Field(1e-4, gt=0, description="Learning rate, constant.")
+    lr: float = Field(1e-4, gt=0, description="Learning rate: the highest, where it rises or falls.")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="Epochs at the start over which the learning rate rises linearly from 0; 0: none."
+    )
+    decay: Fraction = Field(
+        0.0,
+        description="Share of the steps, at the end, over which the learning rate falls linearly to 0; 0: it does not.",
+    )
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay of AdamW's two moments.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    grad_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it.")
+    grad_clip: float | None = Field(
+        1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it. null: none is."
+    )
     ema: Fraction = Field(0.9999, description="Share of the averaged weights that stays in each step.")
     label_dropout: Fraction = Field(
         0.1,
@@ -297,6 +309,13 @@ class Training(Strict):
                 f"batch ({self.batch}) must be a multiple of processes x accumulation ({self.processes} x {self.accumulation})"
             )
         return self
+
+    def rate(self, step: int, images: int) -> float:
+        """The learning rate of a step, counted from 0, where there are so many training images."""
+        rising, falling = self.warmup_epochs * images / self.batch, self.decay * self.steps
+        factors = [step / rising] if step < rising else []
+        left = self.steps - step
+        return self.lr * min([1.0, *factors, *([left / falling] if left < falling else [])])
 
     def that_matter(self) -> dict[str, Any]:
         """The settings that change the result by more than the last bits of its sums.
@@ -457,7 +476,7 @@ class Tier(Strict):
     features: Features = Field(Features(), description="How tokens are computed and stored.")
     spatial: Spatial = Field(description="Spatial metrics.")
     probe: Probe = Field(Probe(), description="The linear probe.")
-    training: Training = Field(description="Optimisation of every cell.")
+    training: Training = Field(description="Optimisation of every cell, but for what its recipe sets otherwise.")
     sampling: Sampling = Field(description="How many images are drawn.")
     evaluation: Evaluation = Field(description="How they are measured.")
     inspection: Inspection = Field(Inspection(), description="The self-similarity maps.")
@@ -472,6 +491,11 @@ class Tier(Strict):
     )
     figures: dict[str, Figure] = Field(description="By name, the figures of the report.")
     resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
+
+    def training_of(self, recipe: str) -> Training:
+        """The tier's `training` with what the recipe, or the one that it is trained as, sets otherwise."""
+        own = self.recipes[self.recipes[recipe].trained_as or recipe].training
+        return self.training if not own else Training.model_validate(self.training.model_dump() | own)
 
     @field_validator("encoders", "methods")
     @classmethod

@@ -175,7 +175,7 @@ def train(
         for step in track(range(start, settings.steps), "train", settings.steps - start):
             terms = _accumulate(prepared, accelerator, data, settings, seed, step)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
-            norm = accelerator.clip_grad_norm_(trained, settings.grad_clip)
+            norm = accelerator.clip_grad_norm_(trained, math.inf if settings.grad_clip is None else settings.grad_clip)
             losses = {"loss": sum(terms.values())} | terms
             scaled = settings.precision == "fp16"
             if not math.isfinite(losses["loss"]) or not (scaled or bool(torch.isfinite(norm))):
@@ -183,6 +183,8 @@ def train(
                     f"loss = {losses['loss']} and gradient norm = {float(norm)} at step {step + 1} of {settings.steps} "
                     f"with lr = {settings.lr}: training diverged; lower training.lr; {checkpoints.last_words()}"
                 )
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(step, len(data.labels))
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             torch._foreach_lerp_(average, current, 1 - settings.ema)

@@ -174,7 +174,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
         "recipe": {
             k: v
             for k, v in _dump(tier.recipes[cell.recipe]).items()
-            if k not in ("sampler", "guidance", "trained_as", "at")
+            if k not in ("sampler", "guidance", "trained_as", "at", "training")
         },
         "scale": _scale_of(settings, cell),
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
@@ -183,7 +183,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
     if key in tier.checkpoints:
         return network | {"checkpoint": str(tier.checkpoints[key])}
     kept = early_steps(settings, key)
-    how = {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
+    how = {"method": _dump(settings.methods[cell.method]), "training": tier.training_of(cell.recipe).that_matter()}
     return network | how | ({"snapshots": kept} if kept else {})
 
 

@@ -48,10 +48,10 @@ def learn(context: Context, device: torch.device) -> Json:
 
     Raises as :func:`irepa.engine.trainer.train`, and DivergedError where a weight that would be kept is NaN or infinite.
     """
-    settings = context.tier.training
+    cell, tier = Cell.parse(context.key), context.tier
+    settings = tier.training_of(cell.recipe)
     if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
         return spread_over_processes(context)
-    cell, tier = Cell.parse(context.key), context.tier
     data = context.input("data")
     source: TokenSource | None = None
     alignment: Alignment | None = None
@@ -134,7 +134,7 @@ def spread_over_processes(context: Context) -> Json:
         "-m",
         "torch.distributed.run",
         "--standalone",
-        f"--nproc-per-node={context.tier.training.processes}",
+        f"--nproc-per-node={context.tier.training_of(Cell.parse(context.key).recipe).processes}",
     ]
     arguments = [context.key, str(folder), str(context.plan.root)]
     child = subprocess.Popen([*command, "-m", "irepa.stages.train", *arguments])
@@ -166,10 +166,9 @@ def worker(key: str, folder: Path, root: Path) -> None:
     settings = load_settings(read_json(folder / "params.json"), root / "workflow", check_options=False)
     context = Context(Plan(settings, root), Job("train", key))
     outcome: Json
+    processes = int(os.environ["WORLD_SIZE"])
     try:
-        outcome = {
-            "metrics": learn(context, setup(max(1, context.resources.threads // settings.tier.training.processes)))
-        }
+        outcome = {"metrics": learn(context, setup(max(1, context.resources.threads // processes)))}
     except IrepaError as error:
         outcome = {"error": str(error), "kind": type(error).__name__}
     if int(os.environ["RANK"]) == 0:
