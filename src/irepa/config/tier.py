@@ -242,7 +242,7 @@ class Spatial(Strict):
 
 
 class Probe(Strict):
-    """The linear probe: logistic regression on mean-pooled tokens, which gives an encoder's accuracy."""
+    """Linear probes: logistic regression on mean-pooled tokens, which gives an encoder's accuracy, and on tokens by position."""
 
     train_images: int | None = Field(
         None,
@@ -251,6 +251,10 @@ class Probe(Strict):
     )
     c: float = Field(1.0, gt=0, description="Inverse strength of the L2 penalty, as scikit-learn's C.")
     max_iter: Positive = Field(300, description="Most iterations of the optimiser.")
+    position_channels: Positive | None = Field(
+        None,
+        description="Principal components of each token that a second probe is given, position by position; null: no such probe.",
+    )
 
 
 class Training(Strict):
