@@ -28,7 +28,7 @@ from irepa.config.load import load_settings
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import Settings
 from irepa.correlogram import Correlogram
-from irepa.engine.judges import frechet_distance, kernel_distance, precision_recall, statistics
+from irepa.engine.distances import frechet_distance, kernel_distance, precision_recall, statistics
 from irepa.engine.network import build_network, describe_autoencoder
 from irepa.errors import ConfigError, DataError, IrepaError, WeightsError, gather, refuse
 from irepa.masks import token_masks

@@ -44,6 +44,8 @@ def described(context: Context) -> Iterator[tuple[Job, Row]]:
     for encoder in targets(context.settings):
         for stage in ("spatial", "probe"):
             yield Job(stage, encoder), {"encoder": encoder}
+    for judge in context.tier.evaluation.extractors if context.tier.evaluation.floor else []:
+        yield Job("floor", judge), {}  # of no encoder and no cell: the data's own distance
     for cell, serves in cells(context.settings).items():
         about: Row = {"experiments": " ".join(serves)} | asdict(cell)
         # A recipe that draws from another's networks has no training of its own.

@@ -111,7 +111,7 @@ def _is_file(key: str, path: Path, cure: str) -> None:
 def _is_reference(key: str, path: Path, cure: str, settings: Settings, judge: str) -> None:
     _is_file(key, path, cure)
     declared = Declared.of(judge, settings.catalogue[judge], settings.tier.evaluation.input_size)
-    check_reference(path, declared.library.judge_dim)
+    check_reference(path, declared.library.judge_dim, declared.library.judge_spatial_dim)
 
 
 def _has_statistics(folder: Path) -> None:

@@ -132,6 +132,9 @@ class Budget:
             return Cost()
         return Cost(self.sizes.train_images * self.judge(key))
 
+    def _floor(self, key: str) -> Cost:
+        return Cost(min(self.tier.sampling.samples, self.sizes.test_images) * self.judge(key))
+
     def _train(self, key: str) -> Cost:
         cell = Cell.parse(key)
         parameters, forward = self.network(cell.recipe, cell.scale)
@@ -196,6 +199,7 @@ COSTS: dict[str, Callable[[Budget, str], Cost]] = {
     "spatial": Budget._spatial,
     "probe": Budget._probe,
     "reference": Budget._reference,
+    "floor": Budget._floor,
     "train": Budget._train,
     "sample": Budget._sample,
     "evaluate": Budget._evaluate,

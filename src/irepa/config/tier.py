@@ -355,10 +355,29 @@ class Evaluation(Strict):
     neighbours: Positive = Field(
         3, description="k of precision and recall (Kynkaanniemi et al., 2019); smaller than `sampling.samples`."
     )
+    parts: list[Positive] = Field(
+        [],
+        description="Numbers k, two at least, the largest at most half of `sampling.samples`: the Frechet distance is also "
+        "measured at 1/k of the samples, as the mean over k parts, and extrapolated to endlessly many samples (FD-infinity); [] "
+        "measures it at all samples alone.",
+    )
+    floor: bool = Field(
+        False,
+        description="True: held-out images, as many as there are samples, are measured as samples are: what the data gets.",
+    )
     kid_subsets: Positive = Field(100, description="Number of subsets over which KID is averaged.")
     kid_subset_size: int = Field(
         1000, ge=2, description="Images per subset of KID, at least 2; at most `sampling.samples`."
     )
+
+    @field_validator("parts")
+    @classmethod
+    def _a_line_needs_two_points(cls, value: list[int]) -> list[int]:
+        if value and len(set(value)) < 2:
+            raise ValueError(
+                f"{value} is one number of samples, through which no line can be drawn; give two, as in [1, 2]"
+            )
+        return value
 
 
 class Inspection(Strict):
@@ -496,6 +515,11 @@ class Tier(Strict):
             )
         if kept <= k:
             raise ValueError(f"evaluation.reference_features ({kept}) must exceed evaluation.neighbours ({k})")
+        most = max(self.evaluation.parts, default=1)
+        if 2 * most > self.sampling.samples:
+            raise ValueError(
+                f"evaluation.parts has {most}: each part of sampling.samples ({self.sampling.samples}) needs 2 samples at least"
+            )
         if self.evaluation.kid_subset_size > self.sampling.samples:
             raise ValueError(
                 f"evaluation.kid_subset_size ({self.evaluation.kid_subset_size}) must not exceed "

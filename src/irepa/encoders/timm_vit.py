@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from pydantic import Field
 
 from irepa.config.options import Positive
-from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions, PerChannel
+from irepa.encoders import Judge, Judged, Library, NetworkEncoder, NetworkOptions, PerChannel
 from irepa.errors import WeightsError, translated
 from irepa.weights import (
     HUB,
@@ -207,10 +207,10 @@ class GlobalToken(Judge):
         super().__init__(options, device)
         self.encoder = TimmViT(options, (16, 16), device)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+    def forward(self, images: Tensor) -> Judged:
         pooled = self.encoder(images).global_token
         assert pooled is not None
-        return pooled, None
+        return Judged(pooled)
 
 
 LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check, download=download)

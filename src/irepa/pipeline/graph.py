@@ -226,13 +226,15 @@ def _figure_needs(settings: Settings, key: str) -> list[Job]:
 
 
 PUBLISHED = ("paper/correlations", "paper/figure-correlation-sit-xl-2", "paper/tables", "evidence/released")
-RESULTS = ("spatial", "probe", "train", "evaluate")
+RESULTS = ("floor", "spatial", "probe", "train", "evaluate")
 
 
 def _results(settings: Settings) -> list[Job]:
     encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
     runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
-    return encoders + list(runs) + [Job("evaluate", str(cell)) for cell in cells(settings)]
+    evaluation = settings.tier.evaluation
+    floors = [Job("floor", judge) for judge in evaluation.extractors if evaluation.floor]
+    return encoders + floors + list(runs) + [Job("evaluate", str(cell)) for cell in cells(settings)]
 
 
 STAGES: dict[str, Stage] = {
@@ -314,8 +316,7 @@ STAGES: dict[str, Stage] = {
         outputs=(
             "reference/{key}/reference.json",
             "reference/{key}/features.npy",
-            "reference/{key}/mu.npy",
-            "reference/{key}/sigma.npy",
+            *(f"reference/{{key}}/{kind}{name}.npy" for kind in ("", "spatial.") for name in ("mu", "sigma")),
         ),
         needs=_reference_needs,
         settings=_reference_settings,
@@ -400,6 +401,16 @@ STAGES: dict[str, Stage] = {
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation)},
         reads_scratch=True,
         plugins=lambda s, key: [m for name in s.tier.evaluation.extractors for m in _encoder_plugins(s, name)],
+    ),
+    "floor": Stage(
+        help="Measure held-out images under one judge, as samples are measured.",
+        phase="evaluate",
+        key="the judge's name",
+        kept="record",
+        outputs=("floor/{key}.json",),
+        needs=lambda s, key: [Job("data"), Job("reference", key)],
+        settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation), "images": s.tier.sampling.samples},
+        plugins=_encoder_plugins,
     ),
     "table": Stage(
         help="Collect every number of the tier into one table.",
