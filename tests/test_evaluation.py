@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from irepa.config.load import load_settings
 from irepa.config.tier import EncoderEntry, Evaluation
+from irepa.data import Split, Splits, set_aside
 from irepa.encoders.torch_fidelity import Inception, Options
 from irepa.engine.distances import (
     Reference,
@@ -299,6 +301,82 @@ def test_the_floor_is_what_held_out_images_get_by_hand(tmp_path: Path) -> None:
         for images in (held_out, data.array("train.images.npy"))
     )
     assert found["FD-EffLite2"] == pytest.approx(frechet_distance(seen, known), rel=1e-4)
+
+
+JUDGE: dict[str, Any] = {
+    "name": "contrastive",
+    "encoder": "vit-judge",
+    "images": "judge",
+    "training": {"steps": 3, "batch": 16, "label_dropout": 0.0, "ema": 0.5},
+}
+OWN_JUDGE: dict[str, Any] = {
+    "dataset.judge_images": 48,
+    "expected.train_images": 80,
+    "pretraining": {"judge": JUDGE},
+    "evaluation.extractors": ["effnet-lite2", "vit-judge"],
+    "evaluation.floor": True,
+}
+
+
+def test_a_judge_is_trained_on_images_that_nothing_else_sees(tmp_path: Path) -> None:
+    """And its distance is that of what its weights, loaded by timm alone, say of the images."""
+    root = copy_project(tmp_path / "project")
+    plain = Plan(load_settings({"tier": "smoke"}, WORKFLOW), root)
+    plan = Plan(load_settings({"tier": "smoke", "results": "own", "overrides": OWN_JUDGE}, WORKFLOW), root)
+    records = {job.stage: execute(plan, job) for job in plan.jobs([Job("floor", "vit-judge")])}
+    whole = execute(plain, Job("data"))
+    every, kept, aside = (
+        {image.tobytes() for image in record.array(f"{split}.images.npy")}
+        for record, split in ((whole, "train"), (records["data"], "train"), (records["data"], "judge"))
+    )
+    assert (len(kept & aside), kept | aside) == (0, every)
+    assert [records["data"].metrics[f"{name}_images"] for name in ("train", "judge", "test")] == [80, 48, 64]
+    assert len(whole.array("judge.images.npy")) == 0
+    labels = [np.bincount(records["data"].array(f"{split}.labels.npy"), minlength=16) for split in ("train", "judge")]
+    np.testing.assert_array_equal(labels, [[5] * 16, [3] * 16])
+
+    timm = pytest.importorskip("timm")
+    network = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, num_classes=0, patch_size=4, embed_dim=96, depth=6, num_heads=6
+    ).eval()
+    network.load_state_dict(load_file(records["pretrain"].file("model.safetensors")))
+
+    def by_hand(images: np.ndarray) -> dict[str, np.ndarray]:
+        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            return statistics(network.forward_features((pixels - 0.5) / 0.5)[:, 0].numpy())
+
+    expected = frechet_distance(
+        by_hand(records["data"].array("test.images.npy")[::2]), by_hand(records["data"].array("train.images.npy"))
+    )
+    assert records["floor"].metrics["FD-SimCLR"] == pytest.approx(expected, rel=1e-3)
+    assert Job("pretrain", "judge") in plan.needs(Job("evaluate", ADOPTED))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pretraining": {"judge": JUDGE | {"images": "train"}}}, r"judge\.images = train: a judge has not seen what"),
+        ({"dataset.judge_images": 0}, r"pretraining\.judge\.images = judge: dataset\.judge_images = 0 sets none aside"),
+        ({"pretraining": {}}, r"evaluation\.extractors: vit-judge: weights trained:: unknown value 'judge'"),
+        ({"dataset.judge_images": 126}, r"2 training images, evaluation\.neighbours = 3 needs at least 4"),
+        (
+            {"pretraining": {"judge": JUDGE, "mae": JUDGE | {"encoder": "vit-mae"}}, "encoders": ["vit-mae"]},
+            r"encoder vit-mae: pretraining\.mae\.images = judge: what such images train judges, and is no target",
+        ),
+    ],
+)
+def test_a_judge_that_has_seen_the_images_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(
+            {"tier": "smoke", "overrides": OWN_JUDGE | {"grid": [8, 8], "scales.nano-32.patch": 4} | changes}, WORKFLOW
+        )
+
+
+def test_setting_all_images_aside_is_refused() -> None:
+    split = Split(np.zeros(4, np.int64), lambda: iter(()))
+    with pytest.raises(DataError, match=r"dataset\.judge_images = 4: there are 4 training images"):
+        set_aside(Splits(split, split, ["one"]), 4)
 
 
 ADOPTED = "sit/nano-32/none/none/seed0"

@@ -22,6 +22,7 @@ from pathlib import Path
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.config import plugins
 from irepa.config.cells import cells, split_encoder, targets
+from irepa.config.consistency import most_images
 from irepa.config.options import Plugged
 from irepa.config.plugins import offered, plugin_options
 from irepa.config.tier import Settings, Training
@@ -301,7 +302,7 @@ def written(plan: Plan) -> dict[str, int]:
     (train, test), jobs = images_of(settings), plan.jobs()
     sizes: dict[str, int] = {"images": 0, "latents": 0, "samples": 0}
     if not plan.is_current(Job("data")):
-        sizes["images"] = (train + test) * pixels
+        sizes["images"] = (train + test + tier.dataset.judge_images) * pixels
     if Job("latents") in jobs and not plan.is_current(Job("latents")):
         shape_of = offered("autoencoders", tier.autoencoder.name, "shape_of", lambda options, size: None)
         shape = shape_of(plugin_options("autoencoders", tier.autoencoder, "autoencoder"), tier.dataset.image_size)
@@ -321,11 +322,8 @@ def images_of(settings: Settings) -> tuple[int, int]:
     groups = {key.split(".")[0] for key in overridden}
     if tier.expected is None or ("dataset" in groups and "expected" not in groups):
         return 0, 0
-    limits = offered("data", tier.dataset.name, "at_most", lambda options: (None, None))(
-        plugin_options("data", tier.dataset, "dataset")
-    )
     train, test = (
         count if limit is None else min(count, limit)
-        for count, limit in zip((tier.expected.train_images, tier.expected.test_images), limits, strict=True)
+        for count, limit in zip((tier.expected.train_images, tier.expected.test_images), most_images(tier), strict=True)
     )
     return train, test

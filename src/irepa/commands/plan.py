@@ -99,7 +99,8 @@ class Budget:
         return sum((self.cost(job) for job in jobs), Cost())
 
     def _data(self, key: str) -> Cost:
-        return Cost(disk=(self.sizes.train_images + self.sizes.test_images) * self.pixels * PIXEL)
+        images = self.sizes.train_images + self.sizes.test_images + self.tier.dataset.judge_images
+        return Cost(disk=images * self.pixels * PIXEL)
 
     def _latents(self, key: str) -> Cost:
         images = self.sizes.train_images

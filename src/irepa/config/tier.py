@@ -27,12 +27,18 @@ class Dataset(Plugged):
 
     name: str = Field(description="The reader: a module of irepa/data. Its options stand beside this key.")
     image_size: Positive = Field(description="Height and width to which every image is brought, in pixels.")
+    judge_images: int = Field(
+        0,
+        ge=0,
+        description="Number of the reader's training images, spread evenly over all, that are set aside to train judges of the "
+        "samples: no generative model, no target and no reference sees them. The others are the training images.",
+    )
 
 
 class Expected(Strict):
     """Sizes of the dataset, with which `irepa plan` counts before the images are there."""
 
-    train_images: Positive = Field(description="Number of training images.")
+    train_images: Positive = Field(description="Number of training images, without those of `dataset.judge_images`.")
     test_images: Positive = Field(description="Number of held-out images.")
     classes: Positive = Field(description="Number of classes.")
 
@@ -316,6 +322,11 @@ class Pretraining(Plugged):
 
     name: str = Field(description="The objective: a module of irepa/objectives. Its options stand beside this key.")
     encoder: str = Field(description="The row of encoders.yaml whose network is trained, from random weights.")
+    images: Literal["train", "judge"] = Field(
+        "train",
+        description="Which images it is trained on. judge: those of `dataset.judge_images`; the encoder may then judge samples, "
+        "and be no target.",
+    )
     training: Training = Field(description="Its optimisation.")
 
 

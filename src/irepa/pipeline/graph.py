@@ -122,6 +122,18 @@ def _features_needs(settings: Settings, key: str) -> list[Job]:
     return [Job("data"), *base, *([] if entry.trained_by is None else [Job("pretrain", entry.trained_by)])]
 
 
+def _trained_judge(settings: Settings, name: str) -> list[Job]:
+    """The job that trains a judge, if the pipeline does."""
+    trained_by = settings.catalogue[name].trained_by
+    return [] if trained_by is None else [Job("pretrain", trained_by)]
+
+
+def _evaluate_needs(settings: Settings, key: str) -> list[Job]:
+    judges = settings.tier.evaluation.extractors
+    trained = [job for name in judges for job in _trained_judge(settings, name)]
+    return [Job("sample", key), *(Job("reference", name) for name in judges), *trained]
+
+
 def _pretrain_settings(settings: Settings, key: str) -> Slice:
     chosen = settings.tier.pretraining[key]
     how = _dump(chosen) | {"training": chosen.training.that_matter()}
@@ -204,7 +216,8 @@ def _sample_plugins(settings: Settings, key: str) -> list[Plugin]:
 
 
 def _reference_needs(settings: Settings, key: str) -> list[Job]:
-    return [] if key in settings.tier.evaluation.references else [Job("data")]
+    data = [] if key in settings.tier.evaluation.references else [Job("data")]
+    return data + _trained_judge(settings, key)
 
 
 def _reference_settings(settings: Settings, key: str) -> Slice:
@@ -244,7 +257,7 @@ STAGES: dict[str, Stage] = {
         kept="record",
         outputs=(
             "data/data.json",
-            *(f"data/{split}.{what}.npy" for split in ("train", "test") for what in ("images", "labels")),
+            *(f"data/{split}.{what}.npy" for split in ("train", "judge", "test") for what in ("images", "labels")),
             "data/test.masks.npy",
         ),
         needs=lambda s, key: [],
@@ -397,7 +410,7 @@ STAGES: dict[str, Stage] = {
         kept="record",
         may_fail=True,
         outputs=("evaluation/{key}.json",),
-        needs=lambda s, key: [Job("sample", key), *(Job("reference", name) for name in s.tier.evaluation.extractors)],
+        needs=_evaluate_needs,
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation)},
         reads_scratch=True,
         plugins=lambda s, key: [m for name in s.tier.evaluation.extractors for m in _encoder_plugins(s, name)],
@@ -408,7 +421,7 @@ STAGES: dict[str, Stage] = {
         key="the judge's name",
         kept="record",
         outputs=("floor/{key}.json",),
-        needs=lambda s, key: [Job("data"), Job("reference", key)],
+        needs=lambda s, key: [Job("data"), Job("reference", key), *_trained_judge(s, key)],
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation), "images": s.tier.sampling.samples},
         plugins=_encoder_plugins,
     ),
