@@ -406,6 +406,31 @@ def test_a_nan_in_a_checkpoint_is_a_failed_run(adopting: Callable[[dict[str, tor
     assert not sampled.content["files"]
 
 
+def test_kept_samples_judged_again_give_the_same_numbers_and_a_further_judge_needs_no_new_ones(
+    adopting: Callable[[dict[str, torch.Tensor]], Plan],
+) -> None:
+    plan = adopting({})
+    jobs = plan.jobs([Job("evaluate", ADOPTED)])
+    first = {job: execute(plan, job) for job in jobs}[Job("evaluate", ADOPTED)]
+    drawn = plan.record(Job("sample", ADOPTED))
+    samples, preview = drawn.compressed("samples.npz"), drawn.array("preview.npy")
+    np.testing.assert_array_equal(samples[:12], preview)
+    assert execute(plan, Job("evaluate", ADOPTED)).metrics == first.metrics
+    overrides = plan.settings.params.overrides | {"evaluation.extractors": ["effnet-lite2", "effnet-lite0-s16-judge"]}
+    root = plan.root
+    entry = "\neffnet-lite0-s16-judge: {library: timm, family: x, model: tf_efficientnet_lite0, weights: random, judge: Lite0}\n"
+    with (root / "workflow" / "encoders.yaml").open("a") as stream:
+        stream.write(entry)
+    wider = Plan(load_settings({"tier": "smoke", "overrides": overrides}, root / "workflow"), root)
+    assert wider.is_current(Job("sample", ADOPTED))
+    execute(wider, Job("reference", "effnet-lite0-s16-judge"))
+    second = execute(wider, Job("evaluate", ADOPTED)).metrics
+    assert {name: second[name] for name in first.metrics} == first.metrics
+    assert set(second) - set(first.metrics) == {
+        name.replace("EffLite2", "Lite0") for name in first.metrics if "EffLite2" in name
+    }
+
+
 def test_a_nan_in_ema_weights_is_found_before_they_are_sampled(
     adopting: Callable[[dict[str, torch.Tensor]], Plan],
 ) -> None:

@@ -308,8 +308,8 @@ def written(plan: Plan) -> dict[str, int]:
         shape = shape_of(plugin_options("autoencoders", tier.autoencoder, "autoencoder"), tier.dataset.image_size)
         sizes["latents"] = 0 if shape is None else train * 2 * math.prod(shape) * 4
     drawn = sum(1 for cell in cells(settings) if not plan.is_current(Job("sample", str(cell))))
-    at_once = drawn if tier.sampling.keep else min(drawn, 1)  # without `keep` one set at a time may be enough
-    sizes["samples"] = at_once * tier.sampling.samples * pixels
+    # One set is written as it is before it is compressed; how small those are that are kept nobody knows beforehand.
+    sizes["samples"] = min(drawn, 1) * tier.sampling.samples * pixels
     return sizes
 
 

@@ -341,7 +341,11 @@ class Sampling(Strict):
         False, description="torch.compile of the network: worth its minute for many samples at many steps."
     )
     preview: Positive = Field(32, description="Number of samples kept for pictures when the rest is deleted.")
-    keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
+    keep: bool = Field(
+        True,
+        description="True: samples stay, compressed, so that a further judge needs no new ones; False: they are deleted once "
+        "they are evaluated.",
+    )
 
 
 class Evaluation(Strict):

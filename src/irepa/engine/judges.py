@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
 from irepa.errors import DataError, DivergedError
+from irepa.pipeline.files import Compressed
 from irepa.pipeline.runner import Context
 from irepa.progress import track
 
@@ -37,7 +38,7 @@ def judge_entry(context: Context, name: str) -> EncoderEntry:
 
 
 def extract(
-    name: str, entry: EncoderEntry, images: NDArray[np.uint8], settings: Evaluation, device: torch.device
+    name: str, entry: EncoderEntry, images: NDArray[np.uint8] | Compressed, settings: Evaluation, device: torch.device
 ) -> JudgeFeatures:
     """A judge's features of images (n, H, W, 3).
 

@@ -389,7 +389,7 @@ STAGES: dict[str, Stage] = {
         key="the cell",
         kept="record",
         may_fail=True,
-        outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
+        outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npz"),
         needs=lambda s, key: [Job("train", trained_cell(s, key)), *_autoencoder_of(s, key)],
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
@@ -401,7 +401,7 @@ STAGES: dict[str, Stage] = {
             "preview": s.tier.sampling.preview,
         },
         plugins=_sample_plugins,
-        scratch=("samples/{key}/samples.npy",),
+        scratch=("samples/{key}/samples.npz",),
     ),
     "evaluate": Stage(
         help="Measure one cell's samples under every judge.",

@@ -13,7 +13,7 @@ def run(context: Context) -> Json:
     """Kernel distance, precision and recall need features of the data: a reference of statistics alone gives none."""
     device = setup(context.resources.threads)
     sampled = context.input("sample", context.key)
-    samples = sampled.array("samples.npy")
+    samples = sampled.compressed("samples.npz")
     settings = context.tier.evaluation
     metrics: Json = {"samples": len(samples), "nfe": sampled.metrics["nfe"]}
     for name in settings.extractors:
