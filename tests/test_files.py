@@ -62,14 +62,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 @settings(max_examples=15)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 400), min_size=1, max_size=4))
 def test_a_compressed_array_is_its_parts_row_by_row_and_byte_by_byte(seed: int, sizes: list[int]) -> None:
-    """Whatever it is cut into: numpy alone reads the same rows, any slice is the array's, and the bytes depend on the rows alone."""
+    """However it is cut: numpy alone reads the same rows, any slice is the array's, and the bytes depend on the rows alone."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 9, (max(sum(sizes), 1), 3, 2)).astype(np.uint8)
-    parts = np.split(rows, np.cumsum(sizes)[:-1])
+    parts = np.split(rows, np.cumsum(sizes)[:-1])  # the last has what is left
     with tempfile.TemporaryDirectory() as folder:
         path, other = Path(folder) / "a.npz", Path(folder) / "b.npz"
         write_compressed(path, rows.shape, np.uint8, parts)
-        write_compressed(other, rows.shape, np.uint8, parts)
+        write_compressed(other, rows.shape, np.uint8, [rows])
         assert path.read_bytes() == other.read_bytes()
         found = Compressed(path)
         assert (found.shape, found.dtype, len(found), found.ndim) == (rows.shape, np.uint8, len(rows), 3)

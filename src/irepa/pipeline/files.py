@@ -291,27 +291,38 @@ def write_array_in_shards(
 
 
 def write_compressed(path: Path, shape: tuple[int, ...], dtype: DTypeLike, parts: Iterable[NDArray[Any]]) -> None:
-    """Write an array as .npz of its rows in groups, each named by its first row: the same bytes for the same rows.
+    """Write an array as .npz of its rows in groups, each named by its first row: the same bytes for the same rows, however cut.
 
     ``parts`` follow each other along the first axis; numpy reads it as ``concatenate(list(load(path).values()))``, and
     :class:`Compressed` a group at a time. Raises IrepaError where there is no room, and DataError for parts that do not fit
     ``shape``.
     """
+    wanted = tuple(shape[1:])
     with (
         whole(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive,
     ):
         filled = 0
-        for part in parts:
-            if part.shape[1:] != tuple(shape[1:]):
-                raise DataError(f"{path}: expected rows of shape {tuple(shape[1:])}, got {part.shape[1:]}")
-            for start in range(0, len(part), GROUP):
-                group = np.ascontiguousarray(part[start : start + GROUP], dtype)
-                with archive.open(f"{filled:09d}.npy", "w", force_zip64=True) as stream:  # of no date
-                    np.lib.format.write_array(stream, group, allow_pickle=False)
-                filled += len(group)
+        for group in _regrouped(parts, np.zeros((0, *wanted), dtype), path):
+            with archive.open(f"{filled:09d}.npy", "w", force_zip64=True) as stream:  # dated 1980, as numpy's own
+                np.lib.format.write_array(stream, group, allow_pickle=False)
+            filled += len(group)
         if filled != shape[0]:
             raise DataError(f"{path}: expected {shape[0]} rows, got {filled}")
+
+
+def _regrouped(parts: Iterable[NDArray[Any]], waiting: NDArray[Any], path: Path) -> Iterator[NDArray[Any]]:
+    """The rows of ``parts`` in groups of ``GROUP``, the last with what is left; ``waiting``: no rows, of their shape and type."""
+    wanted = waiting.shape[1:]
+    for part in parts:
+        if part.shape[1:] != wanted:
+            raise DataError(f"{path}: expected rows of shape {wanted}, got {part.shape[1:]}")
+        waiting = np.concatenate([waiting, part.astype(waiting.dtype)])
+        full = len(waiting) - len(waiting) % GROUP
+        yield from (waiting[start : start + GROUP] for start in range(0, full, GROUP))
+        waiting = waiting[full:]
+    if len(waiting):
+        yield waiting
 
 
 class Compressed:
