@@ -27,6 +27,7 @@ from PIL import Image
 
 from irepa.data.photos import photographs
 from irepa.models.sit import SiT
+from irepa.pipeline.outside import HASHED_BYTES
 from tests.conftest import REPOSITORY, copy_project, snakemake, succeed
 
 ADOPTED, TRAINED = "sit/nano-32/none/none/seed0", "sit/nano-32/rgb/repa/seed0"
@@ -162,6 +163,17 @@ def image_touched(project: Project, number: int) -> None:
     os.utime(project.outside / "public.pt", (moment, moment))
 
 
+def grown_large(project: Project, number: int) -> None:
+    """Beyond what is hashed, by a file that is no image: from here on the images are known by a listing."""
+    with (project.outside / "train" / "notes.txt").open("wb") as stream:
+        stream.truncate(HASHED_BYTES + number)
+
+
+def large_touched(project: Project, number: int) -> None:
+    moment = time.time() + 1000 * number
+    os.utime(project.image, (moment, moment))
+
+
 def checkpoint_replaced(project: Project, number: int) -> None:
     path = project.outside / "public.pt"
     size = path.stat().st_size
@@ -246,6 +258,10 @@ ROWS = (
     Row("outside: an image added", image_added, DATASET),
     Row("outside: image and checkpoint touched", image_touched, NOTHING, real=ALWAYS),
     Row("outside: the checkpoint replaced, same size", checkpoint_replaced, CHECKPOINT, real=("past", "future")),
+    Row("outside: grown beyond what is hashed", grown_large, DATASET, (), columns=("present",)),
+    Row("outside, large: nothing", nothing, DATASET, real=("present",), columns=("present",)),
+    Row("outside, large: an image replaced, same size", image_replaced, DATASET),
+    Row("outside, large: an image touched", large_touched, DATASET),
     Row("settings changed", settings_changed, {*OF_CELLS, *LAST}, real=("past", "future")),
     Row("settings reworded", settings_reworded, NOTHING, real=ALWAYS),
     Row("code reworded", code_reworded, NOTHING, real=ALWAYS),

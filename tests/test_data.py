@@ -309,9 +309,21 @@ def test_labels_of_a_split_must_be_classes_that_are_trained(tmp_path: Path) -> N
 )  # fmt: skip
 def test_cells_without_an_image_are_refused_with_their_row(cells: list[object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"image": cells, "label": [0, 0]}), path)
+    table, options = pa.table({"image": cells, "label": [0, 0]}), parquet.Options(train=path, test=path)
+    pq.write_table(table, path, write_statistics=False)
     with pytest.raises(DataError, match=message):
-        images_of(parquet.load(parquet.Options(train=path, test=path), 8))
+        images_of(parquet.load(options, 8))
+    pq.write_table(table, path, row_group_size=1)  # with statistics: known before any job
+    with pytest.raises(DataError, match=message):
+        parquet.check(options)
+
+
+def test_an_image_that_is_not_used_may_be_null(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [IMAGE, None], "label": [0, 0]}), path, row_group_size=1)
+    parquet.check(parquet.Options(train=path, test=path, train_images=1, test_images=1))
+    with pytest.raises(DataError, match=r"a\.parquet, row 1: image is null"):
+        parquet.check(parquet.Options(train=path, test=path, train_images=1))
 
 
 def folder_of(tmp_path: Path, *files: str) -> image_folder.Options:

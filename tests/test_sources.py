@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import io
+import json
 import random
 import tokenize
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from irepa.pipeline import sources
-from irepa.pipeline.sources import HERE, UNHASHED, Module, Sources
+from irepa.pipeline.sources import HERE, UNHASHED, KeptDigests, Module, Sources
 from tests.conftest import REPOSITORY
 
 FILES = {
@@ -362,3 +363,35 @@ def test_claims_count_by_what_they_say_and_published_numbers_by_their_bytes(tmp_
     other.write_text(claims.read_text().replace("alpha: 0.05", "alpha: 0.01") + "\nmore: {a: 1}\n")
     assert content_digest(copy_) == content_digest(claims)
     assert content_digest(other) != content_digest(claims)
+
+
+def test_digests_are_kept_until_a_byte_of_the_package_changes(tmp_path: Path) -> None:
+    folder, path = tmp_path / "source", tmp_path / "kept.json"
+    module, script = folder / "irepa" / "one.py", tmp_path / "script.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("A = 1\n")
+    script.write_text("B = 2\n")
+
+    def kept() -> dict[str, str]:
+        digests = KeptDigests(Sources(folder), path)
+        return {name: digests.digest([name]) for name in ("irepa.one", str(script))}
+
+    first = kept()
+    planted = json.loads(path.read_text())
+    planted["digests"] = dict.fromkeys(planted["digests"], "from the file")
+    path.write_text(json.dumps(planted))
+    assert kept() == dict.fromkeys(first, "from the file")  # read, and not worked out again
+
+    script.write_text("B = 3\n")
+    assert kept()["irepa.one"] == "from the file" != kept()[str(script)]
+    module.write_text("A = 4\n")
+    assert "from the file" not in kept().values()
+    assert kept()["irepa.one"] != first["irepa.one"]
+    module.write_text("A = 1\n")
+    script.write_text("B = 2\n")
+    for damage in ("", "[]", "{}", '{"content": 1, "digests": 2}', path.read_text()[:-9]):
+        path.write_text(damage)
+        assert kept() == first
+    path.unlink()
+    path.mkdir()  # cannot be read, cannot be written
+    assert kept() == first

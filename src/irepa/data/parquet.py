@@ -121,6 +121,24 @@ def _check_columns(file: Path, options: Options) -> None:
             )
 
 
+def _check_images(file: Path, column: str, count: int) -> None:
+    """Raises DataError where one of the first images is null; the file is read only if its own statistics tell of one."""
+    import pyarrow.parquet as pq
+
+    start, doubted = 0, False
+    with _reading(file):
+        metadata = pq.ParquetFile(file).metadata
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            chunks = map(group.column, range(group.num_columns))
+            told = next(chunk.statistics for chunk in chunks if chunk.path_in_schema == f"{column}.bytes")
+            doubted |= start < count and bool(told and told.null_count)
+            start += group.num_rows
+    if doubted:
+        for row, cell in enumerate(itertools.islice(_rows(file, column), count)):
+            _image(cell, file, row, column)
+
+
 def _rows(file: Path, column: str) -> Iterator[Any]:
     """The cells of a column, in order. Raises DataError."""
     import pyarrow.parquet as pq
@@ -131,7 +149,10 @@ def _rows(file: Path, column: str) -> Iterator[Any]:
 
 
 def _labels_of(options: Options, key: str, path: Path, limit: int | None) -> tuple[NDArray[np.int64], list[Place]]:
-    """The labels of a split, and where each file's begin. Raises DataError for one that is null or negative, with its row."""
+    """The labels of a split, and where each file's begin.
+
+    Raises DataError for a label that is null or negative, and for an image that is known to be null, with its row.
+    """
     import pyarrow.parquet as pq
 
     parts: list[NDArray[np.int64]] = []
@@ -157,6 +178,7 @@ def _labels_of(options: Options, key: str, path: Path, limit: int | None) -> tup
                 f"{file}, row {wrong[0]}: {options.label_column} is {labels[wrong[0]]}; labels count the classes from 0, and a "
                 f"split without labels cannot be used: leave the row out, or set dataset.{key} to another split"
             )
+        _check_images(file, options.image_column, len(labels))
         parts.append(labels.astype(np.int64))
         places.append(Place(file, total))
         total += len(labels)

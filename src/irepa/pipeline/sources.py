@@ -13,11 +13,17 @@ settings and inputs, is in the fingerprint by value.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import importlib.util
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from irepa.errors import IrepaError
+from irepa.pipeline.files import sha256, write_json
 
 PACKAGE = "irepa"
 UNHASHED = tuple(f"{PACKAGE}.{name}" for name in ("cli", "commands", "config", "errors", "pipeline", "progress"))
@@ -200,7 +206,45 @@ def installed() -> Sources:
 @functools.cache
 def code_digest(modules: frozenset[str]) -> str:
     """:meth:`Sources.digest` of the package that runs."""
-    return installed().digest(modules)
+    return kept_digests().digest(modules)
+
+
+@functools.cache
+def kept_digests() -> KeptDigests:
+    """Those of the package that runs, beside Python's own compiled files: as local to an interpreter, and as safe to lose."""
+    return KeptDigests(installed(), Path(importlib.util.cache_from_source(__file__)).with_suffix(".json"))
+
+
+class KeptDigests:
+    """Digests in a file that says which bytes of the package they are of: once a byte differs, none of them counts.
+
+    Args:
+        path: the file; it need not be there, and where it cannot be written nothing is kept.
+    """
+
+    def __init__(self, sources: Sources, path: Path) -> None:
+        self.sources, self.path = sources, path
+        files = sorted((sources.folder / PACKAGE).rglob("*.py"))
+        content = "".join(f"{path.relative_to(sources.folder)} {sha256(path)}\n" for path in files)
+        self.content = hashlib.sha256(content.encode()).hexdigest()
+        self._known = self._read()
+
+    def digest(self, modules: Iterable[str]) -> str:
+        """:meth:`Sources.digest`, whose scripts count by their own bytes."""
+        named = sorted(modules)
+        key = " ".join([*named, *(sha256(Path(name)) for name in named if name.endswith(".py"))])
+        if key not in self._known:
+            self._known[key] = self.sources.digest(named)
+            with contextlib.suppress(OSError, IrepaError):  # a checkout that may only be read
+                write_json(self.path, {"content": self.content, "digests": self._known})
+        return self._known[key]
+
+    def _read(self) -> dict[str, str]:
+        try:
+            kept = json.loads(self.path.read_bytes())
+            return dict(kept["digests"]) if kept["content"] == self.content else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
 
 def _is_ours(name: str) -> bool:

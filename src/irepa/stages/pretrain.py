@@ -13,6 +13,7 @@ from irepa.config.plugins import plugin_options
 from irepa.encoders import Declared, NetworkEncoder
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
+from irepa.engine.network import check_weights_finite
 from irepa.engine.trainer import TrainingData, last_values, train, write_curve
 from irepa.errors import ConfigError
 from irepa.images import resize
@@ -28,7 +29,9 @@ VIT = "vit."
 
 
 def run(context: Context) -> Json:
-    """Raises ConfigError for settings that cannot be, and otherwise as :func:`irepa.engine.trainer.train`."""
+    """Raises ConfigError for settings that cannot be, DivergedError where a weight that would be kept is NaN or infinite, and
+    otherwise as :func:`irepa.engine.trainer.train`.
+    """
     device = setup(context.resources.threads)
     settings, seed = context.tier.pretraining[context.key], context.settings.params.seed
     entry = context.settings.catalogue[settings.encoder]
@@ -62,6 +65,9 @@ def run(context: Context) -> Json:
     checkpoints = Checkpoints(folder, context.fingerprint)
     learned = TrainingData(inputs, labels, data.metrics["classes"])
     weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints)
+    check_weights_finite(
+        weights, f"{where}: EMA weights after {settings.training.steps} steps with lr = {settings.training.lr}"
+    )
     kept = {name.removeprefix(VIT): tensor for name, tensor in weights.items() if name.startswith(VIT)}
     with whole(context.output("model.safetensors")) as temporary:
         save_file(kept, temporary)
