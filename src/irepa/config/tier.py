@@ -396,7 +396,7 @@ class Evaluation(Strict):
 
 
 class Inspection(Strict):
-    """The self-similarity maps (E7): which images, which token they are seen from, and how noisy the network's input is."""
+    """Hidden tokens (E7): which images maps show, seen from which token, how many are measured, and how noisy the input is."""
 
     images: list[Annotated[int, Field(ge=0)]] = Field(
         [0],
@@ -408,6 +408,20 @@ class Inspection(Strict):
         description="The token that all others are compared with: row and column, as shares of the grid's sides.",
     )
     time: Fraction = Field(0.25, description="Noise level t of the network's input: 0 is the image, 1 is noise.")
+    measured: Positive = Field(
+        200,
+        description="Number of the `spatial.images` over which tokens are measured inside a run: self-similarity against the "
+        "target's, LDS and RMSC before and after the projector.",
+    )
+    probe_images: int | None = Field(
+        None,
+        ge=2,
+        description="Number of training images to which a linear probe of hidden tokens is fitted; null: no such probe.",
+    )
+    compare: str | None = Field(
+        None,
+        description="Encoder with whose tokens the hidden tokens of runs without alignment are compared; null: with none.",
+    )
 
 
 class Experiment(Strict):
@@ -432,6 +446,10 @@ class Experiment(Strict):
     )
     seeds: Positive | None = Field(
         None, description="Training runs of each combination, a seed each; null: the tier's `seeds`."
+    )
+    inspect: bool = Field(
+        False,
+        description="True: the hidden tokens of its runs are measured (`inspection`), and their numbers stand in the table.",
     )
     one_per_family: bool = Field(
         False, description="True: one encoder of each family would still answer it, with less power (for `irepa plan`)."

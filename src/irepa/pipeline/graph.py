@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irepa.config import plugins
-from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, split_encoder, targets, trained_cell
+from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, inspected, split_encoder, targets, trained_cell
 from irepa.config.tier import AutoencoderSettings, Settings
 
 
@@ -159,6 +159,29 @@ def _of_cell(settings: Settings, key: str) -> list[Job]:
     return [Job("data")] if encoder == NO_ENCODER else _of_encoder(settings, encoder)
 
 
+def inspected_encoder(settings: Settings, key: str) -> str | None:
+    """The encoder with whose tokens a cell's hidden tokens are compared: its own, or the tier's for a cell without, or none."""
+    encoder = Cell.parse(key).encoder
+    return settings.tier.inspection.compare if encoder == NO_ENCODER else encoder
+
+
+def _inspect_needs(settings: Settings, key: str) -> list[Job]:
+    encoder = inspected_encoder(settings, key)
+    tokens = [Job("data")] if encoder is None else _of_encoder(settings, encoder)
+    return [Job("train", trained_cell(settings, key)), *tokens, *_autoencoder_of(settings, key)]
+
+
+def _inspect_settings(settings: Settings, key: str) -> Slice:
+    tier = settings.tier
+    probe = {} if tier.inspection.probe_images is None else {"c": tier.probe.c, "max_iter": tier.probe.max_iter}
+    return {"inspection": _dump(tier.inspection), "spatial": _dump(tier.spatial), "probe": probe}
+
+
+def _inspect_plugins(settings: Settings, key: str) -> list[Plugin]:
+    encoder = inspected_encoder(settings, key)
+    return _train_plugins(settings, key) + ([] if encoder is None else _encoder_plugins(settings, encoder))
+
+
 def _autoencoder_of(settings: Settings, key: str) -> list[Job]:
     """The job that trains the cell's autoencoder, if one does."""
     name = settings.trains_autoencoder(Cell.parse(key).recipe)
@@ -239,7 +262,7 @@ def _figure_needs(settings: Settings, key: str) -> list[Job]:
 
 
 PUBLISHED = ("paper/correlations", "paper/figure-correlation-sit-xl-2", "paper/tables", "evidence/released")
-RESULTS = ("floor", "spatial", "probe", "train", "evaluate")
+RESULTS = ("floor", "spatial", "probe", "train", "inspect", "evaluate")
 
 
 def _results(settings: Settings) -> list[Job]:
@@ -247,7 +270,8 @@ def _results(settings: Settings) -> list[Job]:
     runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
     evaluation = settings.tier.evaluation
     floors = [Job("floor", judge) for judge in evaluation.extractors if evaluation.floor]
-    return encoders + floors + list(runs) + [Job("evaluate", str(cell)) for cell in cells(settings)]
+    inside = [Job("inspect", str(cell)) for cell in inspected(settings)]
+    return encoders + floors + list(runs) + inside + [Job("evaluate", str(cell)) for cell in cells(settings)]
 
 
 STAGES: dict[str, Stage] = {
@@ -374,14 +398,15 @@ STAGES: dict[str, Stage] = {
         plugins=_train_plugins,
     ),
     "inspect": Stage(
-        help="Compute self-similarity maps of one cell.",
+        help="Look inside one cell: self-similarity maps, and measurements of hidden tokens.",
         phase="train",
         key="the cell",
+        kept="record",
         may_fail=True,
-        outputs=("inspect/{key}.json", "inspect/{key}.csv"),
-        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_of_cell(s, key), *_autoencoder_of(s, key)],
-        settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
-        plugins=_train_plugins,
+        outputs=("inspect/{key}.json", "inspect/{key}.csv", "inspect/{key}.images.csv"),
+        needs=_inspect_needs,
+        settings=_inspect_settings,
+        plugins=_inspect_plugins,
     ),
     "sample": Stage(
         help="Draw samples from a trained cell.",
