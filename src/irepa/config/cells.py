@@ -132,8 +132,10 @@ def inspected(settings: Settings) -> list[Cell]:
 
 
 def targets(settings: Settings) -> list[str]:
-    """Every encoder, with its transforms, that the tier lists, an experiment names or runs are compared with."""
-    names = {*settings.tier.encoders, *filter(None, [settings.tier.inspection.compare])}
+    """Every encoder, with its transforms, that the tier lists, an experiment names or hidden tokens are compared with."""
+    names = set(settings.tier.encoders)
+    compare = settings.tier.inspection.compare
     for experiment in settings.tier.experiments.values():
         names |= set(experiment.encoders) if experiment.encoders != ALL else set()
+        names |= {compare} if experiment.inspect and compare is not None else set()
     return sorted(names)
