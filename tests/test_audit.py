@@ -394,12 +394,14 @@ def fabricate(root: Path, encoders: list[str]) -> Plan:
     for job in plan.needs(Job("audit")):
         if job.stage == "table":
             continue
-        name = job.key if job.stage in ("spatial", "probe") else job.key.split("/")[2]
+        name = job.key.split("/")[2] if "/" in job.key else job.key
         value = lds.get(name, 0.3)
         metrics: dict[str, float] = {
             "spatial": {"lds": value, "cds": value / 10, "srss": value, "rmsc": value, "lds_text": value},
             "probe": {"accuracy": noise.uniform(0.3, 0.9)},
             "train": {"parameters": 1},
+            "floor": {"FD-EffLite2": 50},
+            "inspect": {},
             "evaluate": {"FD-EffLite2": 900 - 1000 * value + noise.normal(0, 20)},
         }[job.stage]  # type: ignore[assignment]
         path = plan.record_path(job)

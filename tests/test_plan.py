@@ -235,7 +235,7 @@ def image_folder(folder: Path) -> dict[str, object]:
     return {"dataset": {"name": "image-folder", "image_size": 32, "train": str(folder), "test": str(folder)}}
 
 
-USED = set(STAGES) - {"latents", "autoencoder", "pretrain"}  # by the smoke tier
+USED = set(STAGES) - {"latents", "autoencoder", "pretrain", "floor"}  # by the smoke tier
 DOWNSTREAM = {"train", "sample", "evaluate", "table", "figure", "audit", "report"}
 
 

@@ -138,6 +138,10 @@ def _wrong_names(settings: Settings, where: str) -> Iterator[str]:
     yield from _unknown(f"{where}: methods", tier.methods, settings.methods)
     yield from _unknown(f"{where}: evaluation.extractors", tier.evaluation.extractors, settings.catalogue)
     yield from _unknown(f"{where}: evaluation.references", tier.evaluation.references, tier.evaluation.extractors)
+    for name in tier.evaluation.extractors:
+        key = f"{where}: evaluation.extractors: {name}: weights trained:"
+        trained_by = settings.catalogue[name].trained_by if name in settings.catalogue else None
+        yield from _unknown(key, [trained_by], tier.pretraining)
     for name, autoencoder in tier.autoencoders.items():
         if autoencoder.precompute:
             yield f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be"

@@ -173,6 +173,21 @@ class NetworkEncoder(Encoder):
         return standardise(images, self.input_size, self.mean, self.std)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a judge says of a batch of images.
+
+    Attributes:
+        pooled: (batch, dim), a feature of the whole image.
+        logits: (batch, classes) of ImageNet's classes, which give the Inception Score; None where the judge has none.
+        spatial: (batch, dim) of an early layer, place by place, which gives sFID; None where it has none.
+    """
+
+    pooled: Tensor
+    logits: Tensor | None = None
+    spatial: Tensor | None = None
+
+
 class Judge(ABC):
     """Features of whole images, by which samples are compared with data. Built as ``Judge(options, device)``."""
 
@@ -181,13 +196,10 @@ class Judge(ABC):
         self.options = options
 
     @abstractmethod
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images (batch, 3, H, W) uint8, on the judge's device, to pooled features (batch, dim) and logits (batch, classes).
+    def forward(self, images: Tensor) -> Judged:
+        """Features of images (batch, 3, H, W) uint8, on the judge's device."""
 
-        The logits of ImageNet's classes give the Inception Score; None where the judge has none.
-        """
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, images: Tensor) -> Judged:
         """:meth:`forward` without gradients. Raises ConfigError where it fails."""
         import torch
 
@@ -241,7 +253,8 @@ class Library:
         check_grid: called with (options, grid, image_size): raises ConfigError where it cannot give tokens on the tier's grid.
         download: called with (options): the weights that the library would fetch by itself, None for none. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
-        judge_dim: width of the features of such a judge; None: asked of the judge.
+        judge_dim: width of the pooled features of such a judge; None: asked of the judge.
+        judge_spatial_dim: width of a judge's spatial features; None: it gives none.
     """
 
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
@@ -253,6 +266,7 @@ class Library:
     download: Callable[[Any], Download | None] = nothing_to_download
     judge_flops: float | None = None
     judge_dim: int | None = None
+    judge_spatial_dim: int | None = None
 
 
 def library(name: str, where: str) -> Library:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from irepa.config.options import Positive
-from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions
+from irepa.encoders import Judge, Judged, Library, NetworkEncoder, NetworkOptions
 from irepa.errors import WeightsError
 from irepa.weights import (
     HUB,
@@ -171,14 +171,14 @@ class PooledFeature(Judge):
         size = options.input_size or config["input_size"][-1]
         self.input_size = (size, size)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+    def forward(self, images: Tensor) -> Judged:
         import torch
 
         from irepa.images import standardise
 
         x = standardise(images, self.input_size, self.mean, self.std).to(memory_format=torch.channels_last)
         features = self.network.forward_features(x)
-        return self.network.forward_head(features, pre_logits=True), None
+        return Judged(self.network.forward_head(features, pre_logits=True))
 
 
 LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check, download=download)

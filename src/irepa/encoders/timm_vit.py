@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from irepa.config.options import Positive
-from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions, PerChannel
+from irepa.config.options import Grid, Positive
+from irepa.encoders import Judge, Judged, Library, NetworkEncoder, NetworkOptions, PerChannel
 from irepa.errors import WeightsError, translated
 from irepa.weights import (
     HUB,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from irepa.tokens import Grid, Tokens
+    from irepa.tokens import Tokens
 
 
 class Options(NetworkOptions):
@@ -47,6 +47,9 @@ class Options(NetworkOptions):
     layer: Positive | None = Field(
         None,
         description="The block whose tokens are taken, counted from 1; null: the last, after the network's last norm.",
+    )
+    judge_grid: Grid = Field(
+        (16, 16), description="As a judge of samples: the token grid for which images are resized."
     )
     mean: PerChannel | None = Field(
         None, description="Of the input, for images in [0, 1]; null: what timm says, which may be another checkpoint's."
@@ -201,16 +204,16 @@ class TimmViT(NetworkEncoder):
 
 
 class GlobalToken(Judge):
-    """The class or pooled token as a judge's feature, at 16x16 tokens."""
+    """The class or pooled token as a judge's feature."""
 
     def __init__(self, options: Options, device: torch.device) -> None:
         super().__init__(options, device)
-        self.encoder = TimmViT(options, (16, 16), device)
+        self.encoder = TimmViT(options, options.judge_grid, device)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+    def forward(self, images: Tensor) -> Judged:
         pooled = self.encoder(images).global_token
         assert pooled is not None
-        return pooled, None
+        return Judged(pooled)
 
 
 LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check, download=download)

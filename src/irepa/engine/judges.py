@@ -1,8 +1,4 @@
-"""Distances between samples and data in the feature space of a judge, by torch-fidelity.
-
-Sums are float32 inside torch-fidelity's statistics of float32 features, as in its own FID. At fewer samples than feature
-dimensions the Frechet distance is biased upwards, equally for all cells of a tier, while KID stays unbiased.
-"""
+"""Run judges over images: the features in which samples are compared with data (:mod:`irepa.engine.distances`)."""
 
 from __future__ import annotations
 
@@ -11,28 +7,38 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
 from irepa.errors import DataError, DivergedError
+from irepa.pipeline.files import Compressed
+from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.references import Statistics
 
 
 @dataclass(frozen=True)
 class JudgeFeatures:
-    """What a judge says of images: ``pooled`` (images, dim) float32, and class ``logits`` (images, classes) or None."""
+    """What a judge says of images, as :class:`irepa.encoders.Judged` says it of a batch: (images, ...) float32."""
 
     pooled: NDArray[np.float32]
     logits: NDArray[np.float32] | None = None
+    spatial: NDArray[np.float32] | None = None
+
+
+def judge_entry(context: Context, name: str) -> EncoderEntry:
+    """A judge's row, with the weights that the pipeline has trained where it asks for them.
+
+    Raises CacheError where those are missing.
+    """
+    entry = context.settings.catalogue[name]
+    if entry.trained_by is None:
+        return entry
+    weights = context.input("pretrain", entry.trained_by).file("model.safetensors")
+    return EncoderEntry.model_validate(entry.model_dump() | {"weights": str(weights)})
 
 
 def extract(
-    name: str, entry: EncoderEntry, images: NDArray[np.uint8], settings: Evaluation, device: torch.device
+    name: str, entry: EncoderEntry, images: NDArray[np.uint8] | Compressed, settings: Evaluation, device: torch.device
 ) -> JudgeFeatures:
     """A judge's features of images (n, H, W, 3).
 
@@ -42,19 +48,22 @@ def extract(
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
         raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
     judge = Declared.of(name, entry, settings.input_size).judge(device)
-    pooled: list[NDArray[np.float32]] = []
-    logits: list[NDArray[np.float32]] = []
+    parts: dict[str, list[NDArray[np.float32]]] = {}
     starts = range(0, len(images), settings.batch)
     for start in track(starts, name, len(starts)):
         batch = torch.from_numpy(np.array(images[start : start + settings.batch])).permute(0, 3, 1, 2)
-        features, scores = judge(batch.to(device))
-        pooled.append(features.float().cpu().numpy())
-        if scores is not None:
-            logits.append(scores.float().cpu().numpy())
-    judged = JudgeFeatures(np.concatenate(pooled), np.concatenate(logits) if logits else None)
-    if not np.isfinite(judged.pooled).all() or not (judged.logits is None or np.isfinite(judged.logits).all()):
+        for kind, values in vars(judge(batch.to(device))).items():
+            if values is not None:
+                parts.setdefault(kind, []).append(values.float().cpu().numpy())
+    together = {kind: np.concatenate(arrays) for kind, arrays in parts.items()}
+    if not all(np.isfinite(array).all() for array in together.values()):
         raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
-    return judged
+    return JudgeFeatures(**together)
+
+
+def spatial_width(name: str, entry: EncoderEntry, settings: Evaluation) -> int | None:
+    """Width of a judge's spatial features; None where it has none. Raises ConfigError as :func:`width`."""
+    return Declared.of(name, entry, settings.input_size).library.judge_spatial_dim
 
 
 def width(name: str, entry: EncoderEntry, settings: Evaluation) -> int:
@@ -63,50 +72,4 @@ def width(name: str, entry: EncoderEntry, settings: Evaluation) -> int:
     if declared.library.judge_dim is not None:
         return declared.library.judge_dim
     blank = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device)
-    return int(declared.judge(torch.device(device))(blank)[0].shape[1])
-
-
-def statistics(features: NDArray[np.float32]) -> Statistics:
-    """``mu`` (dim,) and ``sigma`` (dim, dim) of features (n, dim)."""
-    moments: Statistics = fid_features_to_statistics(torch.from_numpy(features))
-    return moments
-
-
-def frechet_distance(one: Statistics, other: Statistics) -> float:
-    """|mu1 - mu2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)) between two Gaussians given by ``statistics``."""
-    same = {key: np.asarray(value, np.float64) for key, value in one.items()}
-    others = {key: np.asarray(value, np.float64) for key, value in other.items()}
-    return float(fid_statistics_to_metric(same, others, False)[KEY_METRIC_FID])
-
-
-def kernel_distance(
-    one: NDArray[np.float32], other: NDArray[np.float32], subsets: int, subset_size: int, seed: int = 0
-) -> tuple[float, float]:
-    """KID of features (n, dim), the unbiased squared MMD with a cubic kernel: mean and standard deviation over random subsets."""
-    distance = kid_features_to_metric(
-        torch.from_numpy(one),
-        torch.from_numpy(other),
-        kid_subsets=subsets,
-        kid_subset_size=subset_size,
-        rng_seed=seed,
-        verbose=False,
-    )
-    return distance[KEY_METRIC_KID_MEAN], distance[KEY_METRIC_KID_STD]
-
-
-def precision_recall(samples: NDArray[np.float32], data: NDArray[np.float32], neighbours: int) -> tuple[float, float]:
-    """Improved precision and recall (Kynkaanniemi et al., 2019) of features (n, dim): shares in [0, 1]."""
-    shares = prc_features_to_metric(
-        torch.from_numpy(samples),
-        torch.from_numpy(data),
-        prc_neighborhood=neighbours,
-        prc_batch_size=10_000,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    return float(shares[KEY_METRIC_PRECISION]), float(shares[KEY_METRIC_RECALL])
-
-
-def inception_score(logits: NDArray[np.float32]) -> float:
-    """exp of the mean KL divergence of class probabilities from their mean, over 10 splits of logits (n, classes)."""
-    return float(isc_features_to_metric(torch.from_numpy(logits))[KEY_METRIC_ISC_MEAN])
+    return int(declared.judge(torch.device(device))(blank).pooled.shape[1])

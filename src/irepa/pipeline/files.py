@@ -17,8 +17,9 @@ import re
 import shutil
 import socket
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +32,7 @@ Json = dict[str, Any]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # no room, or no right
 CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)  # file systems without reservation
+GROUP, LEVEL = 256, 6  # rows that are compressed together, and how hard: more takes longer than it saves
 HEADER = 4096  # bytes: more than the header of any .npy file written here
 HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
 # Temporary files say who writes them: .NAME.HOST-PID.RANDOM and the ending of NAME.
@@ -258,6 +260,8 @@ def write_array_in_shards(
 ) -> None:
     """As :func:`write_array_in_parts`, of ``shard`` rows each, which outlast an interruption in a folder beside ``path``.
 
+    Where ``path`` ends in .npz, as :func:`write_compressed`.
+
     ``make(rows)`` is asked only for what is not there. ``stamp`` says what the rows are made from: shards of another one are
     thrown away. Raises CacheError for a damaged shard.
     """
@@ -281,15 +285,94 @@ def write_array_in_shards(
                 raise CacheError(f"{file} is damaged: it holds {part.dtype} {part.shape}; delete it and run again")
             yield part
 
-    write_array_in_parts(path, shape, dtype, parts())
+    write = write_compressed if path.suffix == ".npz" else write_array_in_parts
+    write(path, shape, dtype, parts())
     shutil.rmtree(folder)
+
+
+def write_compressed(path: Path, shape: tuple[int, ...], dtype: DTypeLike, parts: Iterable[NDArray[Any]]) -> None:
+    """Write an array as .npz of its rows in groups, each named by its first row: the same bytes for the same rows, however cut.
+
+    ``parts`` follow each other along the first axis; numpy reads it as ``concatenate(list(load(path).values()))``, and
+    :class:`Compressed` a group at a time. Raises IrepaError where there is no room, and DataError for parts that do not fit
+    ``shape``.
+    """
+    wanted = tuple(shape[1:])
+    with (
+        whole(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive,
+    ):
+        filled = 0
+        for group in _regrouped(parts, np.zeros((0, *wanted), dtype), path):
+            with archive.open(f"{filled:09d}.npy", "w", force_zip64=True) as stream:  # dated 1980, as numpy's own
+                np.lib.format.write_array(stream, group, allow_pickle=False)
+            filled += len(group)
+        if filled != shape[0]:
+            raise DataError(f"{path}: expected {shape[0]} rows, got {filled}")
+
+
+def _regrouped(parts: Iterable[NDArray[Any]], waiting: NDArray[Any], path: Path) -> Iterator[NDArray[Any]]:
+    """The rows of ``parts`` in groups of ``GROUP``, the last with what is left; ``waiting``: no rows, of their shape and type."""
+    wanted = waiting.shape[1:]
+    for part in parts:
+        if part.shape[1:] != wanted:
+            raise DataError(f"{path}: expected rows of shape {wanted}, got {part.shape[1:]}")
+        waiting = np.concatenate([waiting, part.astype(waiting.dtype)])
+        full = len(waiting) - len(waiting) % GROUP
+        yield from (waiting[start : start + GROUP] for start in range(0, full, GROUP))
+        waiting = waiting[full:]
+    if len(waiting):
+        yield waiting
+
+
+class Compressed:
+    """An array as :func:`write_compressed` has written it; rows are decompressed as they are asked for, one group is remembered.
+
+    Attributes:
+        shape, dtype: of the whole array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises CacheError where the file cannot be read."""
+        self.path = path
+        with self._reading(), np.load(path, allow_pickle=False) as groups:
+            self._starts = [int(name) for name in groups.files]
+            last = groups[groups.files[-1]]
+        self.shape: tuple[int, ...] = (self._starts[-1] + len(last), *last.shape[1:])
+        self.dtype: np.dtype[Any] = last.dtype
+        self._remembered: tuple[int, NDArray[Any]] = self._starts[-1], last
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Rows in order, without gaps. Raises CacheError where they cannot be read."""
+        first, end, _ = rows.indices(len(self))
+        ends = [*self._starts[1:], len(self)]
+        wanted = [start for start, stop in zip(self._starts, ends, strict=True) if start < end and stop > first]
+        found = [self._group(start)[max(first - start, 0) : end - start] for start in wanted]
+        empty: NDArray[Any] = np.zeros((0, *self.shape[1:]), self.dtype)
+        return np.concatenate([empty, *found])
+
+    def _group(self, start: int) -> NDArray[Any]:
+        if self._remembered[0] != start:
+            with self._reading(), np.load(self.path, allow_pickle=False) as groups:
+                self._remembered = start, groups[f"{start:09d}"]
+        return self._remembered[1]
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return translated(CacheError, f"{self.path} cannot be read as an array", "delete its record and run again")
 
 
 def describe_file(path: Path) -> Json:
     """Size and checksum of one file, with shape and dtype for arrays: an entry of a record's ``files``."""
     entry: Json = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if path.suffix in (".npy", ".npz"):
+        array = Compressed(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
         entry |= {"shape": list(array.shape), "dtype": str(array.dtype)}
     return entry
 
@@ -348,6 +431,10 @@ class Record:
         if sha256(path) != expected["sha256"]:
             raise CacheError(f"{path} is damaged: its content is not what was written (SHA-256 differs); {cure}")
         return path
+
+    def compressed(self, name: str) -> Compressed:
+        """One of the record's compressed arrays, verified as :meth:`file`."""
+        return Compressed(self.file(name))
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the record's arrays, memory-mapped read-only, verified as :meth:`file`."""

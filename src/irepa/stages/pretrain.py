@@ -43,9 +43,10 @@ def run(context: Context) -> Json:
     objective_module = plugins.load("objectives", settings.name, where)
     objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
-    images, labels = data.array("train.images.npy"), data.array("train.labels.npy")
+    images, labels = (data.array(f"{settings.images}.{what}.npy") for what in ("images", "labels"))
     untrained = declared.changed(weights=RANDOM, seed=seed, layer=None)
-    encoder = untrained.encoder(context.tier.grid, torch.device("cpu"))
+    grid = declared.options.judge_grid if settings.images == "judge" else context.tier.grid
+    encoder = untrained.encoder(grid, torch.device("cpu"))
     if not isinstance(encoder, NetworkEncoder):
         raise ConfigError(f"{where}.encoder = {settings.encoder} is no network: nothing can be trained")
     learner = Learner(encoder.network.requires_grad_(True), encoder.mean, encoder.std)

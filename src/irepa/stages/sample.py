@@ -9,7 +9,7 @@ from irepa.config.cells import Cell, trained_cell
 from irepa.engine.device import setup
 from irepa.engine.network import load_trained, parts_of
 from irepa.engine.sampling import ImageSampler, labels_of
-from irepa.pipeline.files import Json, write_array, write_array_in_shards
+from irepa.pipeline.files import Compressed, Json, write_array, write_array_in_shards
 from irepa.pipeline.runner import Context
 from irepa.progress import track
 
@@ -31,10 +31,10 @@ def run(context: Context) -> Json:
         starts = track(range(rows.start, rows.stop, batch), f"sample {rows.start}", -(-len(rows) // batch))
         return np.concatenate([sampler.draw(range(start, min(start + batch, rows.stop))) for start in starts])
 
-    path, size = context.output("samples.npy"), tier.dataset.image_size
+    path, size = context.output("samples.npz"), tier.dataset.image_size
     together = tier.sampling.shard * batch
     write_array_in_shards(path, (count, size, size, 3), np.uint8, context.fingerprint, together, shard)
-    write_array(context.output("preview.npy"), np.load(path, mmap_mode="r")[: tier.sampling.preview])
+    write_array(context.output("preview.npy"), Compressed(path)[: tier.sampling.preview])
     preview = range(min(tier.sampling.preview, count))
     return {
         "samples": count,
