@@ -21,7 +21,7 @@ from pathlib import Path
 
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.config import plugins
-from irepa.config.cells import cells, split_encoder, targets
+from irepa.config.cells import Cell, cells, split_encoder, targets
 from irepa.config.consistency import most_images
 from irepa.config.options import Plugged
 from irepa.config.plugins import offered, plugin_options
