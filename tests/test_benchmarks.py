@@ -34,3 +34,15 @@ def test_the_metrics_benchmark_compares_speed_and_values() -> None:
     differences = re.findall(r"largest difference in (\w+): (\S+)", said)
     assert {name for name, _ in differences} == {"lds", "cds", "srss", "rmsc"}
     assert all(float(value) < 1e-5 for _, value in differences)
+
+
+def test_what_feeding_an_encoder_otherwise_changes_is_measured_setting_by_setting() -> None:
+    said = run("benchmarks/encoder_feeding.py", "--limit", "2")
+    moved = {
+        (name, what): float(share)
+        for name, what, share in re.findall(r"^(\S+) +(\S.*?) +([\d.]+)% ", said, re.MULTILINE)
+    }
+    assert 2 < moved["effnet-lite0-s16", "no antialiasing, no clamping"] < 20
+    assert moved["siglip-b", "mean, std"] > 10 > moved["c-radio-v3-b", "positions"] > 0
+    assert moved["siglip-b", "resize"] == 0, "there is nothing to resize at 256 pixels"
+    assert moved["pe-core-g", "rotary"] > 1

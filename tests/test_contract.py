@@ -140,7 +140,7 @@ def test_what_a_library_does_not_give_is_refused_before_a_run(settings: Callable
     unfit = {"encoders": [*smoke.tier.encoders, "effnet-lite0-s16-lds"]}
     row = smoke.catalogue["effnet-lite0-s16-lds"]
     no_base = smoke.catalogue | {"effnet-lite0-s16-lds": row.model_copy(update={"base": None})}
-    with pytest.raises(ConfigError, match="hog: library hog gives no pooled feature"):
+    with pytest.raises(ConfigError, match="hog: library hog-blocks gives no pooled feature"):
         settings(overrides={"evaluation.extractors": ["hog"]})
     with pytest.raises(ConfigError, match="library lds-tuned gives no patch tokens"):
         check_encoders(settings(**unfit).model_copy(update={"catalogue": no_base}))

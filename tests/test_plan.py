@@ -84,7 +84,7 @@ def test_an_edit_of_the_code_reaches_the_jobs_that_run_it(tmp_path: Path) -> Non
     source = folder / "src" / "irepa"
     for file, expected in (
         ("figures/ablation.py", {"figure ablation", "report"}),
-        ("encoders/hog.py", None),
+        ("encoders/hog_blocks.py", None),
         ("cli.py", set()),
         ("spatial.py", None),
     ):
@@ -95,7 +95,7 @@ def test_an_edit_of_the_code_reaches_the_jobs_that_run_it(tmp_path: Path) -> Non
         path.write_text(text + "\n[].append('edited')\n")
         after = fingerprints(folder)
         changed = {job for job in before if before[job] != after[job]}
-        if file == "encoders/hog.py":
+        if file == "encoders/hog_blocks.py":
             assert "features hog" in changed
             assert not {"features rgb", "data", "train sit/nano-32/rgb/repa/seed0"} & changed
         elif file == "spatial.py":

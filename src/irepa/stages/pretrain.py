@@ -56,7 +56,8 @@ def run(context: Context) -> Json:
 
     def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
         pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        return resize(pixels.float() / 255, encoder.input_size)
+        given = encoder.options.resize
+        return resize(pixels.float() / 255, encoder.input_size, given.mode, given.antialias, given.clamp)
 
     def loss(network: Learner, x: Tensor, labels: Tensor, align: Align, draws: StepRandom) -> dict[str, Tensor]:
         return objective.loss(network, x, labels, draws)  # nothing is aligned
