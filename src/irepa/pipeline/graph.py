@@ -442,10 +442,11 @@ STAGES: dict[str, Stage] = {
     ),
     "floor": Stage(
         help="Measure held-out images under one judge, as samples are measured.",
-        phase="evaluate",
+        phase="features",
         key="the judge's name",
         kept="record",
-        outputs=("floor/{key}.json",),
+        # Beside what it is measured against: that folder is there whether or not a tier asks for floors.
+        outputs=("reference/{key}/floor.json",),
         needs=lambda s, key: [Job("data"), Job("reference", key), *_trained_judge(s, key)],
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation), "images": s.tier.sampling.samples},
         plugins=_encoder_plugins,
