@@ -2,6 +2,11 @@
 
 A stage writes its files and then its record, a JSON that lists every file with size and SHA-256. The record is the
 commit: without it the files do not exist for anybody else.
+
+A small file is hashed whenever it is read. A large one is hashed when its record is written, and a seal beside it,
+``.NAME.seal``, says which file that was: SHA-256, size, modification time and inode, and the sum of each row of an array. While
+the seal fits, the file is not hashed again, and its rows are held to their sums as they are read. Where it does not fit, because
+the file was copied, pulled, touched or edited, the file is hashed and sealed anew. Seals may be deleted at will.
 """
 
 from __future__ import annotations
@@ -17,20 +22,27 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from irepa.errors import CacheError, DataError, IrepaError, translated
+from irepa.stored import OnDisk, Sums, row_sums
 
 Json = dict[str, Any]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # no room, or no right
 CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)  # file systems without reservation
+SEALED = 64 * 2**20  # bytes: a file smaller than this is hashed in some 50 ms, at every reading
+READ = 16 * 2**20  # bytes read at a time
+CLOCK = 2 * 10**9  # ns: the coarsest clock of a file system. What is newer may change again without a new time
 HEADER = 4096  # bytes: more than the header of any .npy file written here
 HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
 # Temporary files say who writes them: .NAME.HOST-PID.RANDOM and the ending of NAME.
@@ -285,9 +297,90 @@ def write_array_in_shards(
     shutil.rmtree(folder)
 
 
+@dataclass(frozen=True)
+class Seal:
+    """What was found when a file was hashed: ``status`` is its size, modification time (ns) and inode.
+
+    ``sums`` (rows,) are those of an array's rows (:func:`irepa.stored.row_sums`), None of other files.
+    """
+
+    sha256: str
+    status: tuple[int, int, int]
+    sums: Sums | None
+
+    @classmethod
+    def make(cls, path: Path) -> Seal:
+        """Hash a file, reading it once."""
+        found, hashed = path.stat(), hashlib.sha256()
+        array = _rows_of(path)
+        sums: list[Sums] | None = None
+        with path.open("rb") as stream:
+            if array is not None:
+                hashed.update(stream.read(array.offset))
+                sums = [np.zeros(0, np.uint64)]
+                step = max(1, READ // (array.nbytes // len(array)))
+                for start in range(0, len(array), step):
+                    part = np.asarray(array[start : start + step])
+                    hashed.update(part.data)
+                    sums.append(row_sums(part))
+                stream.seek(array.offset + array.nbytes)
+            while rest := stream.read(READ):
+                hashed.update(rest)
+        return cls(hashed.hexdigest(), _status(found), None if sums is None else np.concatenate(sums))
+
+    @staticmethod
+    def path(file: Path) -> Path:
+        return file.with_name(f".{file.name}.seal")
+
+    @classmethod
+    def read(cls, file: Path) -> Seal | None:
+        """The seal of a file if it has one that fits, else None."""
+        try:
+            with np.load(cls.path(file), allow_pickle=False) as seal:
+                status = tuple(int(number) for number in seal["status"])
+                found = cls(str(seal["sha256"]), (status[0], status[1], status[2]), seal.get("sums"))
+        except (OSError, ValueError, KeyError, IndexError, BadZipFile):  # not there, or half of it
+            return None
+        return found if found.status == _status(file.stat()) else None
+
+    def write(self, file: Path) -> None:
+        """Leave it beside the file, unless another change could still get the same time, or the folder cannot be written."""
+        if time.time_ns() - self.status[1] < CLOCK:
+            return
+        content: dict[str, Any] = {"sha256": self.sha256, "status": self.status}
+        if self.sums is not None:
+            content["sums"] = self.sums
+        with suppress(IrepaError), whole(self.path(file)) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **content)
+
+
+def _status(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _rows_of(path: Path) -> np.memmap[Any, Any] | None:
+    """The array of an .npy file whose rows lie one after another, memory-mapped; None for what is none, or has no rows."""
+    if path.suffix != ".npy":
+        return None
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return array if isinstance(array, np.memmap) and array.ndim and array.nbytes and array.flags.c_contiguous else None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; a large one is sealed."""
+    if path.stat().st_size < SEALED:
+        return sha256(path)
+    seal = Seal.make(path)
+    seal.write(path)
+    return seal.sha256
+
+
 def describe_file(path: Path) -> Json:
     """Size and checksum of one file, with shape and dtype for arrays: an entry of a record's ``files``."""
-    entry: Json = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    entry: Json = {"bytes": path.stat().st_size, "sha256": digest(path)}
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         entry |= {"shape": list(array.shape), "dtype": str(array.dtype)}
@@ -329,15 +422,23 @@ class Record:
     def has(self, name: str) -> bool:
         return name in self.content["files"]
 
-    def file(self, name: str) -> Path:
-        """Path of one of the record's files, verified. Raises CacheError where it is missing, truncated or edited."""
+    @property
+    def cure(self) -> str:
+        """What a user can do about a damaged file."""
+        return f"delete {self.path} and run again"
+
+    def file(self, name: str, anew: bool = False) -> Path:
+        """Path of one of the record's files, verified. Raises CacheError where it is missing, truncated or edited.
+
+        anew: hash it whether or not it has a seal that fits.
+        """
         path = self.path.parent / name
         if self.failed is not None:
             raise CacheError(f"{self.path} has no {name}: {self.failed}")
         if name not in self.content["files"]:
             raise CacheError(f"{self.path} lists no file {name}")
         expected = self.content["files"][name]
-        cure = f"delete {self.path} and run again"
+        cure = self.cure
         if not isinstance(expected, dict) or not {"bytes", "sha256"} <= set(expected):
             raise CacheError(f"{self.path} is damaged, it does not say what {name} is; {cure}")
         if not path.is_file():
@@ -345,13 +446,17 @@ class Record:
         size = path.stat().st_size
         if size != expected["bytes"]:
             raise CacheError(f"{path} is damaged: {size} bytes, {expected['bytes']} were written; {cure}")
-        if sha256(path) != expected["sha256"]:
+        seal = None if anew or size < SEALED else Seal.read(path)
+        if (digest(path) if seal is None else seal.sha256) != expected["sha256"]:
             raise CacheError(f"{path} is damaged: its content is not what was written (SHA-256 differs); {cure}")
         return path
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the record's arrays, memory-mapped read-only, verified as :meth:`file`."""
+        return self.rows(name).array
+
+    def rows(self, name: str) -> OnDisk:
+        """One of the record's arrays, to be read row by row: verified as :meth:`file`, a sealed file's rows when they are read."""
         path = self.file(name)
-        with translated(CacheError, f"{path} cannot be read as an array", f"delete {self.path} and run again"):
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
+        seal = Seal.read(path) if path.stat().st_size >= SEALED else None
+        return OnDisk(path, self.cure, None if seal is None else seal.sums)

@@ -42,8 +42,10 @@ def run(context: Context) -> Json:
     images = torch.from_numpy(data.array("test.images.npy")[subset[shown]]).permute(0, 3, 1, 2).to(device)
     labels = torch.from_numpy(data.array("test.labels.npy")[subset[shown]]).to(device)
     x = parts.codec.encode(images).to(device)
-    noise = np.stack([image_noise(cell.seed, int(image), 0, tuple(x.shape[1:])) for image in shown])
-    noised, times = parts.recipe.noised(x, torch.from_numpy(noise).to(x), settings.time)
+    noise = [
+        image_noise(cell.seed, range(image, image + 1), 0, tuple(x.shape[1:]), device) for image in settings.images
+    ]
+    noised, times = parts.recipe.noised(x, torch.cat(noise).to(x), settings.time)
     hidden = parts.network(noised, times, labels)[1]
     sources = {"hidden": hidden}
     if alignment is not None:

@@ -1,0 +1,104 @@
+"""Arrays on disk that hold one row per image: read in any order, by any process, and held to sums taken when they were written.
+
+A row's sum is x_0 w_0 + x_1 w_1 + ... modulo 2^64, with x_k the row's bytes in words of 64 bits, filled up with zeros, and
+w_k = 2k + 1. Every change within one word is noticed, because w_k is odd; and so are words that changed places, unless they
+differ by a multiple of a large power of two. It is worked out at the speed of memory, where SHA-256 would take a core.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irepa.errors import CacheError, translated
+
+Indices = NDArray[np.int64]
+Sums = NDArray[np.uint64]
+
+
+def row_sums(rows: NDArray[Any]) -> Sums:
+    """The sum of each row of a contiguous array (n, ...): (n,)."""
+    count = len(rows)
+    width = rows.nbytes // count if count else 0
+    content = rows.reshape(count, -1).view(np.uint8) if width else np.zeros((count, 0), np.uint8)
+    if width % 8:
+        content = np.pad(content, ((0, 0), (0, -width % 8)))
+    words = content.view("<u8")
+    weights = np.arange(1, 2 * words.shape[1], 2, dtype=np.uint64)
+    return np.array([np.dot(row, weights) for row in words], np.uint64)
+
+
+class Stored(ABC):
+    """Rows of one kind, one per image.
+
+    Attributes:
+        shape: (images, ...).
+        dtype: of a row.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @abstractmethod
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        """Write the rows of these images into ``out``, (len(indices), *shape[1:]) of ``dtype``."""
+
+    def __getitem__(self, indices: Indices) -> NDArray[Any]:
+        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        self.read(indices, out)
+        return out
+
+
+class InMemory(Stored):
+    """Rows of an array in memory, (images, ...)."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        out[...] = self.array[indices]
+
+
+class OnDisk(Stored):
+    """Rows of a .npy file, which each process opens for itself.
+
+    Args:
+        cure: what a user can do about a damaged row.
+        sums: (images,), what :func:`row_sums` gave when the file was whole; None: rows are not checked.
+
+    Raises CacheError for what is no array, and in :meth:`read` for a row that is not what was written.
+    """
+
+    def __init__(self, path: Path, cure: str, sums: Sums | None = None) -> None:
+        self.path, self.cure, self.sums = path, cure, sums
+        self._array: NDArray[Any] | None = None
+        self.shape, self.dtype = self.array.shape, self.array.dtype
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The whole of it, memory-mapped read-only; its rows are not checked."""
+        if self._array is None:
+            with translated(CacheError, f"{self.path} cannot be read as an array", self.cure):
+                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return self._array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_array": None}  # a map of a file is no part of what another process is sent
+
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        array = np.asarray(self.array)  # a plain view: indexing a memory map costs more than copying a small row
+        for place, index in enumerate(indices):
+            out[place] = array[index]
+        if self.sums is not None:
+            wrong = np.flatnonzero(row_sums(out) != self.sums[indices])
+            if len(wrong):
+                raise CacheError(
+                    f"{self.path} is damaged: row {indices[wrong[0]]} is not what was written; {self.cure}"
+                )
