@@ -414,6 +414,12 @@ class JobResources(Strict):
     mem_mb: Positive = Field(2000, description="Memory, in MB.")
     runtime: Positive = Field(60, description="Longest time, in minutes.")
     gpus: int = Field(0, ge=0, description="Number of GPUs.")
+    workers: int = Field(
+        0,
+        ge=0,
+        description="Processes that read and decode ahead, for each GPU, in the stages that go through images or tokens. They "
+        "share the cores with the `threads`, which have little to do where a GPU computes. 0: the job reads by itself.",
+    )
 
 
 class Tier(Strict):

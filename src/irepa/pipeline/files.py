@@ -456,7 +456,7 @@ class Record:
         return self.rows(name).array
 
     def rows(self, name: str) -> OnDisk:
-        """One of the record's arrays, to be read row by row: verified as :meth:`file`, a sealed file's rows when they are read."""
+        """One of the record's arrays, read row by row: verified as :meth:`file`, and a sealed file's rows as they are read."""
         path = self.file(name)
         seal = Seal.read(path) if path.stat().st_size >= SEALED else None
         return OnDisk(path, self.cure, None if seal is None else seal.sums)

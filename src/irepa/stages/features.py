@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from irepa.engine.device import setup
+from irepa.engine.loading import stored_images
 from irepa.engine.targets import build_encoder, encode, fit_encoder, token_source
 from irepa.pipeline.files import Json, write_array, write_array_in_parts
 from irepa.pipeline.runner import Context
@@ -65,8 +66,8 @@ def source(
         encoder = build_encoder(context, context.key, device)
 
         def encoded(split: str, indices: NDArray[np.int64]) -> Iterator[Tokens]:
-            images = context.input("data").array(f"{split}.images.npy")
-            return encode(encoder, images, indices, settings, grid, device)
+            images = stored_images(context.input("data"), split)
+            return encode(encoder, images, indices, settings, grid, device, context.resources.workers)
 
         return encoded, encoder.weights_sha256
     change = fit_encoder(context, context.key, device)

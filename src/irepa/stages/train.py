@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from irepa.config.cells import NO_ENCODER, Cell, early_steps
 from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
+from irepa.engine.loading import Rows, stored_images
 from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
@@ -34,6 +33,7 @@ from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
+from irepa.stored import Stored
 from irepa.tokens import TokenSource
 
 
@@ -62,17 +62,16 @@ def learn(context: Context, device: torch.device) -> Json:
     classes = data.metrics["classes"]
     parts = parts_of(context, cell, classes, device)
     reads_latents = context.settings.reads_latents(cell.recipe)
-    if reads_latents:
-        moments = context.input("latents").array("train.moments.npy")
-    else:
-        images = data.array("train.images.npy")
+    stored: dict[str, Stored] = (
+        {"moments": context.input("latents").rows("train.moments.npy")}
+        if reads_latents
+        else {"images": stored_images(data, "train")}
+    )
 
-    def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
+    def inputs(rows: Rows, draws: StepRandom) -> Tensor:
         if reads_latents:
-            noise = draws.normal(*parts.autoencoder.shape)
-            return parts.autoencoder.sample(torch.from_numpy(moments[indices]).to(device), noise)
-        batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        return parts.recipe.data(batch, parts.autoencoder)
+            return parts.autoencoder.sample(rows["moments"], draws.normal(*parts.autoencoder.shape))
+        return parts.recipe.data(rows["images"].permute(0, 3, 1, 2), parts.autoencoder)
 
     def preview(averaged: torch.nn.Module) -> Tensor:
         sampler = ImageSampler(context.settings, cell, replace(parts, network=averaged), classes, device)
@@ -86,13 +85,14 @@ def learn(context: Context, device: torch.device) -> Json:
         parts.network,
         alignment,
         parts.recipe.loss,
-        TrainingData(inputs, data.array("train.labels.npy"), classes, None if source is None else source.__getitem__),
+        TrainingData(stored, inputs, data.array("train.labels.npy"), classes, source),
         settings,
         cell.seed,
         device,
         checkpoints,
         preview,
         early,
+        context.resources.workers,
     )
     check_weights_finite(weights, f"EMA weights after {settings.steps} steps with lr = {settings.lr}")
     metrics = {
