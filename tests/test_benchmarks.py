@@ -34,3 +34,16 @@ def test_the_metrics_benchmark_compares_speed_and_values() -> None:
     differences = re.findall(r"largest difference in (\w+): (\S+)", said)
     assert {name for name, _ in differences} == {"lds", "cds", "srss", "rmsc"}
     assert all(float(value) < 1e-5 for _, value in differences)
+
+
+def test_waiting_for_images_is_timed_before_and_after() -> None:
+    said = run(
+        "benchmarks/input_pipeline.py", "--images", "2000", "--batch", "16", "--steps", "8", "--case", "jit-256",
+        "--consumer", "20", "--workers", "0", "1",
+    )  # fmt: skip
+    rows = re.findall(
+        r"^jit-256 +3 +(before|\d) +(?:100|20) +([\d.]+) +[\d.]+ +[\d.]+% +([\d.]+) +([\d.]+)$", said, re.M
+    )
+    waits = {kind: float(wait) for kind, wait, _, _ in rows}
+    assert list(waits) == ["before", "0", "1"]
+    assert waits["before"] > waits["0"] > waits["1"] > 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def test_batches_read_ahead_are_the_rows_asked_for_in_order(
     labels = InMemory(np.arange(50) * 3)
     asked = in_batches(np.random.default_rng(1).permutation(50), 8)
     before = torch.random.get_rng_state()
-    batches = list(read_ahead({"x": on_disk, "labels": labels}, iter(asked), workers, CPU))
+    batches = list(read_ahead({"x": on_disk, "labels": labels}, iter(asked), 8, workers, CPU))
     assert [len(batch.indices) for batch in batches] == [8] * 6 + [2]
     for batch, indices in zip(batches, asked, strict=True):
         np.testing.assert_array_equal(batch.indices, indices)
@@ -45,7 +46,7 @@ def test_a_damaged_row_is_told_in_the_projects_words(
     record = sealed(tmp_path, monkeypatch)
     damage(tmp_path / "a.npy", 1000, keep_time=True)
     with pytest.raises(CacheError, match=r"^\S*a\.npy is damaged: row \d+ is not what was written; delete"):
-        list(read_ahead({"x": record.rows("a.npy")}, in_batches(np.arange(50), 5), workers, CPU))
+        list(read_ahead({"x": record.rows("a.npy")}, in_batches(np.arange(50), 5), 5, workers, CPU))
 
 
 class Dying(Stored):
@@ -65,15 +66,28 @@ class Dying(Stored):
 
 def test_a_worker_that_dies_is_an_error_with_a_cure() -> None:
     with pytest.raises(IrepaError, match=r"a process that reads ahead has died .*lower `workers` of its stage"):
-        list(read_ahead({"x": Dying()}, in_batches(np.arange(40), 4), 1, CPU))
+        list(read_ahead({"x": Dying()}, in_batches(np.arange(40), 4), 4, 1, CPU))
 
 
 def test_workers_outlive_the_signal_by_which_a_cluster_asks_all_processes_to_end() -> None:
-    batches = read_ahead({"x": Dying(slow=0.02)}, in_batches(np.arange(40), 4), 1, CPU)
+    batches = read_ahead({"x": Dying(slow=0.02)}, in_batches(np.arange(40), 4), 4, 1, CPU)
     worker = int(next(batches).rows["x"][0, 0])
     assert worker != os.getpid()
-    os.kill(worker, signal.SIGTERM)
+    subprocess.run(["kill", str(worker)], check=True)
     assert {int(batch.rows["x"][0, 0]) for batch in batches} == {worker}
+
+
+def test_a_process_that_ends_in_the_middle_takes_its_workers_along() -> None:
+    code = """
+import numpy as np, torch
+from irepa.engine.loading import in_batches, read_ahead
+from irepa.stored import InMemory
+kept = read_ahead({"x": InMemory(np.zeros((40, 2)))}, in_batches(np.arange(40), 4), 4, 2, torch.device("cpu"))
+next(kept)
+print("ends", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ends\n", "")
 
 
 def test_a_map_of_a_file_is_not_sent_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ differ by a multiple of a large power of two. It is worked out at the speed of m
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,7 @@ class OnDisk(Stored):
     def __init__(self, path: Path, cure: str, sums: Sums | None = None) -> None:
         self.path, self.cure, self.sums = path, cure, sums
         self._array: NDArray[Any] | None = None
+        self._opened: tuple[int, BinaryIO] | None = None
         self.shape, self.dtype = self.array.shape, self.array.dtype
 
     @property
@@ -90,15 +92,39 @@ class OnDisk(Stored):
         return self._array
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_array": None}  # a map of a file is no part of what another process is sent
+        return self.__dict__ | {"_array": None, "_opened": None}  # neither can be sent to another process
 
     def read(self, indices: Indices, out: NDArray[Any]) -> None:
-        array = np.asarray(self.array)  # a plain view: indexing a memory map costs more than copying a small row
-        for place, index in enumerate(indices):
-            out[place] = array[index]
+        array = self.array
+        if isinstance(array, np.memmap) and array.flags.c_contiguous and out.flags.c_contiguous:
+            self._fill(array.offset, indices, out)
+        else:
+            out[...] = array[indices]
         if self.sums is not None:
             wrong = np.flatnonzero(row_sums(out) != self.sums[indices])
             if len(wrong):
                 raise CacheError(
                     f"{self.path} is damaged: row {indices[wrong[0]]} is not what was written; {self.cure}"
                 )
+
+    def _fill(self, offset: int, indices: Indices, out: NDArray[Any]) -> None:
+        """Each row by one call to the system: a map would fault page by page, and wait for the disk at each stretch of it."""
+        width = out.nbytes // max(1, len(out))
+        content: Any = out.reshape(-1).view(np.uint8)
+        with translated(CacheError, f"{self.path} cannot be read", self.cure):
+            stream = self._stream()
+            for place, index in enumerate(indices.tolist()):
+                if not 0 <= index < self.shape[0]:
+                    raise IndexError(f"row {index} of {self.shape[0]}")
+                stream.seek(offset + index * width)
+                row = memoryview(content)[place * width : (place + 1) * width]
+                while row and (count := stream.readinto(row)):  # type: ignore[attr-defined]
+                    row = row[count:]
+                if row:
+                    raise CacheError(f"{self.path} is damaged: it ends within row {index}; {self.cure}")
+
+    def _stream(self) -> BinaryIO:
+        """The file, opened by this process: one that was forked shares the place in a file that its parent has opened."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), self.path.open("rb", buffering=0)
+        return self._opened[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor
@@ -120,12 +120,13 @@ def encode(
     ``images``: (n, height, width, 3); ``workers``: as of :func:`irepa.engine.loading.read_ahead`. Raises DivergedError where one
     is NaN or infinite.
     """
-    read = read_ahead({"images": images}, in_batches(indices, settings.batch), workers, device)
 
     def computed() -> Iterator[tuple[Tensor, Grid, Tensor | None]]:
-        for batch in read:
-            tokens = encode_batch(encoder, batch.rows["images"], settings, grid)
-            yield tokens.patch, tokens.grid, tokens.global_token
+        asked = in_batches(indices, settings.batch)
+        with closing(read_ahead({"images": images}, asked, settings.batch, workers, device)) as batches:
+            for batch in batches:
+                tokens = encode_batch(encoder, batch.rows["images"], settings, grid)
+                yield tokens.patch, tokens.grid, tokens.global_token
 
     for patch, on, global_token in fetched(computed()):
         check_finite(patch, f"tokens of the encoder class {type(encoder).__name__}")

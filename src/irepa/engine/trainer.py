@@ -14,7 +14,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -189,8 +189,10 @@ def train(
         compile_draws(device)
     losses = Losses(accelerator, settings, checkpoints)
     asked_anywhere = agreement(accelerator)
-    batches = read_ahead(data.all_stored(), shares(accelerator, data, settings, seed, start), workers, device)
-    with termination() as asked, _attention(settings, device):
+    share = settings.batch // (accelerator.num_processes * settings.accumulation)
+    asked_for = shares(accelerator, data, settings, seed, start)
+    reading = closing(read_ahead(data.all_stored(), asked_for, share, workers, device))
+    with reading as batches, termination() as asked, _attention(settings, device):
         for step in track(range(start, settings.steps), "train", settings.steps - start):
             terms = _accumulate(prepared, accelerator, data, settings, seed, step, batches)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
