@@ -23,6 +23,7 @@ from irepa.pipeline import files
 from irepa.pipeline.files import (
     HOST,
     Record,
+    Shards,
     describe_file,
     read_json,
     remove_orphans,
@@ -31,7 +32,6 @@ from irepa.pipeline.files import (
     whole,
     write_array,
     write_array_in_parts,
-    write_array_in_shards,
     write_json,
 )
 from irepa.stored import row_sums
@@ -92,7 +92,7 @@ import logging, sys
 from pathlib import Path
 import numpy as np
 from irepa.errors import IrepaError
-from irepa.pipeline.files import write_array, write_array_in_parts, write_array_in_shards
+from irepa.pipeline.files import Shards, write_array, write_array_in_parts
 def parts():
     for _ in range(20):
         print("a part was made", flush=True)
@@ -101,7 +101,7 @@ large = np.ones(2_000_000, np.uint8)
 writers = {{
     "parts": lambda path: write_array_in_parts(path, (2_000_000,), np.uint8, parts()),
     "array": lambda path: write_array(path, large),
-    "shards": lambda path: write_array_in_shards(path, (2_000_000,), np.uint8, "s", 2_000_000, lambda rows: large),
+    "shards": lambda path: Shards(path.with_name("shards"), "s").write(range(2_000_000), {{"a": large}}),
 }}
 for name, write in writers.items():
     try:
@@ -275,46 +275,39 @@ def test_sizes_are_told_in_powers_of_a_thousand() -> None:
     ]  # fmt: skip
 
 
-def test_shards_outlast_an_interruption_and_are_made_once(tmp_path: Path) -> None:
-    made: list[range] = []
-
-    def write(stop_after: int) -> None:
-        def make(rows: range) -> np.ndarray:
-            if len(made) == stop_after:
-                raise KeyboardInterrupt
-            made.append(rows)
-            return np.array([[row, 10 * row] for row in rows], np.int32)
-
-        write_array_in_shards(tmp_path / "a.npy", (7, 2), np.int32, "stamp", 2, make)
-
-    with pytest.raises(KeyboardInterrupt):
-        write(stop_after=2)
-    assert not (tmp_path / "a.npy").exists()
-    write(stop_after=99)
-    assert made == [range(0, 2), range(2, 4), range(4, 6), range(6, 7)]
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.arange(7)[:, None] * [1, 10])
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+def parts_of(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def test_shards_of_something_else_are_thrown_away_and_damaged_ones_named(tmp_path: Path) -> None:
-    def write(stamp: str, value: int, stop_at: int = 99) -> None:
-        def make(rows: range) -> np.ndarray:
-            if rows.start == stop_at:
-                raise KeyboardInterrupt
-            return np.full(len(rows), value, np.uint8)
+def test_parts_outlast_an_interruption_and_are_read_as_they_were_written(tmp_path: Path) -> None:
+    parts = parts_of(7, 2)
+    first = Shards(tmp_path / "shards", "stamp")
+    for rows in parts[:2]:
+        first.write(rows, {"a": np.array(rows), "b": np.ones((2, 3), np.float16)})
+    again = Shards(tmp_path / "shards", "stamp")
+    assert again.missing(parts) == [range(4, 6), range(6, 7)]
+    found = again.read(parts[1])
+    assert found["a"].tolist() == [2, 3]
+    assert found["b"].dtype == np.float16
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
 
-        write_array_in_shards(tmp_path / "a.npy", (4,), np.uint8, stamp, 2, make)
 
-    with pytest.raises(KeyboardInterrupt):
-        write("one", 1, stop_at=2)
-    write("two", 2)
-    assert np.load(tmp_path / "a.npy").tolist() == [2, 2, 2, 2]
-    with pytest.raises(KeyboardInterrupt):
-        write("three", 3, stop_at=2)
-    shard = tmp_path / ".a.npy.shards" / "000000000.npy"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(CacheError, match=r"000000000\.npy is damaged"):
-        write("three", 3)
+def test_parts_of_something_else_are_thrown_away_and_damaged_ones_named(tmp_path: Path) -> None:
+    parts = parts_of(4, 2)
+    Shards(tmp_path / "shards", "one").write(parts[0], {"a": np.zeros(2)})
+    other = Shards(tmp_path / "shards", "two")
+    assert other.missing(parts) == parts
+    other.write(parts[0], {"a": np.zeros(3)})
+    with pytest.raises(
+        CacheError, match=r"000000000\.npz is damaged: it does not hold 2 rows; delete it and run again"
+    ):
+        other.read(parts[0])
+    other.write(parts[0], {"a": np.zeros(2)})
+    path = other.path(parts[0])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CacheError, match=r"000000000\.npz is damaged"):
+        other.read(parts[0])
 
 
 def test_a_record_gives_its_arrays_read_only(tmp_path: Path) -> None:

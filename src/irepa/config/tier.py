@@ -414,6 +414,11 @@ class JobResources(Strict):
     mem_mb: Positive = Field(2000, description="Memory, in MB.")
     runtime: Positive = Field(60, description="Longest time, in minutes.")
     gpus: int = Field(0, ge=0, description="Number of GPUs.")
+    processes: Positive = Field(
+        1,
+        description="Processes that share the work of `latents`, `features`, `reference`, `sample` and `evaluate`, one per GPU, "
+        "with `threads` each; the results are the same bytes. Several need room for them twice. Training has its own setting.",
+    )
     workers: int = Field(
         0,
         ge=0,

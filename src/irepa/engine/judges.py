@@ -6,11 +6,14 @@ dimensions the Frechet distance is biased upwards, equally for all cells of a ti
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
@@ -18,9 +21,14 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
+from irepa.engine.loading import fetched, in_batches, read_ahead
+from irepa.engine.sharing import Arrays, Work, grouped, indices_of
 from irepa.errors import DataError, DivergedError
 from irepa.progress import track
 from irepa.references import Statistics
+from irepa.stored import Indices, InMemory, Stored
+
+PART = 64  # batches that one of several processes computes before another one may
 
 
 @dataclass(frozen=True)
@@ -31,30 +39,53 @@ class JudgeFeatures:
     logits: NDArray[np.float32] | None = None
 
 
+def judging(
+    name: str, entry: EncoderEntry, images: Stored, settings: Evaluation, device: torch.device, workers: int = 0,
+    several: bool = False,
+) -> Work:  # fmt: skip
+    """A judge's ``pooled`` features, and ``logits`` where it gives them, of images (n, H, W, 3): work that processes can share.
+
+    ``several``: whether they do. The judge is built when the work is begun. Raises DataError for what are no images.
+    """
+    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
+        raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
+
+    def scored(indices: Indices) -> Iterator[tuple[Tensor | None, ...]]:
+        judge = Declared.of(name, entry, settings.input_size).judge(device)
+        asked = in_batches(indices, settings.batch)
+        with closing(read_ahead({"images": images}, asked, settings.batch, workers, device)) as batches:
+            for batch in track(batches, name, len(asked)):
+                features, logits = judge(batch.rows["images"].permute(0, 3, 1, 2))
+                yield features.float(), None if logits is None else logits.float()
+
+    def batches(parts: list[range]) -> Iterator[Arrays]:
+        for found in fetched(scored(indices_of(parts))):
+            named = zip(("pooled", "logits"), found, strict=True)
+            yield {what: scores.numpy() for what, scores in named if scores is not None}
+
+    size = settings.batch * (PART if several else 1)
+    return Work(len(images), size, lambda parts: grouped(batches(parts), parts))
+
+
+def judged(name: str, parts: Iterable[Arrays]) -> JudgeFeatures:
+    """What a judge said, of the parts of its work. Raises DivergedError for NaN features."""
+    collected = list(parts)
+    together = {what: np.concatenate([arrays[what] for arrays in collected]) for what in collected[0]}
+    if not all(np.isfinite(scores).all() for scores in together.values()):
+        raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
+    return JudgeFeatures(together["pooled"], together.get("logits"))
+
+
 def extract(
     name: str, entry: EncoderEntry, images: NDArray[np.uint8], settings: Evaluation, device: torch.device
 ) -> JudgeFeatures:
-    """A judge's features of images (n, H, W, 3).
+    """A judge's features of images (n, H, W, 3) in memory, by this process.
 
-    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, DataError for what are
-    no images, and DivergedError for NaN features.
+    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, and as :func:`judging`
+    and :func:`judged`.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
-        raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
-    judge = Declared.of(name, entry, settings.input_size).judge(device)
-    pooled: list[NDArray[np.float32]] = []
-    logits: list[NDArray[np.float32]] = []
-    starts = range(0, len(images), settings.batch)
-    for start in track(starts, name, len(starts)):
-        batch = torch.from_numpy(np.array(images[start : start + settings.batch])).permute(0, 3, 1, 2)
-        features, scores = judge(batch.to(device))
-        pooled.append(features.float().cpu().numpy())
-        if scores is not None:
-            logits.append(scores.float().cpu().numpy())
-    judged = JudgeFeatures(np.concatenate(pooled), np.concatenate(logits) if logits else None)
-    if not np.isfinite(judged.pooled).all() or not (judged.logits is None or np.isfinite(judged.logits).all()):
-        raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
-    return judged
+    work = judging(name, entry, InMemory(images), settings, device)
+    return judged(name, work.compute(work.parts()))
 
 
 def width(name: str, entry: EncoderEntry, settings: Evaluation) -> int:

@@ -23,7 +23,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,36 +265,47 @@ def write_array_in_parts(path: Path, shape: tuple[int, ...], dtype: DTypeLike, p
             raise DataError(f"{path}: expected {shape[0]} rows, got {filled} {more}".rstrip())
 
 
-def write_array_in_shards(
-    path: Path, shape: tuple[int, ...], dtype: DTypeLike, stamp: str, shard: int, make: Callable[[range], NDArray[Any]]
-) -> None:
-    """As :func:`write_array_in_parts`, of ``shard`` rows each, which outlast an interruption in a folder beside ``path``.
+class Shards:
+    """Rows made in parts that outlast an interruption, by one process or by several.
 
-    ``make(rows)`` is asked only for what is not there. ``stamp`` says what the rows are made from: shards of another one are
-    thrown away. Raises CacheError for a damaged shard.
+    Args:
+        folder: holds the finished parts and nothing else.
+        stamp: what the rows are made from; parts of another one are thrown away.
     """
-    folder = path.parent / f".{path.name}.shards"
-    mark = folder / "stamp"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != stamp:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text(mark, stamp)
 
-    def parts() -> Iterator[NDArray[Any]]:
-        for start in range(0, shape[0], shard):
-            rows = range(start, min(start + shard, shape[0]))
-            file = folder / f"{start:09d}.npy"
-            if not file.exists():
-                write_array(file, make(rows))
-            try:
-                part = np.load(file, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise CacheError(f"{file} is damaged ({error}); delete it and run again") from None
-            if part.shape != (len(rows), *shape[1:]) or part.dtype != np.dtype(dtype):
-                raise CacheError(f"{file} is damaged: it holds {part.dtype} {part.shape}; delete it and run again")
-            yield part
+    def __init__(self, folder: Path, stamp: str) -> None:
+        self.folder = folder
+        mark = folder / "stamp"
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != stamp:
+            self.remove()
+            write_text(mark, stamp)
 
-    write_array_in_parts(path, shape, dtype, parts())
-    shutil.rmtree(folder)
+    def path(self, rows: range) -> Path:
+        return self.folder / f"{rows.start:09d}.npz"
+
+    def missing(self, parts: Iterable[range]) -> list[range]:
+        """Those of the parts that are not there yet."""
+        return [rows for rows in parts if not self.path(rows).exists()]
+
+    def write(self, rows: range, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a part: arrays of ``len(rows)`` rows each, by name. Raises IrepaError where there is no room."""
+        with whole(self.path(rows)) as temporary, temporary.open("r+b") as stream:
+            reserve(stream, sum(array.nbytes + HEADER for array in arrays.values()), self.path(rows))
+            named: dict[str, Any] = dict(arrays)
+            np.savez(stream, **named)
+            stream.truncate()
+
+    def read(self, rows: range) -> dict[str, NDArray[Any]]:
+        """A part. Raises CacheError where it is damaged."""
+        path = self.path(rows)
+        with translated(CacheError, f"{path} is damaged", "delete it and run again"), np.load(path) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        if any(len(array) != len(rows) for array in found.values()):
+            raise CacheError(f"{path} is damaged: it does not hold {len(rows)} rows; delete it and run again")
+        return found
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ from irepa.config.tier import Evaluation
 from irepa.engine.device import setup
 from irepa.engine.judges import (
     JudgeFeatures,
-    extract,
     frechet_distance,
     inception_score,
+    judged,
+    judging,
     kernel_distance,
     precision_recall,
     statistics,
 )
+from irepa.engine.sharing import Work, compute, fill, forget
 from irepa.errors import ConfigError, DataError, DivergedError, translated
 from irepa.pipeline.files import Json
 from irepa.pipeline.runner import Context
@@ -26,14 +28,12 @@ from irepa.references import Statistics
 
 def run(context: Context) -> Json:
     """Kernel distance, precision and recall need features of the data: a reference of statistics alone gives none."""
-    device = setup(context.resources.threads)
     sampled = context.input("sample", context.key)
-    samples = sampled.array("samples.npy")
     settings = context.tier.evaluation
-    metrics: Json = {"samples": len(samples), "nfe": sampled.metrics["nfe"]}
-    for name in settings.extractors:
+    metrics: Json = {"samples": sampled.metrics["samples"], "nfe": sampled.metrics["nfe"]}
+    for name, work in works(context).items():
         entry = context.settings.catalogue[name]
-        features = extract(name, entry, samples, settings, device)
+        features = judged(name, compute(context, name, work))
         reference = context.input("reference", name)
         moments = {key: reference.array(f"{key}.npy") for key in ("mu", "sigma")}
         if moments["mu"].shape != features.pooled.shape[1:]:
@@ -42,14 +42,33 @@ def run(context: Context) -> Json:
                 f"evaluation.references: {name}: statistics of {len(moments['mu'])} dimensions, the judge's features have {width}"
             )
         data = reference.array("features.npy").copy()
-        failed = f"{name}: {len(samples)} samples cannot be compared with {len(data)} images"
+        failed = f"{name}: {work.count} samples cannot be compared with {len(data)} images"
         with translated(DataError, failed, "see that sampling.samples is large enough for every metric"):
             measured = distances(features, moments, data, settings)
         for metric, value in measured.items():
             if not math.isfinite(value):
-                raise DivergedError(f"{name}: {''.join(metric)} of {len(samples)} samples is {value}")
+                raise DivergedError(f"{name}: {''.join(metric)} of {work.count} samples is {value}")
         metrics |= {entry.metric_name(metric) + ending: value for (metric, ending), value in measured.items()}
+    for name in settings.extractors:
+        forget(context, name)
     return metrics
+
+
+def works(context: Context) -> dict[str, Work]:
+    """By judge, its features of the samples."""
+    device, resources, settings = setup(context.resources.threads), context.resources, context.tier.evaluation
+    samples, catalogue = context.input("sample", context.key).rows("samples.npy"), context.settings.catalogue
+    several = resources.processes > 1
+    return {
+        name: judging(name, catalogue[name], samples, settings, device, resources.workers, several)
+        for name in settings.extractors
+    }
+
+
+def share(context: Context) -> Json:
+    """One of several processes: its share of the features."""
+    fill(context, works(context))
+    return {}
 
 
 def distances(

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from irepa import errors
 from irepa.alignment import Alignment
 from irepa.config.cells import NO_ENCODER, Cell, early_steps
-from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
 from irepa.engine.loading import Rows, stored_images
 from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
+from irepa.engine.sharing import is_first, is_one_of_several, spread
 from irepa.engine.targets import token_source
-from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
-from irepa.errors import ConfigError, IrepaError, WeightsError
+from irepa.engine.trainer import TrainingData, build_alignment, last_values, train, write_curve
+from irepa.errors import ConfigError, WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
-from irepa.pipeline.files import Json, read_json, sha256, whole, write_json
-from irepa.pipeline.graph import Job
-from irepa.pipeline.plan import Plan
+from irepa.pipeline.files import Json, sha256, whole
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
 from irepa.stored import Stored
@@ -49,8 +41,8 @@ def learn(context: Context, device: torch.device) -> Json:
     Raises as :func:`irepa.engine.trainer.train`, and DivergedError where a weight that would be kept is NaN or infinite.
     """
     settings = context.tier.training
-    if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
-        return spread_over_processes(context)
+    if settings.processes > 1 and not is_one_of_several():
+        return spread(context, settings.processes)
     cell, tier = Cell.parse(context.key), context.tier
     data = context.input("data")
     source: TokenSource | None = None
@@ -103,7 +95,7 @@ def learn(context: Context, device: torch.device) -> Json:
         "token_dim": None if source is None else source.dim,
         "images_seen": settings.steps * settings.batch,
     }
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_first():
         with whole(context.output("model.safetensors")) as temporary:
             save_file(weights, temporary)
         write_snapshots(context, early)
@@ -124,56 +116,9 @@ def checkpoint_folder(context: Context) -> Path:
     return context.output("train.json").parent / "checkpoints"
 
 
-def spread_over_processes(context: Context) -> Json:
-    """Run :func:`learn` under torch's launcher, a process per GPU or per share of the cores, and read its metrics."""
-    folder = checkpoint_folder(context).with_name("processes")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "params.json", context.settings.params.model_dump(mode="json"))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={context.tier.training.processes}",
-    ]
-    arguments = [context.key, str(folder), str(context.plan.root)]
-    child = subprocess.Popen([*command, "-m", "irepa.stages.train", *arguments])
-    try:
-        with termination() as asked:
-            while child.poll() is None:
-                if asked.is_set():
-                    child.terminate()
-                    asked.clear()
-                time.sleep(0.2)
-        return read_outcome(folder / "outcome.json", child.returncode)
-    finally:
-        child.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_outcome(path: Path, code: int) -> Json:
-    """The metrics that the processes found; raises the error that one of them reported."""
-    if not path.exists():
-        raise IrepaError(f"training processes ended with code {code} and said nothing; see the log")
-    outcome = read_json(path)
-    if "error" in outcome:
-        raise getattr(errors, outcome["kind"])(outcome["error"])
-    return dict(outcome["metrics"])
-
-
-def worker(key: str, folder: Path, root: Path) -> None:
-    """One of several processes: its share of the training, and what came of it."""
-    settings = load_settings(read_json(folder / "params.json"), root / "workflow", check_options=False)
-    context = Context(Plan(settings, root), Job("train", key))
-    outcome: Json
-    try:
-        outcome = {
-            "metrics": learn(context, setup(max(1, context.resources.threads // settings.tier.training.processes)))
-        }
-    except IrepaError as error:
-        outcome = {"error": str(error), "kind": type(error).__name__}
-    if int(os.environ["RANK"]) == 0:
-        write_json(folder / "outcome.json", outcome)
+def share(context: Context) -> Json:
+    """One of several processes: its share of the training."""
+    return learn(context, setup(max(1, context.resources.threads // context.tier.training.processes)))
 
 
 def count(module: torch.nn.Module) -> int:
@@ -217,7 +162,3 @@ def adopt(context: Context, device: torch.device) -> Json:
         "checkpoint_sha256": sha256(path),
         "checkpoint_entry": public.entry,
     }
-
-
-if __name__ == "__main__":
-    worker(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
