@@ -14,9 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from irepa.config.load import load_settings
+from irepa.data import stored_images
 from irepa.engine.loading import fetched, in_batches, read_ahead
 from irepa.errors import CacheError, IrepaError
-from irepa.stored import InMemory, Stored
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import execute
+from irepa.stored import InMemory, Packed, Stored
+from tests.conftest import REPOSITORY, WORKFLOW
 from tests.test_files import damage, sealed
 
 CPU = torch.device("cpu")
@@ -97,6 +103,37 @@ def test_a_map_of_a_file_is_not_sent_to_another_process(tmp_path: Path, monkeypa
     sent = pickle.dumps(rows)
     assert len(sent) < 1000
     np.testing.assert_array_equal(pickle.loads(sent)[np.array([7])], rows.array[[7]])
+
+
+def test_images_packed_without_loss_give_the_same_batches_and_damage_is_noticed(tmp_path: Path) -> None:
+    records = {}
+    for storage in ("raw", "webp"):
+        overrides = {"dataset.storage": storage, "spatial.images": 10}
+        settings = load_settings(
+            {"tier": "smoke", "overrides": overrides, "results": str(tmp_path / storage)}, WORKFLOW
+        )
+        records[storage] = execute(Plan(settings, REPOSITORY), Job("data"))
+    for split, total in (("train", 128), ("test", 64)):
+        raw, packed = (stored_images(records[storage], split) for storage in ("raw", "webp"))
+        assert (packed.shape, packed.dtype) == (raw.shape, raw.dtype) == ((total, 32, 32, 3), np.uint8)
+        asked = in_batches(np.random.default_rng(0).permutation(total), 10)
+        one, other = (
+            [batch.rows["x"] for batch in read_ahead({"x": stored}, asked, 10, 1, CPU)] for stored in (raw, packed)
+        )
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    for name in ("train.labels.npy", "test.masks.npy"):
+        assert records["raw"].content["files"][name] == records["webp"].content["files"][name]
+    sizes = {storage: record.content["files"]["train.images.npy"]["bytes"] for storage, record in records.items()}
+    assert sizes["webp"] < 0.8 * sizes["raw"]  # photographs of 32 pixels, hard to compress
+    # Decay that the file's time does not show: some damage is no WebP any more, some is an image of other pixels.
+    assert isinstance(packed, Packed)
+    for row in range(total):
+        start, length = packed.index[row, :2].tolist()
+        damage(packed.content.path, packed.content.array.offset + start + length // 2, keep_time=True)
+        with pytest.raises(
+            CacheError, match=rf"test\.images\.npy is damaged: (image|row) {row} .*; delete .*data\.json"
+        ):
+            packed[np.array([row])]
 
 
 def test_what_is_fetched_comes_one_behind_and_in_order() -> None:

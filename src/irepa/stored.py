@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +34,13 @@ def row_sums(rows: NDArray[Any]) -> Sums:
     return np.array([np.dot(row, weights) for row in words], np.uint64)
 
 
+def check_sums(rows: NDArray[Any], sums: Sums, indices: Indices, file: OnDisk) -> None:
+    """Raises CacheError for the first of the rows (n, ...) of the images ``indices`` (n,) that has another sum."""
+    wrong = np.flatnonzero(row_sums(rows) != sums)
+    if len(wrong):
+        raise CacheError(f"{file.path} is damaged: row {indices[wrong[0]]} is not what was written; {file.cure}")
+
+
 class Stored(ABC):
     """Rows of one kind, one per image.
 
@@ -55,6 +63,37 @@ class Stored(ABC):
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)
         self.read(indices, out)
         return out
+
+
+class Packed(Stored):
+    """Rows that are stored as texts of any length, one after another in one file, and unpacked as they are read.
+
+    Args:
+        content: (bytes,) uint8.
+        index: (images, 3) uint64: of each, where it begins, how long it is, and the sum of the row (:func:`row_sums`).
+        unpack: bytes -> row.
+
+    Raises CacheError in :meth:`read` for a row that is not what was written.
+    """
+
+    def __init__(self, content: OnDisk, index: NDArray[np.uint64], unpack: Callable[[bytes], NDArray[Any]]) -> None:
+        self.content, self.index, self.unpack = content, index, unpack
+        first = unpack(self._packed(0))
+        self.shape, self.dtype = (len(index), *first.shape), first.dtype
+
+    def _packed(self, row: int) -> bytes:
+        start, length = self.index[row, :2].tolist()
+        content = np.empty((length, 1), np.uint8)
+        self.content.read_range(start, content)
+        return content.tobytes()
+
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        for place, row in enumerate(indices.tolist()):
+            with translated(
+                CacheError, f"{self.content.path} is damaged: image {row} cannot be unpacked", self.content.cure
+            ):
+                out[place] = self.unpack(self._packed(row))
+        check_sums(out, self.index[indices, 2], indices, self.content)
 
 
 class InMemory(Stored):
@@ -97,31 +136,32 @@ class OnDisk(Stored):
     def read(self, indices: Indices, out: NDArray[Any]) -> None:
         array = self.array
         if isinstance(array, np.memmap) and array.flags.c_contiguous and out.flags.c_contiguous:
-            self._fill(array.offset, indices, out)
+            self._fill(indices, out)
         else:
             out[...] = array[indices]
         if self.sums is not None:
-            wrong = np.flatnonzero(row_sums(out) != self.sums[indices])
-            if len(wrong):
-                raise CacheError(
-                    f"{self.path} is damaged: row {indices[wrong[0]]} is not what was written; {self.cure}"
-                )
+            check_sums(out, self.sums[indices], indices, self)
 
-    def _fill(self, offset: int, indices: Indices, out: NDArray[Any]) -> None:
+    def _fill(self, indices: Indices, out: NDArray[Any]) -> None:
         """Each row by one call to the system: a map would fault page by page, and wait for the disk at each stretch of it."""
+        for place, index in enumerate(indices.tolist()):
+            self.read_range(index, out[place : place + 1])
+
+    def read_range(self, start: int, out: NDArray[Any]) -> None:
+        """Rows that follow each other, into all of ``out``, (n, ...); they are not checked."""
         width = out.nbytes // max(1, len(out))
         content: Any = out.reshape(-1).view(np.uint8)
+        left, array = memoryview(content), self.array
+        if not 0 <= start <= len(self) - len(out):
+            raise IndexError(f"{self.path}: rows {start} to {start + len(out)} of {len(self)}")
+        assert isinstance(array, np.memmap)
         with translated(CacheError, f"{self.path} cannot be read", self.cure):
             stream = self._stream()
-            for place, index in enumerate(indices.tolist()):
-                if not 0 <= index < self.shape[0]:
-                    raise IndexError(f"row {index} of {self.shape[0]}")
-                stream.seek(offset + index * width)
-                row = memoryview(content)[place * width : (place + 1) * width]
-                while row and (count := stream.readinto(row)):  # type: ignore[attr-defined]
-                    row = row[count:]
-                if row:
-                    raise CacheError(f"{self.path} is damaged: it ends within row {index}; {self.cure}")
+            stream.seek(array.offset + start * width)
+            while left and (count := stream.readinto(left)):  # type: ignore[attr-defined]
+                left = left[count:]
+            if left:
+                raise CacheError(f"{self.path} is damaged: it ends within row {start}; {self.cure}")
 
     def _stream(self) -> BinaryIO:
         """The file, opened by this process: one that was forked shares the place in a file that its parent has opened."""

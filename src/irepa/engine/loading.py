@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from irepa.errors import IrepaError
-from irepa.pipeline.files import Record, size_of
+from irepa.pipeline.files import size_of
 from irepa.stored import Indices, Stored
 
 log = logging.getLogger("irepa")
@@ -175,6 +175,10 @@ def read_ahead(
             "of its stage under `resources`"
         ) from error
     finally:
+        if workers:
+            # Torch leaves it to the garbage collector, which may come to it in another process that was forked meanwhile.
+            end: Any = reading
+            end._shutdown_workers()
         if registered:
             torch.cuda.synchronize()
             torch.cuda.cudart().cudaHostUnregister(slots.memory.data_ptr())
@@ -211,8 +215,3 @@ def fetched(computed: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def in_batches(indices: Indices, batch: int) -> list[Indices]:
     """The indices, so many at a time."""
     return [indices[start : start + batch] for start in range(0, len(indices), batch)]
-
-
-def stored_images(data: Record, split: str) -> Stored:
-    """The images of a split, (n, height, width, 3) uint8. Raises CacheError where they are not what was written."""
-    return data.rows(f"{split}.images.npy")

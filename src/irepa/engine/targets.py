@@ -11,8 +11,9 @@ from torch import Tensor
 from irepa.config import plugins
 from irepa.config.cells import split_encoder
 from irepa.config.tier import Features
+from irepa.data import stored_images
 from irepa.encoders import Declared, Encoder
-from irepa.engine.loading import fetched, in_batches, read_ahead, stored_images
+from irepa.engine.loading import fetched, in_batches, read_ahead
 from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context

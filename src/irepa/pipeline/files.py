@@ -265,6 +265,19 @@ def write_array_in_parts(path: Path, shape: tuple[int, ...], dtype: DTypeLike, p
             raise DataError(f"{path}: expected {shape[0]} rows, got {filled} {more}".rstrip())
 
 
+def write_bytes_as_array(path: Path, parts: Iterable[bytes]) -> None:
+    """Write bytes whose number shows at the end as an array (bytes,) of uint8. Raises IrepaError where there is no room."""
+    described = {"descr": "|u1", "fortran_order": False, "shape": (0,)}
+    with whole(path) as temporary, temporary.open("r+b") as stream:
+        np.lib.format.write_array_header_1_0(stream, described)
+        begun = stream.tell()
+        count = sum(stream.write(part) for part in parts)
+        stream.seek(0)
+        np.lib.format.write_array_header_1_0(stream, described | {"shape": (count,)})
+        if stream.tell() != begun:  # NumPy leaves room for the digits of a shape that grows
+            raise DataError(f"{path}: {count} bytes are too many for the head of their file")
+
+
 class Shards:
     """Rows made in parts that outlast an interruption, by one process or by several.
 
@@ -377,7 +390,10 @@ def _rows_of(path: Path) -> np.memmap[Any, Any] | None:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    return array if isinstance(array, np.memmap) and array.ndim and array.nbytes and array.flags.c_contiguous else None
+    # Of one dimension a row is a number, or a byte of packed images: a sum each would be as long as the file.
+    return (
+        array if isinstance(array, np.memmap) and array.ndim > 1 and array.nbytes and array.flags.c_contiguous else None
+    )
 
 
 def digest(path: Path) -> str:

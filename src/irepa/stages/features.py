@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from irepa.data import stored_images
 from irepa.engine.device import setup
-from irepa.engine.loading import in_batches, stored_images
+from irepa.engine.loading import in_batches
 from irepa.engine.sharing import Arrays, Work, compute, fill, forget, grouped, indices_of
 from irepa.engine.targets import build_encoder, encode, fit_encoder, token_source
 from irepa.pipeline.files import Json, write_array, write_array_in_parts

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from irepa.config.cells import NO_ENCODER, Cell, trained_cell
+from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.engine.network import load_trained, parts_of
 from irepa.engine.targets import token_source
@@ -38,8 +39,9 @@ def run(context: Context) -> Json:
     row, column = (min(int(share * side), side - 1) for share, side in zip(settings.anchor, tier.grid, strict=True))
     anchor = row * width + column
     shown = np.array(settings.images, np.int64)
-    subset = spread(len(data.array("test.images.npy")), tier.spatial.images)
-    images = torch.from_numpy(data.array("test.images.npy")[subset[shown]]).permute(0, 3, 1, 2).to(device)
+    held_out = stored_images(data, "test")
+    subset = spread(len(held_out), tier.spatial.images)
+    images = torch.from_numpy(held_out[subset[shown]]).permute(0, 3, 1, 2).to(device)
     labels = torch.from_numpy(data.array("test.labels.npy")[subset[shown]]).to(device)
     x = parts.codec.encode(images).to(device)
     noise = [

@@ -7,8 +7,9 @@ from contextlib import closing
 
 import numpy as np
 
+from irepa.data import stored_images
 from irepa.engine.device import setup
-from irepa.engine.loading import in_batches, read_ahead, stored_images
+from irepa.engine.loading import in_batches, read_ahead
 from irepa.engine.network import build_autoencoder
 from irepa.engine.sharing import Arrays, Work, compute, fill, forget, grouped, indices_of
 from irepa.pipeline.files import Json, write_array_in_parts

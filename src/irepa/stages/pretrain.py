@@ -8,10 +8,11 @@ from torch import Tensor
 
 from irepa.config import plugins
 from irepa.config.plugins import plugin_options
+from irepa.data import stored_images
 from irepa.encoders import Declared, NetworkEncoder
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.loading import Rows, stored_images
+from irepa.engine.loading import Rows
 from irepa.engine.network import check_weights_finite
 from irepa.engine.trainer import TrainingData, last_values, train, write_curve
 from irepa.errors import ConfigError

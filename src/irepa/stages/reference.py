@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.engine.judges import extract, judged, judging, statistics, width
-from irepa.engine.loading import stored_images
 from irepa.engine.sharing import Work, compute, fill, forget
 from irepa.pipeline.files import Json, write_array
 from irepa.pipeline.runner import Context

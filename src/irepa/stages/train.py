@@ -12,9 +12,10 @@ from torch import Tensor
 
 from irepa.alignment import Alignment
 from irepa.config.cells import NO_ENCODER, Cell, early_steps
+from irepa.data import stored_images
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.loading import Rows, stored_images
+from irepa.engine.loading import Rows
 from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
 from irepa.engine.sharing import is_first, is_one_of_several, spread
