@@ -23,6 +23,7 @@ from irepa.audit.evidence import RUNS, Evidence, published, released
 from irepa.audit.rules import convergence
 from irepa.audit.verdicts import Judged, judge
 from irepa.config.load import load_settings
+from irepa.config.read import read_yaml
 from irepa.errors import ConfigError, DataError
 from irepa.pipeline.graph import STAGES, Job
 from irepa.pipeline.plan import Plan
@@ -278,6 +279,12 @@ def test_discrepancies_are_measured_against_their_base() -> None:
     assert change["value"].startswith(f"{math.expm1(np.mean(np.log([1.1, 1.125, 31 / 30]))):+.1%} [")
     assert change["verdict"] == "inconclusive", "three seeds of 3%, 10% and 12%: the interval reaches below 0"
     assert not compared(source, measure_changes(source, [("irepa-w1", "irepa")]), "irepa-w1", "irepa")
+    rows = [row | {"encoder": name, "method": "repa"} for row, name in zip(rows, ["hog-9", "hog"] * 3, strict=True)]
+    source = tier(rows, pd.DataFrame({"lds": [0.3, 0.1]}, index=["hog-9", "hog"]))
+    d17 = read_discrepancies(WORKFLOW)["D17"]
+    distance, metric = effects(d17, [source], measure_changes(source, (), d17.encoders))
+    assert distance["value"] == change["value"]
+    assert (metric["what"], metric["value"]) == ("LDS of hog-9 against hog", "0.300, 0.100")
     printed = published.read()
     d10 = effects(read_discrepancies(WORKFLOW)["D10"], [printed], measure_changes(printed))
     assert d10[0]["value"] == "19.06, 19.20, 19.34"
@@ -285,7 +292,10 @@ def test_discrepancies_are_measured_against_their_base() -> None:
 
 
 def test_claims_are_complete_and_their_rules_are_sentences() -> None:
-    assert set(read_discrepancies(WORKFLOW)) == {f"D{k}" for k in range(1, 11)}
+    rows = read_discrepancies(WORKFLOW)
+    assert {f"D{k}" for k in range(1, 19)} <= set(rows)
+    encoders = read_yaml(WORKFLOW / "encoders.yaml")
+    assert {name for row in rows.values() for pair in row.encoders for name in pair} <= set(encoders)
     for claim in CLAIMS.values():
         assert re.fullmatch(r"[A-Z|].*\.", rule_of(claim), flags=re.DOTALL)
         assert claim.experiment in {"any", "E1", "E2", "E3", "E4", "E5", "E6", "I"}
@@ -394,12 +404,14 @@ def fabricate(root: Path, encoders: list[str]) -> Plan:
     for job in plan.needs(Job("audit")):
         if job.stage == "table":
             continue
-        name = job.key if job.stage in ("spatial", "probe") else job.key.split("/")[2]
+        name = job.key.split("/")[2] if "/" in job.key else job.key
         value = lds.get(name, 0.3)
         metrics: dict[str, float] = {
             "spatial": {"lds": value, "cds": value / 10, "srss": value, "rmsc": value, "lds_text": value},
             "probe": {"accuracy": noise.uniform(0.3, 0.9)},
             "train": {"parameters": 1},
+            "floor": {"FD-EffLite2": 50},
+            "inspect": {},
             "evaluate": {"FD-EffLite2": 900 - 1000 * value + noise.normal(0, 20)},
         }[job.stage]  # type: ignore[assignment]
         path = plan.record_path(job)

@@ -47,3 +47,15 @@ def test_waiting_for_images_is_timed_before_and_after() -> None:
     waits = {kind: float(wait) for kind, wait, _, _ in rows}
     assert list(waits) == ["before", "0", "1"]
     assert waits["before"] > waits["0"] > waits["1"] > 0
+
+
+def test_what_feeding_an_encoder_otherwise_changes_is_measured_setting_by_setting() -> None:
+    said = run("benchmarks/encoder_feeding.py", "--limit", "2")
+    moved = {
+        (name, what): float(share)
+        for name, what, share in re.findall(r"^(\S+) +(\S.*?) +([\d.]+)% ", said, re.MULTILINE)
+    }
+    assert 2 < moved["effnet-lite0-s16", "no antialiasing, no clamping"] < 20
+    assert moved["siglip-b", "mean, std"] > 10 > moved["c-radio-v3-b", "positions"] > 0
+    assert moved["siglip-b", "resize"] == 0, "there is nothing to resize at 256 pixels"
+    assert moved["pe-core-g", "rotary"] > 1

@@ -23,7 +23,13 @@ from irepa.errors import WeightsError
 from tests.conftest import WORKFLOW
 
 CATALOGUE = {name: EncoderEntry.model_validate(row) for name, row in read_yaml(WORKFLOW / "encoders.yaml").items()}
-NETWORKS = [name for name, row in CATALOGUE.items() if not row.evaluation_only and row.options().get("model")]
+NETWORKS = [
+    name
+    for name, row in CATALOGUE.items()
+    if not row.evaluation_only
+    and row.options().get("model")
+    and not name.endswith("-library")  # the same networks again
+]
 GRID, CPU = (16, 16), torch.device("cpu")
 
 # Paper section 6: family sizes and widths of the 27 encoders, as their publications give them.
@@ -35,6 +41,16 @@ PAPER = {
     "pe-spatial-b": 768, "pe-spatial-l": 1024, "pe-spatial-g": 1536, "c-radio-v3-b": 768, "c-radio-v3-l": 1024,
     "clip-l": 1024, "mocov3-b": 768, "mocov3-l": 1024, "ijepa-h": 1280, "mae-l": 1024,
 }  # fmt: skip
+# Of the others: SAM 2's last stages, SAM's neck and VGG16's fourth pooling.
+OTHERS = {
+    "sam2-s": 768,
+    "sam2-b-plus": 896,
+    "sam2-l": 1152,
+    "sam-b": 256,
+    "sam-l": 256,
+    "sam-h": 256,
+    "vgg16-pool4": 512,
+}
 
 
 def images(size: int = 256, count: int = 2) -> Tensor:
@@ -62,11 +78,11 @@ def test_every_declared_architecture_gives_its_tokens_on_the_grid(name: str) -> 
     """With random weights and no storage: the whole network, giants included."""
     entry = CATALOGUE[name]
     facts = describe_encoder(name, CATALOGUE, GRID, 256, 256)
-    if entry.library == "timm" and facts.grid != GRID:  # a network of another stride, resampled later
+    if entry.library == "timm" and name not in OTHERS:  # a network of another stride, resampled later
         assert facts.grid == tuple(256 // entry.options()["stride"] for _ in range(2))
     else:
         assert facts.grid == GRID
-    assert facts.dim == PAPER.get(name, facts.dim)
+    assert facts.dim == (PAPER | OTHERS).get(name, facts.dim)
     if entry.library == "timm-vit":
         with torch.device("meta"):
             model = timm.create_model(facts.model, **entry.options().get("architecture", {}))
@@ -77,6 +93,16 @@ def test_every_declared_architecture_gives_its_tokens_on_the_grid(name: str) -> 
     else:
         mean, std = library_normalisation(entry)
         assert (facts.mean, facts.std) == (tuple(mean), tuple(std))
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name.endswith("-library")])
+def test_the_librarys_own_row_is_the_same_network_fed_otherwise(name: str) -> None:
+    own, released = (Declared.of(row, CATALOGUE[row], 256) for row in (name, name.removesuffix("-library")))
+    fed = {"mean", "std", "resize", "positions", "rotary", "final_norm", "stride", "input_size"}
+    changed = {key for key, value in own.options if value != getattr(released.options, key)}
+    assert own.library_name == released.library_name
+    assert changed
+    assert changed <= fed
 
 
 @pytest.mark.parametrize(

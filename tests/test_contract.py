@@ -21,7 +21,7 @@ from irepa.commands.check import check_encoders
 from irepa.commands.describe import describe_encoder, judge_flops
 from irepa.config import plugins
 from irepa.config.tier import EncoderEntry, Settings
-from irepa.encoders import Declared, Encoder, Judge, Library, NetworkEncoder, NetworkOptions, library
+from irepa.encoders import Declared, Encoder, Judge, Judged, Library, NetworkEncoder, NetworkOptions, library
 from irepa.errors import ConfigError
 from irepa.images import standardise
 from irepa.tokens import Tokens
@@ -95,8 +95,8 @@ class Halves(NetworkEncoder):
 
 
 class Mean(Judge):
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        return images.float().mean(dim=(2, 3)), None
+    def forward(self, images: Tensor) -> Judged:
+        return Judged(images.float().mean(dim=(2, 3)))
 
 
 def test_a_network_is_counted_hashed_and_described_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +118,10 @@ def test_a_library_says_what_it_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     options = type("Options", (BaseModel,), {})
     entry = add(monkeypatch, Options=options, LIBRARY=Library(judge=Mean, judge_flops=7.0))
     declared = Declared.of("mean", entry, None)
-    pooled, logits = declared.judge(CPU)(images())
-    np.testing.assert_allclose(pooled.numpy(), images().numpy().mean(axis=(2, 3)), rtol=1e-6)
-    assert pooled.is_inference()
-    assert logits is None
+    judged = declared.judge(CPU)(images())
+    np.testing.assert_allclose(judged.pooled.numpy(), images().numpy().mean(axis=(2, 3)), rtol=1e-6)
+    assert judged.pooled.is_inference()
+    assert judged.logits is None
     assert judge_flops("mean", entry, 32, None) == 7.0
     with pytest.raises(ConfigError, match="mean: library own gives no patch tokens: the row cannot be an alignment"):
         declared.encoder(GRID, CPU)
@@ -140,7 +140,7 @@ def test_what_a_library_does_not_give_is_refused_before_a_run(settings: Callable
     unfit = {"encoders": [*smoke.tier.encoders, "effnet-lite0-s16-lds"]}
     row = smoke.catalogue["effnet-lite0-s16-lds"]
     no_base = smoke.catalogue | {"effnet-lite0-s16-lds": row.model_copy(update={"base": None})}
-    with pytest.raises(ConfigError, match="hog: library hog gives no pooled feature"):
+    with pytest.raises(ConfigError, match="hog: library hog-blocks gives no pooled feature"):
         settings(overrides={"evaluation.extractors": ["hog"]})
     with pytest.raises(ConfigError, match="library lds-tuned gives no patch tokens"):
         check_encoders(settings(**unfit).model_copy(update={"catalogue": no_base}))

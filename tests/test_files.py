@@ -10,18 +10,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irepa.errors import CacheError, DataError, IrepaError
 from irepa.pipeline import files
 from irepa.pipeline.files import (
     HOST,
+    Compressed,
     Record,
     Shards,
     describe_file,
@@ -32,6 +34,7 @@ from irepa.pipeline.files import (
     whole,
     write_array,
     write_array_in_parts,
+    write_compressed,
     write_json,
 )
 from irepa.stored import row_sums
@@ -57,6 +60,38 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_half()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 400), min_size=1, max_size=4))
+def test_a_compressed_array_is_its_parts_row_by_row_and_byte_by_byte(seed: int, sizes: list[int]) -> None:
+    """However it is cut: numpy alone reads the same rows, any slice is the array's, and the bytes depend on the rows alone."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 9, (max(sum(sizes), 1), 3, 2)).astype(np.uint8)
+    parts = np.split(rows, np.cumsum(sizes)[:-1])  # the last has what is left
+    with tempfile.TemporaryDirectory() as folder:
+        path, other = Path(folder) / "a.npz", Path(folder) / "b.npz"
+        write_compressed(path, rows.shape, np.uint8, parts)
+        write_compressed(other, rows.shape, np.uint8, [rows])
+        assert path.read_bytes() == other.read_bytes()
+        found = Compressed(path)
+        assert (found.shape, found.dtype, len(found)) == (rows.shape, np.uint8, len(rows))
+        np.testing.assert_array_equal(np.concatenate(list(np.load(path).values())), rows)
+        for first, end in rng.integers(-5, len(rows) + 5, (6, 2)):
+            np.testing.assert_array_equal(found[first:end], rows[first:end])
+        np.testing.assert_array_equal(found[:], rows)
+
+
+def test_a_compressed_array_of_other_rows_or_damaged_is_refused(tmp_path: Path) -> None:
+    parts = [np.zeros((2, 3), np.uint8)]
+    for shape in ((3, 3), (1, 3), (2, 4)):
+        with pytest.raises(DataError, match=r"a\.npz: expected"):
+            write_compressed(tmp_path / "a.npz", shape, np.uint8, parts)
+    assert not list(tmp_path.iterdir())
+    write_compressed(tmp_path / "a.npz", (2, 3), np.uint8, parts)
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-30])
+    with pytest.raises(CacheError, match=r"a\.npz cannot be read as an array"):
+        Compressed(tmp_path / "a.npz")
 
 
 def test_arrays_in_parts_are_the_parts_and_a_short_or_long_stream_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from irepa.engine.targets import TokenCache, transformed
 from irepa.errors import ConfigError
 from irepa.spatial import spatial_metrics
 from irepa.stored import InMemory
-from irepa.transforms import blur, demean, meanmix, shuffle, spatialnorm
+from irepa.transforms import blur, demean, meanmix, permute, sharpen, shuffle, spatialnorm
 
 GRID = (8, 8)
 IMAGES = np.arange(3)
@@ -64,6 +64,30 @@ def test_a_partial_shuffle_leaves_the_rest_where_it_was() -> None:
     assert lds(change(x, "shuffle", None)) < lds(change(x, "shuffle", 0.5)) < lds(x)
 
 
+@given(st.integers(0, 20))
+def test_one_permutation_of_all_images_loses_structure_and_keeps_what_is_where(seed: int) -> None:
+    x = tokens(seed)
+    moved = change(x, "permute", None)
+    assert abs(lds(moved)) < 0.1 < lds(x)
+    order = change(torch.arange(64.0).expand(3, 64)[..., None], "permute", None)[..., 0].long()
+    assert torch.equal(order[0], order[1]), "the same for every image"
+    assert torch.equal(order[0].sort().values, torch.arange(64))
+    assert torch.equal(moved, x[:, order[0]])
+    assert torch.equal(transformed(x[2:], None, (("permute", None),), GRID, IMAGES[2:])[0], moved[2])
+    assert torch.equal(moved, change(x, "permute", 0.0))
+    assert not torch.equal(moved, change(x, "permute", 1.0))
+
+
+@given(st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 20))
+def test_sharpening_undoes_a_little_blur(amount: float, seed: int) -> None:
+    """Without their mean, which it leaves alone, tokens grow less like their neighbours."""
+    x = change(tokens(seed), "demean", None)
+    assert lds(change(x, "sharpen", amount)) < lds(x) < lds(change(x, "blur", 1.0))
+    blurred = change(x, "blur", 1.0)
+    torch.testing.assert_close(change(x, "sharpen", amount), x + amount * (x - blurred))
+    assert (change(blurred, "sharpen", amount) - x).square().mean() < (blurred - x).square().mean()
+
+
 @given(st.sampled_from([0.5, 1.0, 2.0, 4.0]))
 def test_a_blur_is_a_mean_of_neighbours(width: float) -> None:
     constant = torch.full((3, 64, 2), 1.5)
@@ -102,6 +126,9 @@ REFUSED = [
     (shuffle, 0.0),
     (blur, None),
     (blur, 0.0),
+    (permute, 0.5),
+    (sharpen, None),
+    (sharpen, 0.0),
     (demean, 2.0),
     (meanmix, None),
     (spatialnorm, 1.2),

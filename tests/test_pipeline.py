@@ -58,7 +58,7 @@ def test_everything_is_there(finished: Path) -> None:
     table = pd.read_csv(results / "table.csv")
     assert set(table["metric"]) >= {"lds", "cds", "srss", "rmsc", "accuracy", "FD-EffLite2", "KID-EffLite2"}
     assert "FID" not in set(table["metric"])
-    assert not list(results.rglob("samples.npy")), "samples are deleted once evaluated"
+    assert not list(results.rglob("samples.npz")), "samples are deleted once evaluated"
     assert not list(results.rglob(".*")), "no temporary file is left"
 
 

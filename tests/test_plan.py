@@ -84,7 +84,7 @@ def test_an_edit_of_the_code_reaches_the_jobs_that_run_it(tmp_path: Path) -> Non
     source = folder / "src" / "irepa"
     for file, expected in (
         ("figures/ablation.py", {"figure ablation", "report"}),
-        ("encoders/hog.py", None),
+        ("encoders/hog_blocks.py", None),
         ("cli.py", set()),
         ("spatial.py", None),
     ):
@@ -95,7 +95,7 @@ def test_an_edit_of_the_code_reaches_the_jobs_that_run_it(tmp_path: Path) -> Non
         path.write_text(text + "\n[].append('edited')\n")
         after = fingerprints(folder)
         changed = {job for job in before if before[job] != after[job]}
-        if file == "encoders/hog.py":
+        if file == "encoders/hog_blocks.py":
             assert "features hog" in changed
             assert not {"features rgb", "data", "train sit/nano-32/rgb/repa/seed0"} & changed
         elif file == "spatial.py":
@@ -151,7 +151,7 @@ def test_a_recipe_may_draw_from_the_networks_of_another(settings: Load) -> None:
     other = Plan(settings(), REPOSITORY)
     trained = Job("train", cell.format("sit"))
     assert plan.fingerprint(trained) == other.fingerprint(trained)
-    with pytest.raises(ConfigError, match="name, architecture and autoencoder must be the same"):
+    with pytest.raises(ConfigError, match="name, architecture, autoencoder and training must be the same"):
         settings(overrides=changed | {"recipes.sit-1": one | {"architecture": "unet"}})
     with pytest.raises(ConfigError, match="trained_as: unknown value 'sitt'"):
         settings(overrides=changed | {"recipes.sit-1": one | {"trained_as": "sitt"}})
@@ -235,7 +235,7 @@ def image_folder(folder: Path) -> dict[str, object]:
     return {"dataset": {"name": "image-folder", "image_size": 32, "train": str(folder), "test": str(folder)}}
 
 
-USED = set(STAGES) - {"latents", "autoencoder", "pretrain"}  # by the smoke tier
+USED = set(STAGES) - {"latents", "autoencoder", "pretrain", "floor"}  # by the smoke tier
 DOWNSTREAM = {"train", "sample", "evaluate", "table", "figure", "audit", "report"}
 
 
@@ -318,3 +318,13 @@ def test_jobs_take_over_what_the_run_knows_and_look_again_at_what_they_read(
     job.check_outside(Job("probe", "rgb"))  # which reads none of it
     with pytest.raises(DataError, match="images has changed since the run started"):
         job.check_outside(Job("data"))
+
+
+def test_a_recipe_sets_its_own_training(settings: Load) -> None:
+    own = {"steps": 7, "betas": [0.9, 0.95], "grad_clip": None}
+    tier, plain = settings(overrides={"recipes.sit.training": own}).tier, settings().tier
+    changed = {"steps": 7, "betas": (0.9, 0.95), "grad_clip": None}
+    assert tier.training_of("sit") == plain.training.model_copy(update=changed)
+    assert tier.training == plain.training == plain.training_of("sit")
+    with pytest.raises(ConfigError, match=r"recipes\.sit\.training: unknown key betaz \(did you mean betas\?\)"):
+        settings(overrides={"recipes.sit.training": {"betaz": 1}})

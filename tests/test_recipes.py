@@ -584,3 +584,14 @@ def test_sixteen_images_are_learned_by_heart_with_their_alignment(name: str) -> 
     assert set(recipe.reported) <= set(terms)
     assert error < 0.35 * spread
     assert terms["align"].item() < -0.4
+
+
+def test_jit_starts_with_short_time_embeddings() -> None:
+    """Linear layers of N(0, 0.02): the length of an embedding is that of a product of such matrices, worked out by hand."""
+    torch.manual_seed(0)
+    network = build("jit", Scale(depth=1, width=512, heads=4, patch=4, align_depth=1), (3, 16, 16), 10, (4, 4))
+    embedded = network.t_embedder(torch.rand(200))
+    # 256 inputs of mean square 1/2 give N(0, s^2), s^2 = 0.02^2 * 128; SiLU of it has mean square s^2 / 4 + O(s^4).
+    variance = 0.02**2 * 128
+    by_hand = (512 * 0.02**2 * 512 * variance / 4) ** 0.5
+    assert float(embedded.detach().norm(dim=1).mean()) == pytest.approx(by_hand, rel=0.1)

@@ -48,7 +48,7 @@ def test_every_tier_is_valid(name: str) -> None:
         ({"encoders": ["effnet-lite2"]}, r"effnet-lite2 is kept for evaluation and may not be an alignment target"),
         ({"encoders": ["rgb+clsmiks0.3"]}, r"transform: unknown value 'clsmiks0.3'; allowed are .*clsmix"),
         ({"encoders": ["hog+clsmix1.5"]}, r"clsmix needs alpha in \[0, 1\], as in clsmix0.3, not 1.5"),
-        ({"methods": ["repa", "irepa2"]}, r"methods: unknown value 'irepa2'; allowed are conv-only, .*repa"),
+        ({"methods": ["repa", "irepa2"]}, r"methods: unknown value 'irepa2'; allowed are conv-k1, .*repa"),
         (
             {"overrides": {"training.stepz": 3}},
             r"unknown key training\.stepz \(did you mean steps\?\); allowed are .*lr",

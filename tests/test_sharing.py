@@ -21,7 +21,7 @@ from tests.conftest import WORKFLOW, copy_project
 
 CELL = "sit/nano-32/none/none/seed0"
 SHARED = {
-    "features": "effnet-lite0-s16", "reference": "effnet-lite2", "sample": CELL, "evaluate": CELL,
+    "features": "effnet-lite0-s16", "reference": "effnet-lite2", "floor": "effnet-lite2", "sample": CELL, "evaluate": CELL,
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_processes_and_workers_change_no_byte(
     monkeypatch.setattr(sharing, "spread", spread)
     if stage == "features":
         monkeypatch.setattr(f"irepa.stages.{stage}.PART", 3)
-    if stage in ("reference", "evaluate"):
+    if stage in ("reference", "floor", "evaluate"):
         monkeypatch.setattr("irepa.engine.judges.PART", 2)
     plan = plan_of(3, 1)
     shared = execute(plan, job)

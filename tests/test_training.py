@@ -154,6 +154,26 @@ def test_losses_and_samples_go_to_tensorboard_when_asked(tmp_path: Path) -> None
     assert len(seen) == 2
 
 
+def test_the_learning_rate_rises_and_falls_as_it_is_told() -> None:
+    settings = Training(steps=20, batch=4, lr=0.5, warmup_epochs=2.0, decay=0.25)
+    rates = [settings.rate(step, 8) for step in range(20)]  # two epochs are four steps, a quarter is five
+    assert rates == pytest.approx([0, 0.125, 0.25, 0.375, *[0.5] * 12, 0.4, 0.3, 0.2, 0.1])
+    constant = Training(steps=20, batch=4, lr=0.5)
+    assert {constant.rate(step, 8) for step in range(20)} == {0.5}
+
+
+def test_weights_move_by_the_rate_of_their_step(tmp_path: Path) -> None:
+    """AdamW's first step moves a weight by the learning rate; at rate 0 nothing moves. Without clipping it is the same step."""
+    first = network().state_dict()
+    moved = {}
+    for name, changes in {"full": {}, "free": {"grad_clip": None}, "rising": {"warmup_epochs": 1.0}}.items():
+        settings = Training.model_validate({"steps": 1, "batch": 4, "lr": 1e-3, "ema": 0.0, **changes})
+        model = network()
+        weights, _ = train(model, None, SiTRecipe(0).loss, data(), settings, 0, CPU, Checkpoints(tmp_path / name, "a"))
+        moved[name] = max(float((weights[key] - first[key]).abs().max()) for key in first)
+    assert moved == pytest.approx({"full": 1e-3, "free": 1e-3, "rising": 0.0}, rel=1e-3)
+
+
 class FailsAt(SiTRecipe):
     """Its loss is NaN at one step."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from irepa.errors import DataError, translated
 from irepa.tokens import check_finite
 
 Images = NDArray[np.uint8]  # (n, height, width, 3), or one image (height, width, 3)
+Mode = Literal["bicubic", "bilinear"]  # of resizing
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -157,21 +160,41 @@ def pack_all(images: Images) -> list[bytes]:
         return list(pool.map(pack, images))
 
 
-def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Float images (batch, 3, H, W) in [0, 1] to (batch, 3, *size), in [0, 1]: bicubic, antialiased when shrinking."""
+def resize(
+    images: Tensor, size: tuple[int, int], mode: Mode = "bicubic", antialias: bool = True, clamp: bool = True
+) -> Tensor:
+    """Float images (batch, 3, H, W) to (batch, 3, *size), with half-pixel centres; as they are where they have that size.
+
+    Bicubic weights overshoot at edges: ``clamp`` brings values back to [0, 1]. ``antialias`` widens the filter where images
+    shrink; with it, torch's bicubic has a = -0.5 (as Pillow), without it a = -0.75.
+    """
     if images.shape[-2:] == size:
         return images
-    return F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    resized = F.interpolate(images, size, mode=mode, antialias=antialias, align_corners=False)
+    return resized.clamp(0, 1) if clamp else resized
 
 
-def standardise(images: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """What a network was trained on, (batch, 3, *size) float32, of images (batch, 3, H, W) uint8.
+@functools.cache
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, channels, 1, 1) on the device; made once, because making it waits for a GPU."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
-    They are resized in [0, 1]; then ``mean`` is taken off each colour channel, and what is left is divided by ``std``.
+
+def standardise(
+    images: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], *,
+    mode: Mode = "bicubic", antialias: bool = True, clamp: bool = True,
+    order: Literal["resize-first", "normalise-first"] = "resize-first",
+) -> Tensor:  # fmt: skip
+    """What a network is given, (batch, 3, *size) float32, of images (batch, 3, H, W) uint8: the one way in for every encoder.
+
+    Values in [0, 1] are resized (:func:`resize`) and normalised, (x - mean) / std per colour channel, in this order or the other.
     """
-    x = resize(images.float() / 255, size)
-    centre, spread = (torch.tensor(values, device=x.device).view(1, 3, 1, 1) for values in (mean, std))
-    return (x - centre) / spread
+    centre, spread = (per_channel(tuple(values), images.device) for values in (mean, std))
+    x = images.float() / 255
+    if order == "normalise-first":
+        return resize((x - centre) / spread, size, mode, antialias, clamp)
+    return (resize(x, size, mode, antialias, clamp) - centre) / spread
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -161,6 +161,11 @@ def image_permutation(image: int, count: int) -> NDArray[np.int64]:
     return _generator(5, image).permutation(count)
 
 
+def place_permutation(seed: int, count: int) -> NDArray[np.int64]:
+    """A permutation of ``count`` places that belongs to a seed, (count,); the same for every image."""
+    return _generator(6, seed).permutation(count)
+
+
 def image_label(seed: int, image: int, classes: int) -> int:
     """Class of one generated image, in 0..classes-1, uniform over the classes."""
     return int(_generator(seed, 4, image).integers(classes))

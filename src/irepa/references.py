@@ -20,12 +20,15 @@ Statistics = dict[str, NDArray[np.floating]]  # mu (dim,) and sigma (dim, dim)
 ASYMMETRY = 1e-4  # of sigma's largest entry: float32 sums in another order stay far below it
 
 
-def check_reference(path: Path, dim: int | None) -> None:
+def check_reference(path: Path, dim: int | None, spatial_dim: int | None = None) -> None:
     """Refuse reference statistics that would give numbers without meaning; the images in the file are not read.
 
-    ``dim``: width of the judge's features; None: not known yet. Raises WeightsError.
+    ``dim``: width of the judge's features; None: not known yet. ``spatial_dim``: that of its spatial features; None: it has none.
+    Raises WeightsError.
     """
     _moments(path, dim)
+    if spatial_dim is not None:
+        read_spatial(path, spatial_dim)
     _check_images(path)
 
 
@@ -41,6 +44,16 @@ def read_statistics(path: Path, dim: int | None = None) -> tuple[Statistics, NDA
         return moments, stored["arr_0"]
 
 
+def read_spatial(path: Path, dim: int) -> Statistics | None:
+    """``mu`` and ``sigma`` of spatial features, ``mu_s`` and ``sigma_s`` in the file; None where it has neither: no sFID then.
+
+    Raises WeightsError as :func:`check_reference` does.
+    """
+    with _reading(path), np.load(path, allow_pickle=False) as stored:
+        present = {"mu_s", "sigma_s"} & set(stored)
+    return _moments(path, dim, "_s") if present else None
+
+
 def _reading(path: Path) -> AbstractContextManager[None]:
     return translated(
         WeightsError,
@@ -49,28 +62,31 @@ def _reading(path: Path) -> AbstractContextManager[None]:
     )
 
 
-def _moments(path: Path, dim: int | None) -> Statistics:
+def _moments(path: Path, dim: int | None, ending: str = "") -> Statistics:
+    """``mu`` and ``sigma``, with this ending to their names in the file, as float64. Raises WeightsError."""
     where = f"evaluation.references: {path}"
     with _reading(path), np.load(path, allow_pickle=False) as stored:
         if isinstance(stored, np.ndarray):
             raise WeightsError(f"{where} is one array; an .npz with mu and sigma is needed")
-        reference: dict[str, NDArray[Any]] = {key: stored[key] for key in ("mu", "sigma")}
+        reference: dict[str, NDArray[Any]] = {key: stored[key] for key in (f"mu{ending}", f"sigma{ending}")}
     for key, values in reference.items():
         if not np.issubdtype(values.dtype, np.floating):
             raise WeightsError(f"{where}: {key} is {values.dtype}; floating-point numbers are needed")
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise WeightsError(f"{where}: {key} has {bad} of {values.size} values that are NaN or infinite")
-    mu, sigma = (reference[key].astype(np.float64) for key in ("mu", "sigma"))
+    mu, sigma = (values.astype(np.float64) for values in reference.values())
     if mu.shape != (mu.size,) or sigma.shape != (mu.size, mu.size) or mu.size == 0:
-        raise WeightsError(f"{where}: mu {mu.shape} and sigma {sigma.shape}; (dim,) and (dim, dim) are needed")
+        raise WeightsError(
+            f"{where}: mu{ending} {mu.shape} and sigma{ending} {sigma.shape}; (dim,) and (dim, dim) are needed"
+        )
     if dim is not None and len(mu) != dim:
         raise WeightsError(
             f"{where}: statistics of {len(mu)} dimensions, the judge's features have {dim}: they are another network's"
         )
     if np.abs(sigma - sigma.T).max() > ASYMMETRY * np.abs(sigma).max() or (sigma.diagonal() < 0).any():
         raise WeightsError(
-            f"{where}: sigma is no covariance: it must be symmetric, with nothing negative on its diagonal"
+            f"{where}: sigma{ending} is no covariance: it must be symmetric, with nothing negative on its diagonal"
         )
     return {"mu": mu, "sigma": sigma}
 

@@ -9,6 +9,7 @@ All four come from one pass over K, in blocks of rows, so that memory stays boun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
@@ -19,6 +20,7 @@ from irepa.masks import usable
 from irepa.thresholds import Thresholds
 
 EPS = 1e-8
+ROUNDING = 1e-12  # cosines that differ by no more are the same
 BLOCK_ELEMENTS = 1 << 22  # similarities held at a time: 16 MiB in float32
 
 
@@ -119,6 +121,25 @@ def spatial_metrics(
         rmsc=_rms_contrast(x, norm, inverse, mean),
         lds_text=text_local - distant,
     )
+
+
+def similarity_agreement(one: Tensor, other: Tensor) -> Tensor:
+    """How far two kinds of tokens of the same images agree on which positions are alike: (images,) in [-1, 1].
+
+    Pearson correlation, over pairs of different positions, of the cosines within ``one`` and within ``other``: (images, T, dim)
+    each, T >= 3, of any two widths. NaN where all cosines of one kind are the same.
+    """
+    row, column = torch.triu_indices(one.shape[1], one.shape[1], offset=1).to(one.device)
+    centred = []
+    for tokens in (one, other):
+        unit = tokens.double() / tokens.double().norm(dim=-1, keepdim=True).clamp_min(EPS)
+        cosine = torch.bmm(unit, unit.transpose(1, 2))[:, row, column]
+        centred.append(cosine - cosine.mean(dim=1, keepdim=True))
+    x, y = centred
+    spread = x.norm(dim=1), y.norm(dim=1)
+    alike = torch.minimum(*spread) < ROUNDING * math.sqrt(len(row))
+    agreement: Tensor = ((x * y).sum(dim=1) / (spread[0] * spread[1])).masked_fill(alike, torch.nan)
+    return agreement
 
 
 def metrics_by_image(

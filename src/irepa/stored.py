@@ -59,10 +59,23 @@ class Stored(ABC):
     def read(self, indices: Indices, out: NDArray[Any]) -> None:
         """Write the rows of these images into ``out``, (len(indices), *shape[1:]) of ``dtype``."""
 
-    def __getitem__(self, indices: Indices) -> NDArray[Any]:
+    def __getitem__(self, indices: Indices | slice) -> NDArray[Any]:
+        if isinstance(indices, slice):
+            indices = np.arange(*indices.indices(len(self)))
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)
         self.read(indices, out)
         return out
+
+
+class Some(Stored):
+    """Rows of another, in the order of ``indices`` (n,)."""
+
+    def __init__(self, stored: Stored, indices: Indices) -> None:
+        self.stored, self.indices = stored, indices
+        self.shape, self.dtype = (len(indices), *stored.shape[1:]), stored.dtype
+
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        self.stored.read(self.indices[indices], out)
 
 
 class Packed(Stored):

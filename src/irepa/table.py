@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from irepa.config.cells import Cell, cells, experiment_cells, targets, trained_cell
+from irepa.config.cells import Cell, cells, experiment_cells, inspected, targets, trained_cell
 from irepa.config.tier import Tier
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
@@ -44,11 +44,16 @@ def described(context: Context) -> Iterator[tuple[Job, Row]]:
     for encoder in targets(context.settings):
         for stage in ("spatial", "probe"):
             yield Job(stage, encoder), {"encoder": encoder}
+    for judge in context.tier.evaluation.extractors if context.tier.evaluation.floor else []:
+        yield Job("floor", judge), {}  # of no encoder and no cell: the data's own distance
+    inside = set(inspected(context.settings))
     for cell, serves in cells(context.settings).items():
         about: Row = {"experiments": " ".join(serves)} | asdict(cell)
         # A recipe that draws from another's networks has no training of its own.
         if trained_cell(context.settings, str(cell)) == str(cell):
             yield Job("train", str(cell)), about
+        if cell in inside:
+            yield Job("inspect", str(cell)), about
         yield Job("evaluate", str(cell)), about
 
 
@@ -101,12 +106,12 @@ def distance_name(context: Context) -> str:
 
 def steps_of(tier: Tier, recipe: str) -> int:
     """Training steps behind a recipe's samples."""
-    return tier.recipes[recipe].at or tier.training.steps
+    return tier.recipes[recipe].at or tier.training_of(recipe).steps
 
 
 def images_seen(tier: Tier, recipe: str) -> int:
     """Training images, counted each time they are shown, behind a recipe's samples."""
-    return steps_of(tier, recipe) * tier.training.batch
+    return steps_of(tier, recipe) * tier.training_of(recipe).batch
 
 
 def distances(context: Context, experiment: str) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 """What one change does to the distance: every pair of runs that differ in nothing else, with its interval over seeds.
 
-A change is a method against the one that it adds to, or an encoder whose tokens were changed against the same encoder
-unchanged. A few seeds say little about their own spread, and the spread is much the same for all changes: so it is
-pooled over all changes that a source measured. There is no correction for the number of changes, because each is read
-by its own interval; the claims have tests of their own.
+A change is a method against the one that it adds to, an encoder whose tokens were changed against the same encoder
+unchanged, or an encoder fed in one way against the same fed in another. A few seeds say little about their own spread,
+and the spread is much the same for all changes: so it is pooled over all changes that a source measured. There is no
+correction for the number of changes, because each is read by its own interval; the claims have tests of their own.
 """
 
 from __future__ import annotations
@@ -70,22 +70,25 @@ def reading(change: Estimate) -> str:
     return "small" if -limit < change.low and change.high < limit else "inconclusive"
 
 
-def measure_changes(evidence: Evidence, variants: Iterable[tuple[str, str]] = ()) -> pd.DataFrame:
+def measure_changes(
+    evidence: Evidence, variants: Iterable[tuple[str, str]] = (), encoders: Iterable[tuple[str, str]] = ()
+) -> pd.DataFrame:
     """A row per change and case: ``change``, ``low`` and ``high`` in percent of the distance, ``n`` seeds, ``verdict``.
 
-    Methods are compared with REPA, REPA with no alignment; ``variants`` are further pairs of methods.
+    Methods are compared with REPA, REPA with no alignment; ``variants`` and ``encoders`` are further pairs of methods and of
+    encoders.
     """
     import pandas as pd
 
     runs = evidence.runs[evidence.runs["final"].astype(bool)]
     # One configuration may be printed in several places, with several numbers (D10): compare what stands together.
     together = [part for _, part in runs.groupby("experiments", sort=False)] if evidence.printed else [runs]
-    variants = list(variants)
+    variants, encoders = list(variants), list(encoders)
     measured = [
         ({"source": evidence.name, "kind": kind, "first": first, "second": second, **dict(zip(CASE, case, strict=False))},
          seeds["ratio"].to_numpy(float))
         for part in together
-        for kind, first, second, pairs in _pairs(evidence, part, variants)
+        for kind, first, second, pairs in _pairs(evidence, part, variants, encoders)
         for case, seeds in pairs.groupby(CASE[:-1], sort=False, dropna=False)
     ]  # fmt: skip
     spread, freedom = pooled_spread([ratios for _, ratios in measured])
@@ -99,7 +102,7 @@ def measure_changes(evidence: Evidence, variants: Iterable[tuple[str, str]] = ()
 
 
 def _pairs(
-    evidence: Evidence, runs: pd.DataFrame, variants: Iterable[tuple[str, str]]
+    evidence: Evidence, runs: pd.DataFrame, variants: Iterable[tuple[str, str]], encoders: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     methods = list(dict.fromkeys(runs["method"]))
     against = [(method, ALONE if method == REPA else REPA) for method in methods if method != ALONE]
@@ -109,6 +112,8 @@ def _pairs(
         base = evidence.base_of(encoder)
         if base:
             yield "tokens", encoder, base, pair_encoders(runs, encoder, base)
+    for encoder, than in dict.fromkeys(encoders):
+        yield "encoder", encoder, than, pair_encoders(runs, encoder, than)
 
 
 def read_changes(path: Path) -> pd.DataFrame:

@@ -53,6 +53,9 @@ class Discrepancy(Strict):
     compare: tuple[tuple[str, str], ...] = Field(
         (), description="Pairs [variant, what it is compared with] of methods, whose distances measure the effect."
     )
+    encoders: tuple[tuple[str, str], ...] = Field(
+        (), description="The same for pairs of encoders, whose spatial metrics measure it too."
+    )
     measure: str | None = Field(
         None,
         description="Another number that shows the effect, by its name in irepa/audit/discrepancies.py; null: none.",

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 
     from irepa.audit.claims import Discrepancy
 
+METRICS = ("lds", "cds", "srss", "rmsc")
 SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 
 
 def effects(discrepancy: Discrepancy, sources: Sequence[Evidence], measured: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of (source, what, value, n) for one discrepancy, and ``verdict`` where two methods were compared.
+    """Rows of (source, what, value, n) for one discrepancy, and ``verdict`` where distances were compared.
 
     ``measured``: the changes of all sources (:func:`irepa.audit.changes.measure_changes`).
     """
     rows: list[dict[str, Any]] = []
     for source in sources:
-        effect = [row for variant, base in discrepancy.compare for row in compared(source, measured, variant, base)]
+        pairs = [*discrepancy.compare, *discrepancy.encoders]
+        effect = [row for variant, base in pairs for row in compared(source, measured, variant, base)]
+        effect += [row for variant, base in discrepancy.encoders for row in metrics_of(source, variant, base)]
         if discrepancy.measure is not None:
             effect += MEASURES[discrepancy.measure](source)
         rows += [{"source": source.name, **row} for row in effect]
@@ -36,7 +39,7 @@ def effects(discrepancy: Discrepancy, sources: Sequence[Evidence], measured: pd.
 
 
 def compared(source: Evidence, measured: pd.DataFrame, variant: str, base: str) -> list[dict[str, Any]]:
-    """Change of the distance from a base method to a variant, in each case that the experiment on discrepancies has."""
+    """Change of the distance from a base to a variant, methods or encoders, in each case of the experiment on discrepancies."""
     try:
         cases = source.of("D")[CASE[:-1]].drop_duplicates()
     except NotTestable:
@@ -51,6 +54,23 @@ def compared(source: Evidence, measured: pd.DataFrame, variant: str, base: str) 
             "verdict": row["verdict"],
         }
         for row in rows
+    ]
+
+
+def metrics_of(source: Evidence, variant: str, base: str) -> list[dict[str, Any]]:
+    """The spatial metrics of an encoder and of the one that it is compared with, where the source has both."""
+    if not {variant, base} <= set(source.encoders.index):
+        return []
+    known = [name for name in METRICS if name in source.encoders]
+    first, second = (source.encoders.loc[name, known] for name in (variant, base))
+    return [
+        {
+            "what": f"{name.upper()} of {variant} against {base}",
+            "value": f"{first[name]:.3f}, {second[name]:.3f}",
+            "n": 1,
+        }
+        for name in known
+        if np.isfinite([first[name], second[name]]).all()
     ]
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.config import plugins
-from irepa.config.cells import cells, split_encoder, targets
+from irepa.config.cells import Cell, cells, split_encoder, targets
+from irepa.config.consistency import most_images
 from irepa.config.options import Plugged
 from irepa.config.plugins import offered, plugin_options
 from irepa.config.tier import Settings, Training
@@ -111,7 +112,7 @@ def _is_file(key: str, path: Path, cure: str) -> None:
 def _is_reference(key: str, path: Path, cure: str, settings: Settings, judge: str) -> None:
     _is_file(key, path, cure)
     declared = Declared.of(judge, settings.catalogue[judge], settings.tier.evaluation.input_size)
-    check_reference(path, declared.library.judge_dim)
+    check_reference(path, declared.library.judge_dim, declared.library.judge_spatial_dim)
 
 
 def _has_statistics(folder: Path) -> None:
@@ -139,8 +140,10 @@ def _arithmetic(settings: Settings, runs: Runs) -> Checks:
 def _trainings(settings: Settings, runs: Runs) -> Iterator[tuple[str, Training]]:
     """How the trainings that have to run are set, by key."""
     trained = {str(cell) for cell in cells(settings)} - settings.tier.checkpoints.keys()
-    if any(runs(Job("train", key)) for key in trained):
-        yield "training", settings.tier.training
+    tier = settings.tier
+    for recipe in sorted({Cell.parse(key).recipe for key in trained if runs(Job("train", key))}):
+        own = f"recipes.{recipe}.training" if tier.recipes[recipe].training else "training"
+        yield own, tier.training_of(recipe)
     for name, pretraining in settings.tier.pretraining.items():
         if runs(Job("pretrain", name)):
             yield f"pretraining.{name}.training", pretraining.training
@@ -301,14 +304,14 @@ def written(plan: Plan) -> dict[str, int]:
     (train, test), jobs = images_of(settings), plan.jobs()
     sizes: dict[str, int] = {"images": 0, "latents": 0, "samples": 0}
     if not plan.is_current(Job("data")):
-        sizes["images"] = (train + test) * pixels
+        sizes["images"] = (train + test + tier.dataset.judge_images) * pixels
     if Job("latents") in jobs and not plan.is_current(Job("latents")):
         shape_of = offered("autoencoders", tier.autoencoder.name, "shape_of", lambda options, size: None)
         shape = shape_of(plugin_options("autoencoders", tier.autoencoder, "autoencoder"), tier.dataset.image_size)
         sizes["latents"] = 0 if shape is None else train * 2 * math.prod(shape) * 4
     drawn = sum(1 for cell in cells(settings) if not plan.is_current(Job("sample", str(cell))))
-    at_once = drawn if tier.sampling.keep else min(drawn, 1)  # without `keep` one set at a time may be enough
-    sizes["samples"] = at_once * tier.sampling.samples * pixels
+    # One set is written as it is before it is compressed; how small those are that are kept nobody knows beforehand.
+    sizes["samples"] = min(drawn, 1) * tier.sampling.samples * pixels
     return sizes
 
 
@@ -321,11 +324,8 @@ def images_of(settings: Settings) -> tuple[int, int]:
     groups = {key.split(".")[0] for key in overridden}
     if tier.expected is None or ("dataset" in groups and "expected" not in groups):
         return 0, 0
-    limits = offered("data", tier.dataset.name, "at_most", lambda options: (None, None))(
-        plugin_options("data", tier.dataset, "dataset")
-    )
     train, test = (
         count if limit is None else min(count, limit)
-        for count, limit in zip((tier.expected.train_images, tier.expected.test_images), limits, strict=True)
+        for count, limit in zip((tier.expected.train_images, tier.expected.test_images), most_images(tier), strict=True)
     )
     return train, test

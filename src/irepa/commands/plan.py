@@ -99,7 +99,8 @@ class Budget:
         return sum((self.cost(job) for job in jobs), Cost())
 
     def _data(self, key: str) -> Cost:
-        return Cost(disk=(self.sizes.train_images + self.sizes.test_images) * self.pixels * PIXEL)
+        images = self.sizes.train_images + self.sizes.test_images + self.tier.dataset.judge_images
+        return Cost(disk=images * self.pixels * PIXEL)
 
     def _latents(self, key: str) -> Cost:
         images = self.sizes.train_images
@@ -132,12 +133,16 @@ class Budget:
             return Cost()
         return Cost(self.sizes.train_images * self.judge(key))
 
+    def _floor(self, key: str) -> Cost:
+        return Cost(min(self.tier.sampling.samples, self.sizes.test_images) * self.judge(key))
+
     def _train(self, key: str) -> Cost:
         cell = Cell.parse(key)
         parameters, forward = self.network(cell.recipe, cell.scale)
         if key in self.tier.checkpoints:
             return Cost(disk=parameters * FLOAT)
-        seen = self.tier.training.steps * self.tier.training.batch
+        training = self.tier.training_of(cell.recipe)
+        seen = training.steps * training.batch
         online = 0.0
         if cell.encoder != NO_ENCODER:
             base = split_encoder(cell.encoder)[0]
@@ -196,6 +201,7 @@ COSTS: dict[str, Callable[[Budget, str], Cost]] = {
     "spatial": Budget._spatial,
     "probe": Budget._probe,
     "reference": Budget._reference,
+    "floor": Budget._floor,
     "train": Budget._train,
     "sample": Budget._sample,
     "evaluate": Budget._evaluate,

@@ -125,9 +125,17 @@ def cells(settings: Settings) -> Mapping[Cell, tuple[str, ...]]:
     return MappingProxyType(dict(sorted(serves.items())))
 
 
+def inspected(settings: Settings) -> list[Cell]:
+    """The cells of experiments that ask for measurements of hidden tokens, in a fixed order."""
+    asking = {name for name, experiment in settings.tier.experiments.items() if experiment.inspect}
+    return [cell for cell, serves in cells(settings).items() if asking & set(serves)]
+
+
 def targets(settings: Settings) -> list[str]:
-    """Every encoder, with its transforms, that the tier lists or an experiment names."""
+    """Every encoder, with its transforms, that the tier lists, an experiment names or hidden tokens are compared with."""
     names = set(settings.tier.encoders)
+    compare = settings.tier.inspection.compare
     for experiment in settings.tier.experiments.values():
         names |= set(experiment.encoders) if experiment.encoders != ALL else set()
+        names |= {compare} if experiment.inspect and compare is not None else set()
     return sorted(names)

@@ -31,6 +31,8 @@ def settings_that_do_not_fit(settings: Settings) -> Iterator[str]:
     yield from _grid(tier)
     yield from _judges(settings)
     for name, pretraining in tier.pretraining.items():
+        if pretraining.images == "judge" and not tier.dataset.judge_images:
+            yield f"pretraining.{name}.images = judge: dataset.judge_images = 0 sets none aside"
         if pretraining.training.label_dropout:
             value = pretraining.training.label_dropout
             yield f"pretraining.{name}.training.label_dropout = {value}: an encoder has no null class; it must be 0"
@@ -38,6 +40,14 @@ def settings_that_do_not_fit(settings: Settings) -> Iterator[str]:
     if len(set(images)) < len(images):
         yield f"inspection.images = {images}: every image must be there once"
     yield from too_few_images(tier, None, None)
+
+
+def most_images(tier: Tier) -> tuple[int | None, int | None]:
+    """The most training and held-out images that the dataset's options allow; None where they set no limit."""
+    train, test = offered("data", tier.dataset.name, "at_most", lambda options: (None, None))(
+        plugin_options("data", tier.dataset, "dataset")
+    )
+    return None if train is None else max(0, train - tier.dataset.judge_images), test
 
 
 def too_few_images(tier: Tier, train: int | None, test: int | None) -> Iterator[str]:
@@ -142,8 +152,12 @@ def _judges(settings: Settings) -> Iterator[str]:
         if metric in called:
             yield f"{where} and {called[metric]} would both give {metric}"
         called.setdefault(metric, name)
-        if entry.trained_by is not None:
-            yield f"{where}: weights = trained:{entry.trained_by}: a judge is not trained by the pipeline"
+        trained = tier.pretraining.get(entry.trained_by or "")
+        if trained is not None and trained.images != "judge":
+            yield (
+                f"{where}: weights = trained:{entry.trained_by}: pretraining.{entry.trained_by}.images = {trained.images}: a "
+                "judge has not seen what generative models and targets are trained on; it must be judge"
+            )
         if entry.gives_inception_score and tier.sampling.samples < SPLITS:
             yield (
                 f"sampling.samples = {tier.sampling.samples}: the Inception Score of {name} is a mean over {SPLITS} parts of "
@@ -154,9 +168,7 @@ def _judges(settings: Settings) -> Iterator[str]:
 def plugins_that_do_not_fit(settings: Settings) -> Iterator[str]:
     """What the tier's implementations ask of each other; their options have been validated."""
     tier = settings.tier
-    train, test = offered("data", tier.dataset.name, "at_most", lambda options: (None, None))(
-        plugin_options("data", tier.dataset, "dataset")
-    )
+    train, test = most_images(tier)
     yield from too_few_images(tier, train, test)
     for recipe in dict.fromkeys(cell.recipe for cell in cells(settings)):
         yield from _recipe(settings, recipe)
@@ -191,13 +203,14 @@ def _recipe(settings: Settings, name: str) -> Iterator[str]:
                 f"{where}: {chosen.name} trains the autoencoder along, and latents of the tier's `autoencoder` are computed "
                 f"beforehand (precompute = true); name one of `autoencoders` under {where}.autoencoder"
             )
+    dropout = tier.training_of(name).label_dropout
     own = any(cell.recipe == name and str(cell) not in tier.checkpoints for cell in cells(settings))
-    if recipe.uses_null_class and own and tier.training.label_dropout == 0:
+    if recipe.uses_null_class and own and dropout == 0:
         yield (
             f"{where}: the guidance in the target of {chosen.name} needs training.label_dropout > 0: without it the network "
             "never learns what no class looks like"
         )
-    if chosen.guidance is not None and chosen.guidance.scale > 1 and own and tier.training.label_dropout == 0:
+    if chosen.guidance is not None and chosen.guidance.scale > 1 and own and dropout == 0:
         yield (
             f"{where}.guidance.scale = {chosen.guidance.scale} needs training.label_dropout > 0: without it the network never "
             "learns what no class looks like"
@@ -265,6 +278,10 @@ def _pretrained_network(settings: Settings, name: str) -> Iterator[str]:
             f"pretraining.{name}.encoder = {chosen.encoder}: library {library} builds no vision transformer; allowed is "
             "a row of library timm-vit"
         )
+    for target in targets(settings):
+        entry = settings.catalogue[split_encoder(target)[0]]
+        if entry.trained_by == name and chosen.images == "judge":
+            yield f"encoder {target}: pretraining.{name}.images = judge: what such images train judges, and is no target"
 
 
 def _transforms(settings: Settings, name: str) -> Iterator[str]:

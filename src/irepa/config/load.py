@@ -15,7 +15,7 @@ from irepa.config.consistency import plugins_that_do_not_fit, settings_that_do_n
 from irepa.config.options import Plugged
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.config.read import read_yaml, validated
-from irepa.config.tier import EncoderEntry, Method, Params, Settings, Tier
+from irepa.config.tier import EncoderEntry, Method, Params, Settings, Tier, Training
 from irepa.errors import ConfigError, gather
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -138,6 +138,10 @@ def _wrong_names(settings: Settings, where: str) -> Iterator[str]:
     yield from _unknown(f"{where}: methods", tier.methods, settings.methods)
     yield from _unknown(f"{where}: evaluation.extractors", tier.evaluation.extractors, settings.catalogue)
     yield from _unknown(f"{where}: evaluation.references", tier.evaluation.references, tier.evaluation.extractors)
+    for name in tier.evaluation.extractors:
+        key = f"{where}: evaluation.extractors: {name}: weights trained:"
+        trained_by = settings.catalogue[name].trained_by if name in settings.catalogue else None
+        yield from _unknown(key, [trained_by], tier.pretraining)
     for name, autoencoder in tier.autoencoders.items():
         if autoencoder.precompute:
             yield f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be"
@@ -161,6 +165,7 @@ def _wrong_names(settings: Settings, where: str) -> Iterator[str]:
 
 def _wrong_recipe(tier: Tier, name: str, where: str) -> Iterator[str]:
     recipe = tier.recipes[name]
+    yield from map(str, gather([functools.partial(_training_of, tier, name, where)]))
     yield from _unknown(f"{where}.architecture", [recipe.architecture], plugins.names("architectures"))
     yield from _unknown(f"{where}.autoencoder", [recipe.autoencoder], tier.autoencoders)
     if recipe.trained_as is None:
@@ -171,13 +176,18 @@ def _wrong_recipe(tier: Tier, name: str, where: str) -> Iterator[str]:
     source = tier.recipes[recipe.trained_as]
     if source.trained_as is not None:
         yield f"{where}.trained_as = {recipe.trained_as} is not trained itself"
-    if recipe.at is not None and recipe.at >= tier.training.steps:
-        yield (
-            f"{where}.at = {recipe.at} must be smaller than training.steps = {tier.training.steps}; null is the last step"
-        )
-    same = {"name", "architecture", "autoencoder"}
+    steps = (tier.training.model_dump() | source.training)["steps"]
+    if recipe.at is not None and recipe.at >= steps:
+        yield f"{where}.at = {recipe.at} must be smaller than training.steps = {steps}; null is the last step"
+    same = {"name", "architecture", "autoencoder", "training"}
     if recipe.model_dump(include=same) != source.model_dump(include=same):
-        yield f"{where}.trained_as = {recipe.trained_as}: name, architecture and autoencoder must be the same"
+        yield f"{where}.trained_as = {recipe.trained_as}: name, architecture, autoencoder and training must be the same"
+
+
+def _training_of(tier: Tier, recipe: str, where: str) -> None:
+    """Raises ConfigError where what the recipe says of its training cannot be."""
+    own = tier.recipes[recipe].training
+    validated(Training, {**tier.training.model_dump(), **own}, f"{where}.training")
 
 
 def _wrong_target(settings: Settings, name: str, where: str) -> Iterator[str]:

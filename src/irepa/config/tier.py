@@ -27,6 +27,12 @@ class Dataset(Plugged):
 
     name: str = Field(description="The reader: a module of irepa/data. Its options stand beside this key.")
     image_size: Positive = Field(description="Height and width to which every image is brought, in pixels.")
+    judge_images: int = Field(
+        0,
+        ge=0,
+        description="Number of the reader's training images, spread evenly over all, that are set aside to train judges of the "
+        "samples: no generative model, no target and no reference sees them. The others are the training images.",
+    )
     storage: Literal["raw", "webp"] = Field(
         "raw",
         description="How the decoded images are kept. raw: as pixels, 252 GB for ImageNet at 256 px. webp: each compressed "
@@ -38,7 +44,7 @@ class Dataset(Plugged):
 class Expected(Strict):
     """Sizes of the dataset, with which `irepa plan` counts before the images are there."""
 
-    train_images: Positive = Field(description="Number of training images.")
+    train_images: Positive = Field(description="Number of training images, without those of `dataset.judge_images`.")
     test_images: Positive = Field(description="Number of held-out images.")
     classes: Positive = Field(description="Number of classes.")
 
@@ -89,6 +95,9 @@ class RecipeSettings(Plugged):
     )
     sampler: SamplerChoice = Field(description="How images are drawn.")
     guidance: Guidance | None = Field(None, description="Guidance while sampling; null: none.")
+    training: dict[str, Any] = Field(
+        {}, description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`."
+    )
     trained_as: str | None = Field(
         None,
         description="Train nothing: draw from the networks that this other recipe of the tier trains, with another sampler, "
@@ -248,7 +257,7 @@ class Spatial(Strict):
 
 
 class Probe(Strict):
-    """The linear probe: logistic regression on mean-pooled tokens, which gives an encoder's accuracy."""
+    """Linear probes: logistic regression on mean-pooled tokens, which gives an encoder's accuracy, and on tokens by position."""
 
     train_images: int | None = Field(
         None,
@@ -257,6 +266,10 @@ class Probe(Strict):
     )
     c: float = Field(1.0, gt=0, description="Inverse strength of the L2 penalty, as scikit-learn's C.")
     max_iter: Positive = Field(300, description="Most iterations of the optimiser.")
+    position_channels: Positive | None = Field(
+        None,
+        description="Principal components of each token that a second probe is given, position by position; null: no such probe.",
+    )
 
 
 class Training(Strict):
@@ -264,10 +277,19 @@ class Training(Strict):
 
     steps: Positive = Field(description="Number of optimiser steps.")
     batch: Positive = Field(description="Images per step, over all processes.")
-    lr: float = Field(1e-4, gt=0, description="Learning rate, constant.")
+    lr: float = Field(1e-4, gt=0, description="Learning rate: the highest, where it rises or falls.")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="Epochs at the start over which the learning rate rises linearly from 0; 0: none."
+    )
+    decay: Fraction = Field(
+        0.0,
+        description="Share of the steps, at the end, over which the learning rate falls linearly to 0; 0: it does not.",
+    )
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay of AdamW's two moments.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    grad_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it.")
+    grad_clip: float | None = Field(
+        1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it. null: none is."
+    )
     ema: Fraction = Field(0.9999, description="Share of the averaged weights that stays in each step.")
     label_dropout: Fraction = Field(
         0.1,
@@ -304,6 +326,13 @@ class Training(Strict):
             )
         return self
 
+    def rate(self, step: int, images: int) -> float:
+        """The learning rate of a step, counted from 0, where there are so many training images."""
+        rising, falling = self.warmup_epochs * images / self.batch, self.decay * self.steps
+        factors = [step / rising] if step < rising else []
+        left = self.steps - step
+        return self.lr * min([1.0, *factors, *([left / falling] if left < falling else [])])
+
     def that_matter(self) -> dict[str, Any]:
         """The settings that change the result by more than the last bits of its sums.
 
@@ -318,6 +347,11 @@ class Pretraining(Plugged):
 
     name: str = Field(description="The objective: a module of irepa/objectives. Its options stand beside this key.")
     encoder: str = Field(description="The row of encoders.yaml whose network is trained, from random weights.")
+    images: Literal["train", "judge"] = Field(
+        "train",
+        description="Which images it is trained on. judge: those of `dataset.judge_images`; the encoder may then judge samples, "
+        "and be no target.",
+    )
     training: Training = Field(description="Its optimisation.")
 
 
@@ -332,7 +366,11 @@ class Sampling(Strict):
         False, description="torch.compile of the network: worth its minute for many samples at many steps."
     )
     preview: Positive = Field(32, description="Number of samples kept for pictures when the rest is deleted.")
-    keep: bool = Field(True, description="False: samples are deleted once they are evaluated.")
+    keep: bool = Field(
+        True,
+        description="True: samples stay, compressed, so that a further judge needs no new ones; False: they are deleted once "
+        "they are evaluated.",
+    )
 
 
 class Evaluation(Strict):
@@ -357,14 +395,33 @@ class Evaluation(Strict):
     neighbours: Positive = Field(
         3, description="k of precision and recall (Kynkaanniemi et al., 2019); smaller than `sampling.samples`."
     )
+    parts: list[Positive] = Field(
+        [],
+        description="Numbers k, two at least, the largest at most half of `sampling.samples`: the Frechet distance is also "
+        "measured at 1/k of the samples, as the mean over k parts, and extrapolated to endlessly many samples (FD-infinity); [] "
+        "measures it at all samples alone.",
+    )
+    floor: bool = Field(
+        False,
+        description="True: held-out images, as many as there are samples, are measured as samples are: what the data gets.",
+    )
     kid_subsets: Positive = Field(100, description="Number of subsets over which KID is averaged.")
     kid_subset_size: int = Field(
         1000, ge=2, description="Images per subset of KID, at least 2; at most `sampling.samples`."
     )
 
+    @field_validator("parts")
+    @classmethod
+    def _a_line_needs_two_points(cls, value: list[int]) -> list[int]:
+        if value and len(set(value)) < 2:
+            raise ValueError(
+                f"{value} is one number of samples, through which no line can be drawn; give two, as in [1, 2]"
+            )
+        return value
+
 
 class Inspection(Strict):
-    """The self-similarity maps (E7): which images, which token they are seen from, and how noisy the network's input is."""
+    """Hidden tokens (E7): which images maps show, seen from which token, how many are measured, and how noisy the input is."""
 
     images: list[Annotated[int, Field(ge=0)]] = Field(
         [0],
@@ -376,6 +433,20 @@ class Inspection(Strict):
         description="The token that all others are compared with: row and column, as shares of the grid's sides.",
     )
     time: Fraction = Field(0.25, description="Noise level t of the network's input: 0 is the image, 1 is noise.")
+    measured: Positive = Field(
+        200,
+        description="Number of the `spatial.images` over which tokens are measured inside a run: self-similarity against the "
+        "target's, LDS and RMSC before and after the projector.",
+    )
+    probe_images: int | None = Field(
+        None,
+        ge=2,
+        description="Number of training images to which a linear probe of hidden tokens is fitted; null: no such probe.",
+    )
+    compare: str | None = Field(
+        None,
+        description="Encoder with whose tokens the hidden tokens of runs without alignment are compared; null: with none.",
+    )
 
 
 class Experiment(Strict):
@@ -401,6 +472,10 @@ class Experiment(Strict):
     seeds: Positive | None = Field(
         None, description="Training runs of each combination, a seed each; null: the tier's `seeds`."
     )
+    inspect: bool = Field(
+        False,
+        description="True: the hidden tokens of its runs are measured (`inspection`), and their numbers stand in the table.",
+    )
     one_per_family: bool = Field(
         False, description="True: one encoder of each family would still answer it, with less power (for `irepa plan`)."
     )
@@ -422,8 +497,9 @@ class JobResources(Strict):
     gpus: int = Field(0, ge=0, description="Number of GPUs.")
     processes: Positive = Field(
         1,
-        description="Processes that share the work of `latents`, `features`, `reference`, `sample` and `evaluate`, one per GPU, "
-        "with `threads` each; the results are the same bytes. Several need room for them twice. Training has its own setting.",
+        description="Processes that share the work of `latents`, `features`, `reference`, `floor`, `sample` and `evaluate`, one "
+        "per GPU, with `threads` each; the results are the same bytes. Several need room for them twice. Training has its own "
+        "setting.",
     )
     workers: int = Field(
         0,
@@ -474,7 +550,7 @@ class Tier(Strict):
     features: Features = Field(Features(), description="How tokens are computed and stored.")
     spatial: Spatial = Field(description="Spatial metrics.")
     probe: Probe = Field(Probe(), description="The linear probe.")
-    training: Training = Field(description="Optimisation of every cell.")
+    training: Training = Field(description="Optimisation of every cell, but for what its recipe sets otherwise.")
     sampling: Sampling = Field(description="How many images are drawn.")
     evaluation: Evaluation = Field(description="How they are measured.")
     inspection: Inspection = Field(Inspection(), description="The self-similarity maps.")
@@ -489,6 +565,11 @@ class Tier(Strict):
     )
     figures: dict[str, Figure] = Field(description="By name, the figures of the report.")
     resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
+
+    def training_of(self, recipe: str) -> Training:
+        """The tier's `training` with what the recipe, or the one that it is trained as, sets otherwise."""
+        own = self.recipes[self.recipes[recipe].trained_as or recipe].training
+        return self.training if not own else Training.model_validate(self.training.model_dump() | own)
 
     @field_validator("encoders", "methods")
     @classmethod
@@ -509,6 +590,11 @@ class Tier(Strict):
             )
         if kept <= k:
             raise ValueError(f"evaluation.reference_features ({kept}) must exceed evaluation.neighbours ({k})")
+        most = max(self.evaluation.parts, default=1)
+        if 2 * most > self.sampling.samples:
+            raise ValueError(
+                f"evaluation.parts has {most}: each part of sampling.samples ({self.sampling.samples}) needs 2 samples at least"
+            )
         if self.evaluation.kid_subset_size > self.sampling.samples:
             raise ValueError(
                 f"evaluation.kid_subset_size ({self.evaluation.kid_subset_size}) must not exceed "

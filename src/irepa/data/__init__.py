@@ -14,7 +14,7 @@ A reader refuses what it cannot read with file, row, value and cure. Whatever a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,6 +78,35 @@ def check_splits(splits: Splits) -> None:
             f"dataset.train: {len(missing)} of {count} classes have no training image: {named}; "
             "number the labels from 0 without a gap, or raise dataset.train_images where it leaves classes out"
         )
+
+
+def set_aside(splits: Splits, count: int) -> tuple[Splits, Split]:
+    """The same with ``count`` training images fewer, spread evenly over all; and those. Raises DataError where none is left.
+
+    Batches of both parts decode all training images.
+    """
+    from irepa.tokens import spread
+
+    total = len(splits.train.labels)
+    if count >= total:
+        raise DataError(
+            f"dataset.judge_images = {count}: there are {total} training images; some of them must be left to train on"
+        )
+    aside = np.zeros(total, bool)
+    aside[spread(total, count)] = True
+    return replace(splits, train=_part(splits.train, ~aside)), _part(splits.train, aside)
+
+
+def _part(split: Split, chosen: NDArray[np.bool_]) -> Split:
+    """The images of a split where ``chosen`` (n,) is True."""
+
+    def batches() -> Iterator[Images]:
+        done = 0
+        for images in split.batches():
+            yield images[chosen[done : done + len(images)]]
+            done += len(images)
+
+    return Split(split.labels[chosen], batches)
 
 
 def checked_batches(split: Split, key: str, size: int) -> Iterator[Images]:

@@ -50,9 +50,10 @@ imports it, inside the functions that use it.
 **What is optional.** Everything else has a default.
 
 - A network: extend :class:`NetworkEncoder`. Build the network in ``__init__``, frozen and in evaluation mode, and set
-  ``network``, ``input_size``, ``mean`` and ``std``; ``self.pixels(images)`` is then what it is given. Its parameters are counted
-  and the SHA-256 of its weights is recorded. Let ``Options`` extend :class:`NetworkOptions`, so that ``irepa encoders`` and
-  ``irepa plan`` can build it without weights. ``irepa/encoders/open_clip.py`` is short and has all of this.
+  ``network``, ``input_size``, ``mean`` and ``std``; ``self.pixels(images)`` is then what it is given, resized as the row's
+  ``resize`` says. Its parameters are counted and the SHA-256 of its weights is recorded. Let ``Options`` extend
+  :class:`NetworkOptions`, so that ``irepa encoders`` and ``irepa plan`` can build it without weights.
+  ``irepa/encoders/open_clip.py`` is short and has all of this.
 - ``prefix``, where there are tokens before the patch tokens, and ``has_global_token``, where it gives one.
 - ``paths``: the files and folders of this machine that it reads beyond the path in ``weights``; a change of theirs is noticed.
 - ``check``: refuse, before a run starts, what this machine lacks (:func:`irepa.weights.check_weights`).
@@ -76,7 +77,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from irepa.config import plugins
 from irepa.config.options import Strict
@@ -170,7 +171,22 @@ class NetworkEncoder(Encoder):
         """Images (batch, 3, H, W) uint8 to what the network was trained on: (batch, 3, *input_size) float32."""
         from irepa.images import standardise
 
-        return standardise(images, self.input_size, self.mean, self.std)
+        return standardise(images, self.input_size, self.mean, self.std, **self.options.resize.model_dump())
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge says of a batch of images.
+
+    Attributes:
+        pooled: (batch, dim), a feature of the whole image.
+        logits: (batch, classes) of ImageNet's classes, which give the Inception Score; None where the judge has none.
+        spatial: (batch, dim) of an early layer, place by place, which gives sFID; None where it has none.
+    """
+
+    pooled: Tensor
+    logits: Tensor | None = None
+    spatial: Tensor | None = None
 
 
 class Judge(ABC):
@@ -181,13 +197,10 @@ class Judge(ABC):
         self.options = options
 
     @abstractmethod
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images (batch, 3, H, W) uint8, on the judge's device, to pooled features (batch, dim) and logits (batch, classes).
+    def forward(self, images: Tensor) -> Judged:
+        """Features of images (batch, 3, H, W) uint8, on the judge's device."""
 
-        The logits of ImageNet's classes give the Inception Score; None where the judge has none.
-        """
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, images: Tensor) -> Judged:
         """:meth:`forward` without gradients. Raises ConfigError where it fails."""
         import torch
 
@@ -198,6 +211,23 @@ class Judge(ABC):
             return self.forward(images)
 
 
+class Resize(Strict):
+    """How a network's input is resized. The defaults are what the libraries document for themselves."""
+
+    mode: Literal["bicubic", "bilinear"] = Field("bicubic", description="Interpolation, with half-pixel centres.")
+    antialias: bool = Field(True, description="Whether the filter is widened where images shrink.")
+    clamp: bool = Field(True, description="Whether values are brought back to [0, 1] where bicubic overshoots.")
+    order: Literal["resize-first", "normalise-first"] = Field(
+        "resize-first", description="Whether images are resized before they are normalised by mean and std, or after."
+    )
+
+    @model_validator(mode="after")
+    def _clamps_colours(self) -> Self:
+        if self.clamp and self.order == "normalise-first":
+            raise ValueError("clamp is for values in [0, 1]: with order: normalise-first it must be false")
+        return self
+
+
 class NetworkOptions(Strict):
     """What every network with weights has among its options."""
 
@@ -206,6 +236,13 @@ class NetworkOptions(Strict):
         HUB, description="hub, random, package:NAME, trained:NAME, an https:// address, or the path of a file."
     )
     seed: int = Field(0, description="Seed of random weights.")
+    mean: PerChannel | None = Field(
+        None, description="Of the input, for images in [0, 1]; null: what the library says of this model."
+    )
+    std: PerChannel | None = Field(
+        None, description="Of the input, for images in [0, 1]; null: what the library says of this model."
+    )
+    resize: Resize = Field(Resize(), description="How images become the size that the network is given.")
 
 
 def local_weights(options: Any) -> list[Path]:
@@ -241,7 +278,8 @@ class Library:
         check_grid: called with (options, grid, image_size): raises ConfigError where it cannot give tokens on the tier's grid.
         download: called with (options): the weights that the library would fetch by itself, None for none. Needs no torch.
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
-        judge_dim: width of the features of such a judge; None: asked of the judge.
+        judge_dim: width of the pooled features of such a judge; None: asked of the judge.
+        judge_spatial_dim: width of a judge's spatial features; None: it gives none.
     """
 
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
@@ -253,6 +291,7 @@ class Library:
     download: Callable[[Any], Download | None] = nothing_to_download
     judge_flops: float | None = None
     judge_dim: int | None = None
+    judge_spatial_dim: int | None = None
 
 
 def library(name: str, where: str) -> Library:

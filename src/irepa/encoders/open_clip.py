@@ -1,4 +1,4 @@
-"""Image towers of open_clip: patch tokens after the last norm, before the projection, and the class token."""
+"""Image towers of open_clip: patch tokens of the last block, before the projection, and the class token."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ TIMM_TOWERS = "`timm:vit_base_patch16_siglip_256.webli` is the one of ViT-B-16-S
 
 class Options(NetworkOptions):
     pretrained: str = Field(description="The weights of `weights: hub`, as open_clip names them.")
+    final_norm: bool = Field(True, description="Whether the tokens go through the tower's last norm (`ln_post`).")
 
 
 def fetch_command(options: Options) -> str:
@@ -82,6 +83,7 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
 class OpenClip(NetworkEncoder):
     """The class token is the one before the projection, so that it has the width of the patch tokens."""
 
+    options: Options
     prefix = 1
     has_global_token = True
 
@@ -92,8 +94,8 @@ class OpenClip(NetworkEncoder):
         self.network = tower = create(options, grid, initial(device)).to(device)
         self.input_size = tuple(tower.image_size)
         config = open_clip.get_pretrained_cfg(options.model, options.pretrained)
-        self.mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
-        self.std = config.get("std") or open_clip.OPENAI_DATASET_STD
+        self.mean = options.mean or config.get("mean") or open_clip.OPENAI_DATASET_MEAN
+        self.std = options.std or config.get("std") or open_clip.OPENAI_DATASET_STD
 
     def forward(self, images: Tensor) -> Tokens:
         from irepa.tokens import Tokens
@@ -101,7 +103,7 @@ class OpenClip(NetworkEncoder):
         output = self.network.forward_intermediates(
             self.pixels(images),
             indices=1,
-            normalize_intermediates=True,
+            normalize_intermediates=self.options.final_norm,
             intermediates_only=True,
             output_fmt="NLC",
             output_extra_tokens=True,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from irepa.config.options import Positive
-from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions
+from irepa.encoders import Judge, Judged, Library, NetworkEncoder, NetworkOptions
 from irepa.errors import WeightsError
 from irepa.weights import (
     HUB,
@@ -19,6 +19,7 @@ from irepa.weights import (
     Download,
     check_weights,
     download_command,
+    file_download,
     hub_download,
     initial,
     load_in_order,
@@ -38,24 +39,39 @@ class Options(NetworkOptions):
     """The tensors of a package of weights are taken in order, whatever their names."""
 
     model: str = Field(description="timm's name, with its weight tag.")
-    input_size: Positive | None = Field(
+    input_size: Positive | Literal["grid"] | None = Field(
         None,
-        description="Side to which images are resized, pixels; null: the tier's features.input_size, or else what puts the "
-        "map on the tier's grid (of a judge: what it was trained on).",
+        description="Side to which images are resized, pixels; grid: what puts the map on the tier's grid; null: the tier's "
+        "features.input_size, or else `grid` (of a judge: what it was trained on).",
     )
     stride: Literal[4, 8, 16, 32] | None = Field(
         None, description="Pixels per token of the feature map that is taken; null: it can only judge."
     )
     max_pool: Positive = Field(1, description="Window to pool the map over, tokens.")
+    neck: bool = Field(
+        False, description="Whether the map is the network's output after its neck (SAM), not a stage's."
+    )
+    to_grid: Literal["mean", "bilinear"] = Field(
+        "mean",
+        description="How a map that is finer than the tier's grid comes to lie on it. mean: over each token's area; bilinear: "
+        "between the nearest four places, with half-pixel centres.",
+    )
     revision: str | None = Field(None, description="Commit of the hub's copy of the weights; null: its newest.")
+    url: str | None = Field(
+        None,
+        description="Address of a checkpoint that the hub does not have: `weights: hub` means this; null: the hub's.",
+    )
     global_token: Literal["mean", "head"] = Field(
         "mean", description="mean: of the map; head: the pooled final feature, brought to the width of the tokens."
+    )
+    architecture: dict[str, float] = Field(
+        {}, description="What timm's constructor is given besides, such as depth of a smaller network."
     )
 
 
 def fetch_command(options: Options) -> str:
     """What downloads the weights."""
-    return download_command(f"timm/{options.model}", options.revision)
+    return f"curl -LO {options.url}" if options.url else download_command(f"timm/{options.model}", options.revision)
 
 
 def check(name: str, options: Options) -> None:
@@ -65,6 +81,8 @@ def check(name: str, options: Options) -> None:
 
 def download(options: Options) -> Download | None:
     """What timm fetches where the weights are neither random nor on this machine."""
+    if options.weights == HUB and options.url is not None:
+        return file_download(options.url)
     return hub_download(f"timm/{options.model}", options.revision) if options.weights == HUB else None
 
 
@@ -78,19 +96,22 @@ def create(options: Options, device: torch.device | str = "cpu", size: Grid | No
     # Networks with windows or position embeddings are built for one size; the others take any.
     config: Any = timm.get_pretrained_cfg(options.model)
     fixed = size is not None and config is not None and config.fixed_input_size
-    sized: dict[str, Any] = {"img_size": size} if fixed and tuple(config.input_size[1:]) != size else {}
+    changed: dict[str, Any] = {"img_size": size} if fixed and tuple(config.input_size[1:]) != size else {}
+    changed |= {key: int(value) if value.is_integer() else value for key, value in options.architecture.items()}
 
     packaged = options.weights.startswith(PACKAGE)
     overlay: dict[str, Any] = {}
     if options.weights not in (HUB, RANDOM) and not packaged:
         overlay["file"] = options.weights
-    elif options.weights == HUB and options.revision is not None:
+    elif options.url is not None:
+        overlay |= {"url": options.url, "hf_hub_id": None}
+    elif options.revision is not None:
         overlay["hf_hub_id"] = f"timm/{options.model}@{options.revision}"
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
         pretrained = options.weights != RANDOM and not packaged
         with obtaining(options.model, fetch_command(options)):
-            model = timm.create_model(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay, **sized)
+            model = timm.create_model(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay, **changed)
     if packaged:
         path = package_file(options.weights.removeprefix(PACKAGE))
         package = options.weights.removeprefix(PACKAGE).replace("_", "-")
@@ -116,8 +137,8 @@ class TimmEncoder(NetworkEncoder):
         super().__init__(options, grid, device)
         if options.stride is None:
             raise WeightsError(f"timm model {options.model}: an alignment target needs a stride")
-        own = options.stride * options.max_pool
-        self.input_size = (options.input_size or own * grid[0], options.input_size or own * grid[1])
+        given, own = options.input_size, options.stride * options.max_pool
+        self.input_size = (given, given) if isinstance(given, int) else (own * grid[0], own * grid[1])
         self.network = create(options, initial(device), self.input_size).to(device)
         reductions = [info["reduction"] for info in self.network.feature_info]
         if options.stride not in reductions:
@@ -125,7 +146,7 @@ class TimmEncoder(NetworkEncoder):
         # The last of them: networks that keep their grid list one for every block.
         self.level = len(reductions) - 1 - reductions[::-1].index(options.stride)
         config: dict[str, Any] = self.network.pretrained_cfg
-        self.mean, self.std = config["mean"], config["std"]
+        self.mean, self.std = options.mean or config["mean"], options.std or config["std"]
 
     def forward(self, images: Tensor) -> Tokens:
         import torch
@@ -139,13 +160,22 @@ class TimmEncoder(NetworkEncoder):
             patch = feature_map.flatten(2).transpose(1, 2)
             pooled = self._to_width(final.mean(dim=(2, 3)), patch)
         else:
-            (feature_map,) = self.network.forward_intermediates(
-                x, indices=[self.level], stop_early=True, intermediates_only=True
-            )
-            feature_map = F.max_pool2d(feature_map, self.options.max_pool)
+            feature_map = F.max_pool2d(self._map(x), self.options.max_pool)
+            if self.options.to_grid == "bilinear":
+                feature_map = F.interpolate(feature_map, self.grid, mode="bilinear", align_corners=False)
             patch = feature_map.flatten(2).transpose(1, 2)
             pooled = patch.mean(dim=1)
         return Tokens(patch.float(), (feature_map.shape[2], feature_map.shape[3]), pooled.float())
+
+    def _map(self, x: Tensor) -> Tensor:
+        """Pixels (batch, 3, H, W) to the map of the stage, or of the neck: (batch, dim, h, w)."""
+        if self.options.neck:
+            feature_map: Tensor = self.network.forward_features(x)
+        else:
+            (feature_map,) = self.network.forward_intermediates(
+                x, indices=[self.level], stop_early=True, intermediates_only=True
+            )
+        return feature_map
 
     def _to_width(self, pooled: Tensor, patch: Tensor) -> Tensor:
         """A feature (batch, d) in the width and mean length of patch tokens (batch, h*w, dim): (batch, dim)."""
@@ -164,21 +194,22 @@ class PooledFeature(Judge):
 
     def __init__(self, options: Options, device: torch.device) -> None:
         super().__init__(options, device)
-        given = None if options.input_size is None else (options.input_size, options.input_size)
-        self.network = create(options, initial(device), given).to(device)
+        side = options.input_size if isinstance(options.input_size, int) else None
+        self.network = create(options, initial(device), None if side is None else (side, side)).to(device)
         config: dict[str, Any] = self.network.pretrained_cfg
-        self.mean, self.std = config["mean"], config["std"]
-        size = options.input_size or config["input_size"][-1]
-        self.input_size = (size, size)
+        self.mean, self.std = options.mean or config["mean"], options.std or config["std"]
+        side = side or config["input_size"][-1]
+        self.input_size = (side, side)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+    def forward(self, images: Tensor) -> Judged:
         import torch
 
         from irepa.images import standardise
 
-        x = standardise(images, self.input_size, self.mean, self.std).to(memory_format=torch.channels_last)
+        x = standardise(images, self.input_size, self.mean, self.std, **self.options.resize.model_dump())
+        x = x.to(memory_format=torch.channels_last)
         features = self.network.forward_features(x)
-        return self.network.forward_head(features, pre_logits=True), None
+        return Judged(self.network.forward_head(features, pre_logits=True))
 
 
 LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check, download=download)

@@ -1,18 +1,20 @@
-"""Vision transformers from timm: patch tokens after the last norm, and the class or pooled token.
+"""Vision transformers from timm: patch tokens of the last block, and the class or pooled token.
 
-timm itself resamples position embeddings to the input, which is chosen so that tokens lie on the tier's grid: patch-14 models
-see 224 px for a 16x16 grid, patch-16 models 256 px (paper section 6). Normalisation is the model's own (D7).
+The input is chosen so that tokens lie on the tier's grid: patch-14 models see 224 px for a 16x16 grid, patch-16 models 256 px
+(paper section 6). Learned position embeddings are resampled to that grid when the network is loaded.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from irepa.config.options import Positive
-from irepa.encoders import Judge, Library, NetworkEncoder, NetworkOptions, PerChannel
+from irepa.config.options import Grid, Positive, Strict
+from irepa.encoders import Judge, Judged, Library, NetworkEncoder, NetworkOptions
 from irepa.errors import WeightsError, translated
 from irepa.weights import (
     HUB,
@@ -33,7 +35,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from irepa.tokens import Grid, Tokens
+    from irepa.tokens import Tokens
+
+
+class Positions(Strict):
+    """How position embeddings are resampled, with half-pixel centres."""
+
+    interpolation: Literal["bicubic", "bilinear"] = Field(
+        "bicubic", description="Between the positions of the weights."
+    )
+    antialias: bool = Field(True, description="Whether the filter is widened where the grid shrinks.")
 
 
 class Options(NetworkOptions):
@@ -45,13 +56,22 @@ class Options(NetworkOptions):
         description="Address of a checkpoint that the hub does not have: `weights: hub` means this; null: the hub's.",
     )
     layer: Positive | None = Field(
+        None, description="The block whose tokens are taken, counted from 1; null: the last."
+    )
+    final_norm: bool = Field(True, description="Whether the tokens go through the network's last norm.")
+    positions: Positions | None = Field(
         None,
-        description="The block whose tokens are taken, counted from 1; null: the last, after the network's last norm.",
+        description="How learned position embeddings are resampled to the token grid when weights are loaded; null: as timm does "
+        "it for this model, for most of them bicubic and antialiased.",
     )
-    mean: PerChannel | None = Field(
-        None, description="Of the input, for images in [0, 1]; null: what timm says, which may be another checkpoint's."
+    judge_grid: Grid = Field(
+        (16, 16), description="As a judge of samples: the token grid for which images are resized."
     )
-    std: PerChannel | None = Field(None, description="Of the input, for images in [0, 1]; null: what timm says.")
+    rotary: Literal["rescaled", "counted"] = Field(
+        "rescaled",
+        description="Rotary positions of networks that have them relative to a grid. rescaled: to the grid of their training, as "
+        "timm does; counted: one after the other on any grid.",
+    )
     architecture: dict[str, float] = Field(
         {}, description="What timm's constructor is given besides, such as depth and embed_dim of a smaller network."
     )
@@ -122,10 +142,13 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
     """The frozen network, for inputs that give this grid. Raises WeightsError where its weights cannot be had."""
     import timm
     import torch
+    from timm.models import load_pretrained
 
     if options.weights.startswith(PRETRAINED):
         raise WeightsError(f"{options.model}, {options.weights}: the pipeline trains it, in a tier that says how")
     changed: dict[str, Any] = {key: int(v) if v.is_integer() else v for key, v in options.architecture.items()}
+    if options.rotary == "counted":
+        changed["ref_feat_shape"] = grid
     if not timm.is_model(options.model):
         raise WeightsError(f"timm knows no model {options.model}; `timm.list_models()` lists them")
     plain = translated(
@@ -142,15 +165,21 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
         overlay["file"] = options.weights
     elif options.weights == HUB and options.revision is not None:
         overlay["hf_hub_id"] = f"timm/{options.model}@{options.revision}"
+    pretrained = options.weights != RANDOM and options.checkpoint == "timm"
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(options.seed)
         with obtaining(options.model, fetch_command(options)):
             model: Any = timm.create_model(
                 options.model,
-                pretrained=options.weights != RANDOM and options.checkpoint == "timm",
+                pretrained=pretrained and options.positions is None,
                 pretrained_cfg_overlay=overlay,
                 **sized,
             )
+            if pretrained and options.positions is not None:
+                # Each of timm's families of networks has a function that fits weights to a network.
+                fit = importlib.import_module(type(model).__module__).checkpoint_filter_fn
+                fitted = partial(fit, **options.positions.model_dump())
+                load_pretrained(model, model.pretrained_cfg, num_classes=0, filter_fn=fitted)
     if options.checkpoint == "moco-v3" and options.weights != RANDOM:
         source = options.url if options.weights == HUB else options.weights
         if source is None:
@@ -164,7 +193,8 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
 class TimmViT(NetworkEncoder):
     """Tokens on the grid for which it was built, because position embeddings are resampled to it.
 
-    The global token is the class token; without one, the network's pooled feature, or the mean of the tokens of a ``layer``.
+    The global token is the class token; without one, the network's pooled feature, or the mean of the tokens where a ``layer``
+    is named or the last norm is left out.
     """
 
     options: Options
@@ -182,35 +212,37 @@ class TimmViT(NetworkEncoder):
     def forward(self, images: Tensor) -> Tokens:
         from irepa.tokens import Tokens
 
-        patch, pooled = self._last(images) if self.options.layer is None else self._block(images, self.options.layer)
+        whole = self.options.layer is None and self.options.final_norm
+        patch, pooled = self._output(images) if whole else self._block(images)
         return Tokens(patch.float(), self.grid, pooled.float())
 
-    def _last(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch tokens (batch, h*w, dim) and the global token (batch, dim) after the last norm."""
+    def _output(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch tokens (batch, h*w, dim) and the global token (batch, dim) as the network gives them."""
         features = self.network.forward_features(self.pixels(images))
         prefix, patch = features[:, : self.prefix], features[:, self.prefix :]
         return patch, prefix[:, 0] if self.has_class_token else self.network.forward_head(features, pre_logits=True)
 
-    def _block(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The same after one block, counted from 1, and the network's last norm."""
+    def _block(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same after one block, with the network's last norm or without it."""
         (output,) = self.network.forward_intermediates(
-            self.pixels(images), indices=[layer - 1], return_prefix_tokens=self.has_class_token, norm=True,
+            self.pixels(images), indices=[(self.options.layer or len(self.network.blocks)) - 1],
+            return_prefix_tokens=self.has_class_token, norm=self.options.final_norm,
             stop_early=True, output_fmt="NLC", intermediates_only=True,
         )  # fmt: skip
         return (output[0], output[1][:, 0]) if self.has_class_token else (output, output.mean(dim=1))
 
 
 class GlobalToken(Judge):
-    """The class or pooled token as a judge's feature, at 16x16 tokens."""
+    """The class or pooled token as a judge's feature."""
 
     def __init__(self, options: Options, device: torch.device) -> None:
         super().__init__(options, device)
-        self.encoder = TimmViT(options, (16, 16), device)
+        self.encoder = TimmViT(options, options.judge_grid, device)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+    def forward(self, images: Tensor) -> Judged:
         pooled = self.encoder(images).global_token
         assert pooled is not None
-        return pooled, None
+        return Judged(pooled)
 
 
 LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check, download=download)

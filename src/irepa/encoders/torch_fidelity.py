@@ -6,12 +6,12 @@ Only its Inception-v3 gives numbers that are called FID.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from irepa.config.options import Strict
-from irepa.encoders import Judge, Library
+from irepa.encoders import Judge, Judged, Library
 from irepa.errors import WeightsError
 from irepa.weights import Download, file_download, obtaining
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # The pooled feature of FID, and the class logits of the Inception Score.
 LAYERS = ("2048", "logits_unbiased")
+# sFID is of the first 7 channels of a layer of 17x17 places (Nash et al., 2021; the ADM suite): TensorFlow's `mixed_6/conv`, the
+# first branch of the block that is Mixed_6d here. torch-fidelity has the layer, and no name for it.
+SPATIAL_LAYER, SPATIAL_CHANNELS, SPATIAL_PLACES = "Mixed_6d", 7, 17 * 17
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
@@ -63,7 +66,7 @@ def download(options: Options) -> Download | None:
 
 
 class Inception(Judge):
-    """The pooled feature of 2048 numbers, and the logits of ImageNet's 1008 classes."""
+    """The pooled feature of 2048 numbers, the logits of ImageNet's 1008 classes, and the spatial feature of 2023."""
 
     def __init__(self, options: Options, device: torch.device) -> None:
         from torch_fidelity.utils import create_feature_extractor
@@ -74,12 +77,24 @@ class Inception(Judge):
             self.extractor = create_feature_extractor(
                 options.extractor, list(LAYERS), cuda=False, feature_extractor_weights_path=path, verbose=False
             ).to(device)
+        self.spatial: Tensor | None = None
+        self.extractor.get_submodule(SPATIAL_LAYER).register_forward_hook(self._keep)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _keep(self, module: Any, given: Any, planes: Tensor) -> None:
+        """``planes`` (batch, 768, 17, 17): their first channels are those of the block's first branch."""
+        self.spatial = planes[:, :SPATIAL_CHANNELS].flatten(1)
+
+    def forward(self, images: Tensor) -> Judged:
         pooled, logits = self.extractor(images)
-        return pooled, logits
+        return Judged(pooled, logits, self.spatial)
 
 
 LIBRARY = Library(
-    judge=Inception, paths=paths, check=check, download=download, judge_flops=FLOPS, judge_dim=int(LAYERS[0])
+    judge=Inception,
+    paths=paths,
+    check=check,
+    download=download,
+    judge_flops=FLOPS,
+    judge_dim=int(LAYERS[0]),
+    judge_spatial_dim=SPATIAL_CHANNELS * SPATIAL_PLACES,
 )

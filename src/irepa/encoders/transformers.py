@@ -37,12 +37,6 @@ class Options(NetworkOptions):
         description="The model's configuration: checked against what is loaded, used alone for random weights; null: the "
         "loaded one.",
     )
-    mean: PerChannel | None = Field(
-        None, description="Of the input, for images in [0, 1]; null: as the model's own image processor says."
-    )
-    std: PerChannel | None = Field(
-        None, description="Of the input, for images in [0, 1]; null: as the model's own image processor says."
-    )
 
 
 def fetch_command(options: Options) -> str:

@@ -56,6 +56,11 @@ def is_one_of_several() -> bool:
     return LOCAL_RANK in os.environ
 
 
+def how_many() -> int:
+    """The number of processes that share the job."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def is_first() -> bool:
     """Whether this is the process that writes what all have made."""
     return int(os.environ.get("RANK", 0)) == 0
@@ -115,7 +120,7 @@ def _shards(context: Context, name: str) -> Shards:
 
 def fill(context: Context, works: dict[str, Work]) -> None:
     """Do the share of this process: every so many of the parts that are missing."""
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world = int(os.environ["RANK"]), how_many()
     for name, work in works.items():
         shards = _shards(context, name)
         missing = shards.missing(work.parts()[rank::world])

@@ -196,7 +196,9 @@ def train(
         for step in track(range(start, settings.steps), "train", settings.steps - start):
             terms = _accumulate(prepared, accelerator, data, settings, seed, step, batches)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
-            norm = accelerator.clip_grad_norm_(trained, settings.grad_clip)
+            norm = accelerator.clip_grad_norm_(trained, math.inf if settings.grad_clip is None else settings.grad_clip)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(step, len(data.labels))
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             torch._foreach_lerp_(average, current, 1 - settings.ema)

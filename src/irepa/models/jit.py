@@ -157,13 +157,16 @@ class JiT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As SiT: Xavier linear layers, N(0, 0.02) embeddings, zero gates and zero output."""
+        """As SiT: Xavier linear layers, N(0, 0.02) embeddings of classes and times, zero gates and zero output."""
         initialise_linear(self)
         for convolution in (self.proj1, self.proj2):
             nn.init.xavier_uniform_(convolution.weight.view(convolution.out_channels, -1))
         assert self.proj2.bias is not None
         nn.init.zeros_(self.proj2.bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            assert isinstance(layer, nn.Linear)
+            nn.init.normal_(layer.weight, std=0.02)
         zero: list[Any] = [self.adaLN_modulation[1], self.linear]
         blocks: list[Any] = list(self.blocks)
         zero += [block.adaLN_modulation[1] for block in blocks]

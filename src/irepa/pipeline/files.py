@@ -23,18 +23,18 @@ import shutil
 import socket
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from irepa.errors import CacheError, DataError, IrepaError, translated
-from irepa.stored import OnDisk, Sums, row_sums
+from irepa.stored import Indices, OnDisk, Stored, Sums, row_sums
 
 Json = dict[str, Any]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room
@@ -43,6 +43,7 @@ CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)  #
 SEALED = 64 * 2**20  # bytes: a file smaller than this is hashed in some 50 ms, at every reading
 READ = 16 * 2**20  # bytes read at a time
 CLOCK = 2 * 10**9  # ns: the coarsest clock of a file system. What is newer may change again without a new time
+GROUP, LEVEL = 256, 6  # rows that are compressed together, and how hard: more takes longer than it saves
 HEADER = 4096  # bytes: more than the header of any .npy file written here
 HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
 # Temporary files say who writes them: .NAME.HOST-PID.RANDOM and the ending of NAME.
@@ -321,6 +322,74 @@ class Shards:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def write_compressed(path: Path, shape: tuple[int, ...], dtype: DTypeLike, parts: Iterable[NDArray[Any]]) -> None:
+    """Write an array as .npz of its rows in groups, each named by its first row: the same bytes for the same rows, however cut.
+
+    ``parts`` follow each other along the first axis; numpy reads it as ``concatenate(list(load(path).values()))``, and
+    :class:`Compressed` a group at a time. Raises IrepaError where there is no room, and DataError for parts that do not fit
+    ``shape``.
+    """
+    wanted = tuple(shape[1:])
+    with (
+        whole(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive,
+    ):
+        filled = 0
+        for group in _regrouped(parts, np.zeros((0, *wanted), dtype), path):
+            with archive.open(f"{filled:09d}.npy", "w", force_zip64=True) as stream:  # dated 1980, as numpy's own
+                np.lib.format.write_array(stream, group, allow_pickle=False)
+            filled += len(group)
+        if filled != shape[0]:
+            raise DataError(f"{path}: expected {shape[0]} rows, got {filled}")
+
+
+def _regrouped(parts: Iterable[NDArray[Any]], waiting: NDArray[Any], path: Path) -> Iterator[NDArray[Any]]:
+    """The rows of ``parts`` in groups of ``GROUP``, the last with what is left; ``waiting``: no rows, of their shape and type."""
+    wanted = waiting.shape[1:]
+    for part in parts:
+        if part.shape[1:] != wanted:
+            raise DataError(f"{path}: expected rows of shape {wanted}, got {part.shape[1:]}")
+        waiting = np.concatenate([waiting, part.astype(waiting.dtype)])
+        full = len(waiting) - len(waiting) % GROUP
+        yield from (waiting[start : start + GROUP] for start in range(0, full, GROUP))
+        waiting = waiting[full:]
+    if len(waiting):
+        yield waiting
+
+
+class Compressed(Stored):
+    """An array as :func:`write_compressed` has written it; rows are decompressed as they are asked for, one group is remembered.
+
+    Attributes:
+        shape, dtype: of the whole array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises CacheError where the file cannot be read."""
+        self.path = path
+        with self._reading(), np.load(path, allow_pickle=False) as groups:
+            self._starts = np.array([int(name) for name in groups.files])
+            last = groups[groups.files[-1]]
+        self.shape = (int(self._starts[-1]) + len(last), *last.shape[1:])
+        self.dtype = last.dtype
+        self._remembered: tuple[int, NDArray[Any]] = int(self._starts[-1]), last
+
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        """Raises CacheError where they cannot be read."""
+        starts = self._starts[np.searchsorted(self._starts, indices, "right") - 1]
+        for place, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
+            out[place] = self._group(start)[index - start]
+
+    def _group(self, start: int) -> NDArray[Any]:
+        if self._remembered[0] != start:
+            with self._reading(), np.load(self.path, allow_pickle=False) as groups:
+                self._remembered = start, groups[f"{start:09d}"]
+        return self._remembered[1]
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return translated(CacheError, f"{self.path} cannot be read as an array", "delete its record and run again")
+
+
 @dataclass(frozen=True)
 class Seal:
     """What was found when a file was hashed: ``status`` is its size, modification time (ns) and inode.
@@ -363,7 +432,7 @@ class Seal:
             with np.load(cls.path(file), allow_pickle=False) as seal:
                 status = tuple(int(number) for number in seal["status"])
                 found = cls(str(seal["sha256"]), (status[0], status[1], status[2]), seal.get("sums"))
-        except (OSError, ValueError, KeyError, IndexError, BadZipFile):  # not there, or half of it
+        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):  # not there, or half of it
             return None
         return found if found.status == _status(file.stat()) else None
 
@@ -408,8 +477,8 @@ def digest(path: Path) -> str:
 def describe_file(path: Path) -> Json:
     """Size and checksum of one file, with shape and dtype for arrays: an entry of a record's ``files``."""
     entry: Json = {"bytes": path.stat().st_size, "sha256": digest(path)}
-    if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if path.suffix in (".npy", ".npz"):
+        array = Compressed(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
         entry |= {"shape": list(array.shape), "dtype": str(array.dtype)}
     return entry
 
@@ -477,6 +546,10 @@ class Record:
         if (digest(path) if seal is None else seal.sha256) != expected["sha256"]:
             raise CacheError(f"{path} is damaged: its content is not what was written (SHA-256 differs); {cure}")
         return path
+
+    def compressed(self, name: str) -> Compressed:
+        """One of the record's compressed arrays, verified as :meth:`file`."""
+        return Compressed(self.file(name))
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the record's arrays, memory-mapped read-only, verified as :meth:`file`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irepa.config import plugins
-from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, split_encoder, targets, trained_cell
+from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, inspected, split_encoder, targets, trained_cell
 from irepa.config.tier import AutoencoderSettings, Settings
 
 
@@ -122,6 +122,18 @@ def _features_needs(settings: Settings, key: str) -> list[Job]:
     return [Job("data"), *base, *([] if entry.trained_by is None else [Job("pretrain", entry.trained_by)])]
 
 
+def _trained_judge(settings: Settings, name: str) -> list[Job]:
+    """The job that trains a judge, if the pipeline does."""
+    trained_by = settings.catalogue[name].trained_by
+    return [] if trained_by is None else [Job("pretrain", trained_by)]
+
+
+def _evaluate_needs(settings: Settings, key: str) -> list[Job]:
+    judges = settings.tier.evaluation.extractors
+    trained = [job for name in judges for job in _trained_judge(settings, name)]
+    return [Job("sample", key), *(Job("reference", name) for name in judges), *trained]
+
+
 def _pretrain_settings(settings: Settings, key: str) -> Slice:
     chosen = settings.tier.pretraining[key]
     how = _dump(chosen) | {"training": chosen.training.that_matter()}
@@ -145,6 +157,29 @@ def _of_encoder(settings: Settings, name: str) -> list[Job]:
 def _of_cell(settings: Settings, key: str) -> list[Job]:
     encoder = Cell.parse(key).encoder
     return [Job("data")] if encoder == NO_ENCODER else _of_encoder(settings, encoder)
+
+
+def inspected_encoder(settings: Settings, key: str) -> str | None:
+    """The encoder with whose tokens a cell's hidden tokens are compared: its own, or the tier's for a cell without, or none."""
+    encoder = Cell.parse(key).encoder
+    return settings.tier.inspection.compare if encoder == NO_ENCODER else encoder
+
+
+def _inspect_needs(settings: Settings, key: str) -> list[Job]:
+    encoder = inspected_encoder(settings, key)
+    tokens = [Job("data")] if encoder is None else _of_encoder(settings, encoder)
+    return [Job("train", trained_cell(settings, key)), *tokens, *_autoencoder_of(settings, key)]
+
+
+def _inspect_settings(settings: Settings, key: str) -> Slice:
+    tier = settings.tier
+    probe = {} if tier.inspection.probe_images is None else {"c": tier.probe.c, "max_iter": tier.probe.max_iter}
+    return {"inspection": _dump(tier.inspection), "spatial": _dump(tier.spatial), "probe": probe}
+
+
+def _inspect_plugins(settings: Settings, key: str) -> list[Plugin]:
+    encoder = inspected_encoder(settings, key)
+    return _train_plugins(settings, key) + ([] if encoder is None else _encoder_plugins(settings, encoder))
 
 
 def _autoencoder_of(settings: Settings, key: str) -> list[Job]:
@@ -174,7 +209,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
         "recipe": {
             k: v
             for k, v in _dump(tier.recipes[cell.recipe]).items()
-            if k not in ("sampler", "guidance", "trained_as", "at")
+            if k not in ("sampler", "guidance", "trained_as", "at", "training")
         },
         "scale": _scale_of(settings, cell),
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
@@ -183,7 +218,7 @@ def _train_settings(settings: Settings, key: str) -> Slice:
     if key in tier.checkpoints:
         return network | {"checkpoint": str(tier.checkpoints[key])}
     kept = early_steps(settings, key)
-    how = {"method": _dump(settings.methods[cell.method]), "training": tier.training.that_matter()}
+    how = {"method": _dump(settings.methods[cell.method]), "training": tier.training_of(cell.recipe).that_matter()}
     return network | how | ({"snapshots": kept} if kept else {})
 
 
@@ -204,7 +239,8 @@ def _sample_plugins(settings: Settings, key: str) -> list[Plugin]:
 
 
 def _reference_needs(settings: Settings, key: str) -> list[Job]:
-    return [] if key in settings.tier.evaluation.references else [Job("data")]
+    data = [] if key in settings.tier.evaluation.references else [Job("data")]
+    return data + _trained_judge(settings, key)
 
 
 def _reference_settings(settings: Settings, key: str) -> Slice:
@@ -226,13 +262,16 @@ def _figure_needs(settings: Settings, key: str) -> list[Job]:
 
 
 PUBLISHED = ("paper/correlations", "paper/figure-correlation-sit-xl-2", "paper/tables", "evidence/released")
-RESULTS = ("spatial", "probe", "train", "evaluate")
+RESULTS = ("floor", "spatial", "probe", "train", "inspect", "evaluate")
 
 
 def _results(settings: Settings) -> list[Job]:
     encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
     runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
-    return encoders + list(runs) + [Job("evaluate", str(cell)) for cell in cells(settings)]
+    evaluation = settings.tier.evaluation
+    floors = [Job("floor", judge) for judge in evaluation.extractors if evaluation.floor]
+    inside = [Job("inspect", str(cell)) for cell in inspected(settings)]
+    return encoders + floors + list(runs) + inside + [Job("evaluate", str(cell)) for cell in cells(settings)]
 
 
 STAGES: dict[str, Stage] = {
@@ -242,7 +281,11 @@ STAGES: dict[str, Stage] = {
         kept="record",
         outputs=(
             "data/data.json",
-            *(f"data/{split}.{what}.npy" for split in ("train", "test") for what in ("images", "index", "labels")),
+            *(
+                f"data/{split}.{what}.npy"
+                for split in ("train", "judge", "test")
+                for what in ("images", "index", "labels")
+            ),
             "data/test.masks.npy",
         ),
         needs=lambda s, key: [],
@@ -314,8 +357,7 @@ STAGES: dict[str, Stage] = {
         outputs=(
             "reference/{key}/reference.json",
             "reference/{key}/features.npy",
-            "reference/{key}/mu.npy",
-            "reference/{key}/sigma.npy",
+            *(f"reference/{{key}}/{kind}{name}.npy" for kind in ("", "spatial.") for name in ("mu", "sigma")),
         ),
         needs=_reference_needs,
         settings=_reference_settings,
@@ -360,14 +402,15 @@ STAGES: dict[str, Stage] = {
         plugins=_train_plugins,
     ),
     "inspect": Stage(
-        help="Compute self-similarity maps of one cell.",
+        help="Look inside one cell: self-similarity maps, and measurements of hidden tokens.",
         phase="train",
         key="the cell",
+        kept="record",
         may_fail=True,
-        outputs=("inspect/{key}.json", "inspect/{key}.csv"),
-        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_of_cell(s, key), *_autoencoder_of(s, key)],
-        settings=lambda s, key: {"inspection": _dump(s.tier.inspection)},
-        plugins=_train_plugins,
+        outputs=("inspect/{key}.json", "inspect/{key}.csv", "inspect/{key}.images.csv"),
+        needs=_inspect_needs,
+        settings=_inspect_settings,
+        plugins=_inspect_plugins,
     ),
     "sample": Stage(
         help="Draw samples from a trained cell.",
@@ -375,7 +418,7 @@ STAGES: dict[str, Stage] = {
         key="the cell",
         kept="record",
         may_fail=True,
-        outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npy"),
+        outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npz"),
         needs=lambda s, key: [Job("train", trained_cell(s, key)), *_autoencoder_of(s, key)],
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
@@ -387,7 +430,7 @@ STAGES: dict[str, Stage] = {
             "preview": s.tier.sampling.preview,
         },
         plugins=_sample_plugins,
-        scratch=("samples/{key}/samples.npy",),
+        scratch=("samples/{key}/samples.npz",),
     ),
     "evaluate": Stage(
         help="Measure one cell's samples under every judge.",
@@ -396,10 +439,20 @@ STAGES: dict[str, Stage] = {
         kept="record",
         may_fail=True,
         outputs=("evaluation/{key}.json",),
-        needs=lambda s, key: [Job("sample", key), *(Job("reference", name) for name in s.tier.evaluation.extractors)],
+        needs=_evaluate_needs,
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation)},
         reads_scratch=True,
         plugins=lambda s, key: [m for name in s.tier.evaluation.extractors for m in _encoder_plugins(s, name)],
+    ),
+    "floor": Stage(
+        help="Measure held-out images under one judge, as samples are measured.",
+        phase="evaluate",
+        key="the judge's name",
+        kept="record",
+        outputs=("floor/{key}.json",),
+        needs=lambda s, key: [Job("data"), Job("reference", key), *_trained_judge(s, key)],
+        settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation), "images": s.tier.sampling.samples},
+        plugins=_encoder_plugins,
     ),
     "table": Stage(
         help="Collect every number of the tier into one table.",

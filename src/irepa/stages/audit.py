@@ -53,7 +53,11 @@ def document(workflow: Path, sources: Sequence[Evidence], measured: pd.DataFrame
         "sources": [{"name": s.name, "title": s.title, "distance": s.distance, "notes": s.notes} for s in sources],
         "claims": as_json(claims, judged),
         "discrepancies": [
-            {"id": name, **row.model_dump(exclude={"compare", "measure"}), "effects": effects(row, sources, measured)}
+            {
+                "id": name,
+                **row.model_dump(exclude={"compare", "encoders", "measure"}),
+                "effects": effects(row, sources, measured),
+            }
             for name, row in read_discrepancies(workflow).items()
         ],
     }
@@ -61,8 +65,10 @@ def document(workflow: Path, sources: Sequence[Evidence], measured: pd.DataFrame
 
 def changes_of(workflow: Path, sources: Sequence[Evidence]) -> pd.DataFrame:
     """Every change that the sources measured, and the pairs that the discrepancies compare, one below another."""
-    variants = [pair for row in read_discrepancies(workflow).values() for pair in row.compare]
-    return pd.concat([measure_changes(source, variants) for source in sources], ignore_index=True)
+    rows = read_discrepancies(workflow).values()
+    methods = [pair for row in rows for pair in row.compare]
+    encoders = [pair for row in rows for pair in row.encoders]
+    return pd.concat([measure_changes(source, methods, encoders) for source in sources], ignore_index=True)
 
 
 def trace(folder: Path, names: Iterable[str]) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from PIL import features
 from irepa.config import plugins
 from irepa.config.consistency import images_that_do_not_fit
 from irepa.config.plugins import plugin_options
-from irepa.data import check_splits, checked_batches, images_of
+from irepa.data import check_splits, checked_batches, images_of, set_aside
 from irepa.errors import ConfigError, DataError, refuse
 from irepa.images import Images, pack_all
 from irepa.masks import boundary_contrast_mask
@@ -30,6 +30,8 @@ def run(context: Context) -> Json:
     source.check(options)
     splits = source.load(options, settings.image_size)
     check_splits(splits)
+    splits, aside = set_aside(splits, settings.judge_images)
+    check_splits(splits)
     labels, test = splits.train.labels, len(splits.test.labels)
     fitted = labels[spread(len(labels), context.tier.probe.train_images or len(labels))]
     wrong = images_that_do_not_fit(context.settings, len(labels), fitted.tolist(), test)
@@ -37,11 +39,12 @@ def run(context: Context) -> Json:
     size, packed = settings.image_size, settings.storage == "webp"
     if packed and not features.check("webp"):
         raise ConfigError("dataset.storage = webp: Pillow was built without WebP here; install its wheel, or set raw")
-    for name, split in (("train", splits.train), ("test", splits.test)):
+    for name, split in (("train", splits.train), ("judge", aside), ("test", splits.test)):
         count, path = len(split.labels), context.output(f"{name}.images.npy")
-        parts = track(checked_batches(split, name, size), f"{name} images", total=-(-count // 256))
+        batches = checked_batches(split, name, size) if count else iter(())
+        parts = track(batches, f"{name} images", total=-(-count // 256))
         index = np.zeros((0, 3), np.uint64)
-        if packed:
+        if packed and count:
             index = write_packed(path, count, parts)
         else:
             write_array_in_parts(path, (count, size, size, 3), np.uint8, parts)
@@ -56,6 +59,7 @@ def run(context: Context) -> Json:
     write_array(context.output("test.masks.npy"), masks)
     return {
         "train_images": len(splits.train.labels),
+        "judge_images": len(aside.labels),
         "test_images": len(splits.test.labels),
         "classes": len(splits.class_names),
         "class_names": splits.class_names,

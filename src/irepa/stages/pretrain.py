@@ -44,7 +44,8 @@ def run(context: Context) -> Json:
     objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
     untrained = declared.changed(weights=RANDOM, seed=seed, layer=None)
-    encoder = untrained.encoder(context.tier.grid, torch.device("cpu"))
+    grid = declared.options.judge_grid if settings.images == "judge" else context.tier.grid
+    encoder = untrained.encoder(grid, torch.device("cpu"))
     if not isinstance(encoder, NetworkEncoder):
         raise ConfigError(f"{where}.encoder = {settings.encoder} is no network: nothing can be trained")
     learner = Learner(encoder.network.requires_grad_(True), encoder.mean, encoder.std)
@@ -53,14 +54,15 @@ def run(context: Context) -> Json:
         objective.equip(learner, data.metrics["classes"])
 
     def inputs(rows: Rows, draws: StepRandom) -> Tensor:
-        return resize(rows["images"].permute(0, 3, 1, 2).float() / 255, encoder.input_size)
+        pixels, given = rows["images"].permute(0, 3, 1, 2).float() / 255, encoder.options.resize
+        return resize(pixels, encoder.input_size, given.mode, given.antialias, given.clamp)
 
     def loss(network: Learner, x: Tensor, labels: Tensor, align: Align, draws: StepRandom) -> dict[str, Tensor]:
         return objective.loss(network, x, labels, draws)  # nothing is aligned
 
     folder = context.output("pretrain.json").parent / "checkpoints"
     checkpoints = Checkpoints(folder, context.fingerprint)
-    images, labels = stored_images(data, "train"), data.array("train.labels.npy")
+    images, labels = stored_images(data, settings.images), data.array(f"{settings.images}.labels.npy")
     learned = TrainingData({"images": images}, inputs, labels, data.metrics["classes"])
     workers = context.resources.workers
     weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints, workers=workers)

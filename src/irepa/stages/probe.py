@@ -1,8 +1,13 @@
-"""Linear-probe accuracy of one encoder, with its transforms, on mean-pooled patch tokens of the held-out images."""
+"""Linear-probe accuracy of one encoder, with its transforms, on the held-out images: of mean tokens, and by position.
+
+The mean over positions is blind to their order: it cannot tell tokens that have changed places. A second probe, where the tier
+asks for it, is given every position's token, cut to its first principal components so that it stays small.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from irepa.engine.device import setup
 from irepa.engine.targets import token_source
@@ -19,13 +25,41 @@ from irepa.progress import track
 from irepa.tokens import TokenSource, spread
 
 BATCH = 256
+COMPONENT_IMAGES = 2000  # images whose tokens give the principal components
 
 
 def pooled(source: TokenSource, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean over positions of these images' tokens: (images, dim)."""
-    batches = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+    """Mean over positions of these images' tokens: (images, dim).
+
+    Sums are float64, in which those of float16 tokens are exact: the same whatever the order of the tokens.
+    """
+    return np.concatenate([tokens.double().mean(dim=1).numpy() for tokens in batches(source, indices, "pool")])
+
+
+def batches(source: TokenSource, indices: NDArray[np.int64], what: str) -> Iterator[Tensor]:
+    """Tokens (batch, T, dim) of these images; ``what`` is done with them, for the progress bar."""
+    parts = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+    return (source[part] for part in track(parts, what, len(parts)))
+
+
+def principal_axes(source: TokenSource, indices: NDArray[np.int64], channels: int) -> NDArray[np.float64]:
+    """The directions along which tokens of these images vary most, over images and positions: (dim, channels), orthonormal.
+
+    At most dim of them.
+    """
+    total, products, count = np.zeros(source.dim), np.zeros((source.dim, source.dim)), 0
+    for tokens in batches(source, indices, "components"):
+        rows = tokens.double().flatten(0, 1).numpy()
+        total, products, count = total + rows.sum(axis=0), products + rows.T @ rows, count + len(rows)
+    mean = total / count
+    axes: NDArray[np.float64] = np.linalg.eigh(products / count - np.outer(mean, mean)).eigenvectors[:, ::-1]
+    return axes[:, :channels]
+
+
+def by_position(source: TokenSource, indices: NDArray[np.int64], axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Every position's token of these images along axes (dim, channels): (images, T * channels)."""
     return np.concatenate(
-        [source[batch].mean(dim=1).double().numpy() for batch in track(batches, "pool", len(batches))]
+        [(tokens.double().numpy() @ axes).reshape(len(tokens), -1) for tokens in batches(source, indices, "places")]
     )
 
 
@@ -57,17 +91,22 @@ def run(context: Context) -> Json:
     train_labels, test_labels = data.array("train.labels.npy"), data.array("test.labels.npy")
     fitted = spread(len(train_labels), settings.train_images or len(train_labels))
     held_out = spread(len(test_labels), context.tier.spatial.images)
-    accuracy, converged = linear_probe(
-        pooled(train, fitted),
-        train_labels[fitted],
-        pooled(test, np.arange(len(held_out), dtype=np.int64)),
-        test_labels[held_out],
-        settings.c,
-        settings.max_iter,
-    )
-    return {
+    shown = np.arange(len(held_out), dtype=np.int64)  # tokens of the held-out images alone are stored
+
+    def probed(of_train: NDArray[np.float64], of_test: NDArray[np.float64]) -> tuple[float, bool]:
+        labels = train_labels[fitted], test_labels[held_out]
+        return linear_probe(of_train, labels[0], of_test, labels[1], settings.c, settings.max_iter)
+
+    accuracy, converged = probed(pooled(train, fitted), pooled(test, shown))
+    metrics: Json = {
         "accuracy": accuracy,
         "converged": converged,
         "train_images": len(fitted),
         "test_images": len(held_out),
     }
+    if settings.position_channels is not None:
+        some = fitted[spread(len(fitted), COMPONENT_IMAGES)]
+        axes = principal_axes(train, some, settings.position_channels)
+        accuracy, converged = probed(by_position(train, fitted, axes), by_position(test, shown, axes))
+        metrics |= {"accuracy_by_position": accuracy, "converged_by_position": converged}
+    return metrics

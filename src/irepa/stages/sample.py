@@ -11,7 +11,7 @@ from irepa.engine.device import setup
 from irepa.engine.network import load_trained, parts_of
 from irepa.engine.sampling import ImageSampler, labels_of
 from irepa.engine.sharing import Arrays, Work, compute, fill, forget
-from irepa.pipeline.files import Json, write_array, write_array_in_parts
+from irepa.pipeline.files import Compressed, Json, write_array, write_compressed
 from irepa.pipeline.runner import Context
 from irepa.progress import track
 
@@ -20,11 +20,11 @@ def run(context: Context) -> Json:
     tier = context.tier
     sampler, work = samples_of(context)
     parts = track(compute(context, "samples", work), "sample", len(work.parts()))
-    path, side = context.output("samples.npy"), tier.dataset.image_size
-    write_array_in_parts(path, (work.count, side, side, 3), np.uint8, (arrays["samples"] for arrays in parts))
+    path, side = context.output("samples.npz"), tier.dataset.image_size
+    write_compressed(path, (work.count, side, side, 3), np.uint8, (arrays["samples"] for arrays in parts))
     forget(context, "samples")
     preview = range(min(tier.sampling.preview, work.count))
-    write_array(context.output("preview.npy"), np.load(path, mmap_mode="r")[: tier.sampling.preview])
+    write_array(context.output("preview.npy"), Compressed(path)[: tier.sampling.preview])
     return {
         "samples": work.count,
         "nfe": sampler.evaluations,

@@ -1,4 +1,7 @@
-"""Spatial metrics of one encoder, with its transforms, on the held-out images: per image (CSV), their means, and correlograms."""
+"""Spatial metrics of one encoder, with its transforms, on the held-out images: per image (CSV), their means, and correlograms.
+
+The means are also measured of the tokens after spatial normalisation (paper section 4), under names that end in ``_normalised``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from irepa.alignment import spatial_normalize
 from irepa.correlogram import Correlogram
 from irepa.engine.device import setup
 from irepa.engine.targets import token_source
@@ -33,11 +37,15 @@ def run(context: Context) -> Json:
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(source), BATCH):
             indices = np.arange(start, min(start + BATCH, len(source)), dtype=np.int64)
-            tokens = source[indices].to(device)
-            correlogram.add(tokens)
-            yield tokens, masks[indices]
+            yield source[indices].to(device), masks[indices]
 
-    metrics = metrics_by_image(batches(), grid, thresholds)
+    def counted() -> Iterator[tuple[Tensor, Tensor]]:
+        for tokens, mask in batches():
+            correlogram.add(tokens)
+            yield tokens, mask
+
+    metrics = metrics_by_image(counted(), grid, thresholds)
+    normalised = metrics_by_image(((spatial_normalize(x), mask) for x, mask in batches()), grid, thresholds)
     table = pd.DataFrame({name: values.double().numpy() for name, values in metrics.items()})
     table.index.name = "image"
     with whole(context.output(".images.csv")) as temporary:
@@ -45,4 +53,5 @@ def run(context: Context) -> Json:
     with whole(context.output(".correlogram.csv")) as temporary:
         correlogram.table().to_csv(temporary, index=False, float_format="%.7g")
     means = {str(name): float(value) for name, value in table.mean(skipna=True).items()}
+    means |= {f"{name}_normalised": float(values.double().nanmean()) for name, values in normalised.items()}
     return means | {"images": len(table), "images_without_srss": int(table["srss"].isna().sum())}

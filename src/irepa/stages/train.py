@@ -18,7 +18,7 @@ from irepa.engine.device import setup
 from irepa.engine.loading import Rows
 from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
-from irepa.engine.sharing import is_first, is_one_of_several, spread
+from irepa.engine.sharing import how_many, is_first, is_one_of_several, spread
 from irepa.engine.targets import token_source
 from irepa.engine.trainer import TrainingData, build_alignment, last_values, train, write_curve
 from irepa.errors import ConfigError, WeightsError
@@ -41,10 +41,10 @@ def learn(context: Context, device: torch.device) -> Json:
 
     Raises as :func:`irepa.engine.trainer.train`, and DivergedError where a weight that would be kept is NaN or infinite.
     """
-    settings = context.tier.training
+    cell, tier = Cell.parse(context.key), context.tier
+    settings = tier.training_of(cell.recipe)
     if settings.processes > 1 and not is_one_of_several():
         return spread(context, settings.processes)
-    cell, tier = Cell.parse(context.key), context.tier
     data = context.input("data")
     source: TokenSource | None = None
     alignment: Alignment | None = None
@@ -119,7 +119,7 @@ def checkpoint_folder(context: Context) -> Path:
 
 def share(context: Context) -> Json:
     """One of several processes: its share of the training."""
-    return learn(context, setup(max(1, context.resources.threads // context.tier.training.processes)))
+    return learn(context, setup(max(1, context.resources.threads // how_many())))
 
 
 def count(module: torch.nn.Module) -> int:
