@@ -125,7 +125,15 @@ def score(
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         done = 0
-        encoded = encode(encoder, images, every, Features(batch=batch), grid, device)
+        encoded = encode(
+            encoder,
+            images,
+            every,
+            Features(batch=batch),
+            grid,
+            device,
+            f"encoder {declared.name}: tokens of images, from 0 in order of name,",
+        )
         for tokens in track(encoded, "encode", -(-len(images) // batch)):
             here = slice(done, done + len(tokens.patch))
             yield resample(tokens.patch, tokens.grid, grid), masks[here]

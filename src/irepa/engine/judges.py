@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
-from irepa.errors import DataError, DivergedError
+from irepa.errors import DataError
 from irepa.pipeline.files import Compressed
 from irepa.pipeline.runner import Context
 from irepa.progress import track
+from irepa.tokens import check_images_finite
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def extract(
 ) -> JudgeFeatures:
     """A judge's features of images (n, H, W, 3).
 
-    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, DataError for what are
-    no images, and DivergedError for NaN features.
+    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had or give NaN or infinite
+    features, and DataError for what are no images.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
         raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
@@ -54,11 +55,11 @@ def extract(
         batch = torch.from_numpy(np.array(images[start : start + settings.batch])).permute(0, 3, 1, 2)
         for kind, values in vars(judge(batch.to(device))).items():
             if values is not None:
-                parts.setdefault(kind, []).append(values.float().cpu().numpy())
-    together = {kind: np.concatenate(arrays) for kind, arrays in parts.items()}
-    if not all(np.isfinite(array).all() for array in together.values()):
-        raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
-    return JudgeFeatures(**together)
+                found = values.float().cpu()
+                rows, cure = range(start, start + len(batch)), "give the judge other weights"
+                check_images_finite(found, f"judge {name}: {kind} features of images", rows, cure)
+                parts.setdefault(kind, []).append(found.numpy())
+    return JudgeFeatures(**{kind: np.concatenate(arrays) for kind, arrays in parts.items()})
 
 
 def spatial_width(name: str, entry: EncoderEntry, settings: Evaluation) -> int | None:

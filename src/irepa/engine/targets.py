@@ -18,7 +18,7 @@ from irepa.encoders import Declared, Encoder
 from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context
-from irepa.tokens import Grid, Tokens, TokenSource, check_finite, resample, storage_grid
+from irepa.tokens import Grid, Tokens, TokenSource, check_images_finite, resample, storage_grid
 
 Transforms = tuple[tuple[str, float | None], ...]  # names and arguments, as they follow the name of an encoder
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -81,6 +81,11 @@ class TokenCache:
         return transformed(tokens, global_token, self.transforms, self.grid, indices)
 
 
+def called(encoder: str, split: str) -> str:
+    """An encoder and the images that it is given, as a refusal names them."""
+    return f"encoder {encoder}: tokens of {split} images"
+
+
 def build_encoder(context: Context, name: str, device: torch.device) -> Encoder:
     """The encoder of a row of ``workflow/encoders.yaml``, for the tier's grid.
 
@@ -114,12 +119,14 @@ def fit_encoder(context: Context, name: str, device: torch.device) -> Callable[[
 @torch.inference_mode()
 def encode(
     encoder: Encoder, images: NDArray[np.uint8], indices: NDArray[np.int64], settings: Features, grid: Grid,
-    device: torch.device,
+    device: torch.device, what: str,
 ) -> Iterator[Tokens]:  # fmt: skip
     """Tokens of ``images[indices]``, batch by batch, on the grid that is stored (:func:`irepa.tokens.storage_grid`), on the CPU.
 
-    ``images``: (n, height, width, 3); ``grid``: the tier's.
+    ``images``: (n, height, width, 3); ``grid``: the tier's; ``what``: encoder and images, as a refusal names them. Raises
+    WeightsError where one is NaN or infinite.
     """
+    cure = f"give the encoder other weights, or leave the images out (they were encoded in {settings.precision})"
     mixed = settings.precision == "bf16"
     for start in range(0, len(indices), settings.batch):
         batch = torch.from_numpy(images[indices[start : start + settings.batch]]).permute(0, 3, 1, 2).to(device)
@@ -127,8 +134,23 @@ def encode(
             tokens = encoder(batch)
         stored = storage_grid(tokens.grid, grid)
         patch = resample(tokens.patch.float(), tokens.grid, stored).cpu()
-        check_finite(patch, f"tokens of the encoder class {type(encoder).__name__}")
-        yield Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float().cpu())
+        whole = None if tokens.global_token is None else tokens.global_token.float().cpu()
+        yield checked(Tokens(patch, stored, whole), what, indices[start : start + len(batch)], cure)
+
+
+def checked(tokens: Tokens, what: str, images: NDArray[np.int64], cure: str) -> Tokens:
+    """The tokens. Raises WeightsError, with the numbers of the ``images``, where one is NaN or infinite."""
+    check_images_finite(tokens.patch, what, images, cure)
+    if tokens.global_token is not None:
+        check_images_finite(tokens.global_token, what, images, cure)
+    return tokens
+
+
+def rounded(tokens: Tokens, dtype: str, what: str, images: NDArray[np.int64]) -> Tokens:
+    """As a cache keeps them. Raises WeightsError where one is too large for ``features.dtype``."""
+    kind, whole = DTYPES[dtype], tokens.global_token
+    kept = Tokens(tokens.patch.to(kind), tokens.grid, None if whole is None else whole.to(kind))
+    return checked(kept, f"{what} as {dtype}", images, "features.dtype: float32 holds larger numbers")
 
 
 @dataclass(frozen=True)
@@ -140,6 +162,7 @@ class OnlineTokens:
         grid: the grid that tokens are given on.
         transforms: what is applied to them.
         dim: their width.
+        what: encoder and images, as a refusal names them.
     """
 
     encoder: Encoder
@@ -149,20 +172,19 @@ class OnlineTokens:
     transforms: Transforms
     dim: int
     device: torch.device
+    what: str
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
-        dtype = DTYPES[self.settings.dtype]
         parts: list[Tensor] = []
         done = 0
-        for tokens in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device):
-            rounded = tokens.patch.to(dtype).float()
-            check_finite(rounded, f"tokens as {self.settings.dtype}")
-            patch = resample(rounded, tokens.grid, self.grid)
-            global_token = None if tokens.global_token is None else tokens.global_token.to(dtype).float()
-            here = indices[done : done + len(patch)]
+        for tokens in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device, self.what):
+            here = indices[done : done + len(tokens.patch)]
+            kept = rounded(tokens, self.settings.dtype, self.what, here)
+            patch = resample(kept.patch.float(), tokens.grid, self.grid)
+            global_token = None if kept.global_token is None else kept.global_token.float()
             parts.append(transformed(patch, global_token, self.transforms, self.grid, here))
             done += len(patch)
         return torch.cat(parts)
@@ -180,5 +202,6 @@ def token_source(context: Context, name: str, split: str, device: torch.device) 
         images = context.input("data").array("train.images.npy")
         encoder = build_encoder(context, base, device)
         dim = record.metrics["dim"]
-        return OnlineTokens(encoder, images, settings.tier.features, settings.tier.grid, transforms, dim, device)
+        tier = settings.tier
+        return OnlineTokens(encoder, images, tier.features, tier.grid, transforms, dim, device, called(base, split))
     return TokenCache.open(record, split, context.tier.grid, transforms)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from irepa.engine.device import setup
-from irepa.engine.targets import build_encoder, encode, fit_encoder, token_source
+from irepa.engine.targets import build_encoder, called, checked, encode, fit_encoder, rounded, token_source
 from irepa.pipeline.files import Json, write_array, write_array_in_parts
 from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.tokens import Tokens, cache_bytes, check_finite, spread
+from irepa.tokens import Tokens, cache_bytes, spread
 
 
 def run(context: Context) -> Json:
@@ -29,10 +29,18 @@ def run(context: Context) -> Json:
     tokens_of, weights_sha256 = source(context, device)
     dtype = np.dtype(settings.dtype)
     metrics: Json = {}
+
+    def stored(split: str, indices: NDArray[np.int64]) -> Iterator[Tokens]:
+        start = 0
+        for tokens in tokens_of(split, indices):
+            end = start + len(tokens.patch)
+            yield rounded(tokens, settings.dtype, called(context.key, split), indices[start:end])
+            start = end
+
     for split in ("test", "train"):
         total = len(data.array(f"{split}.labels.npy"))
         indices = spread(total, context.tier.spatial.images if split == "test" else total)
-        batches = track(tokens_of(split, indices), f"{split} tokens", -(-len(indices) // settings.batch))
+        batches = track(stored(split, indices), f"{split} tokens", -(-len(indices) // settings.batch))
         first = next(batches)
         shape = first.patch.shape[1:]
         online = (
@@ -66,7 +74,7 @@ def source(
 
         def encoded(split: str, indices: NDArray[np.int64]) -> Iterator[Tokens]:
             images = context.input("data").array(f"{split}.images.npy")
-            return encode(encoder, images, indices, settings, grid, device)
+            return encode(encoder, images, indices, settings, grid, device, called(context.key, split))
 
         return encoded, encoder.weights_sha256
     change = fit_encoder(context, context.key, device)
@@ -76,7 +84,11 @@ def source(
         for start in range(0, len(indices), settings.batch):
             rows = np.arange(start, min(start + settings.batch, len(indices)), dtype=np.int64)
             tokens = change(stored[rows].to(device)).cpu()
-            yield Tokens(tokens, grid, tokens.mean(dim=1))
+            made, cure = (
+                Tokens(tokens, grid, tokens.mean(dim=1)),
+                f"what is fitted to {base} does not hold: leave it out",
+            )
+            yield checked(made, called(context.key, split), indices[rows], cure)
 
     return changed, lambda: None
 
@@ -84,21 +96,14 @@ def source(
 def _write(
     tokens_path: Path, global_path: Path, count: int, first: Tokens, rest: Iterator[Tokens], dtype: np.dtype
 ) -> None:
-    """Stream the tokens to disk; raises DivergedError where one is NaN or too large for ``dtype``.
-
-    The global tokens, one per image, are few enough to be collected on the way.
-    """
+    """Stream the tokens to disk; the global tokens, one per image, are few enough to be collected on the way."""
     global_tokens: list[Tensor] = []
 
     def parts() -> Iterator[NDArray[np.generic]]:
         for tokens in itertools.chain([first], rest):
             if tokens.global_token is not None:
                 global_tokens.append(tokens.global_token)
-            stored = tokens.patch.numpy().astype(dtype)
-            check_finite(torch.from_numpy(stored), f"{tokens_path} as {dtype}")
-            yield stored
+            yield tokens.patch.numpy()
 
     write_array_in_parts(tokens_path, (count, *first.patch.shape[1:]), dtype, parts())
-    together = torch.cat(global_tokens).numpy().astype(dtype) if global_tokens else np.zeros((count, 0), dtype)
-    check_finite(torch.from_numpy(together), f"{global_path} as {dtype}")
-    write_array(global_path, together)
+    write_array(global_path, torch.cat(global_tokens).numpy() if global_tokens else np.zeros((count, 0), dtype))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from irepa.engine.device import setup
-from irepa.engine.network import build_autoencoder
+from irepa.engine.network import build_autoencoder, check_latents
 from irepa.pipeline.files import Json, write_array_in_shards
 from irepa.pipeline.runner import Context
 
@@ -22,7 +22,9 @@ def run(context: Context) -> Json:
 
     def moments(rows: range) -> NDArray[np.float32]:
         part = torch.from_numpy(images[rows.start : rows.stop].copy()).permute(0, 3, 1, 2)
-        return autoencoder.moments(part).float().cpu().numpy()
+        found = autoencoder.moments(part).float().cpu()
+        check_latents(found, rows, context.tier.autoencoder)
+        return found.numpy()
 
     path, shape = context.output("train.moments.npy"), (len(images), 2 * channels, height, width)
     write_array_in_shards(path, shape, np.float32, context.fingerprint, SHARD, moments)

@@ -23,7 +23,7 @@ from irepa.config.cells import NO_ENCODER, Cell, early_steps
 from irepa.config.load import load_settings
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
-from irepa.engine.network import build_parts, check_weights_finite, parts_of
+from irepa.engine.network import build_parts, check_latents, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
 from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
@@ -72,7 +72,9 @@ def learn(context: Context, device: torch.device) -> Json:
             noise = draws.normal(*parts.autoencoder.shape)
             return parts.autoencoder.sample(torch.from_numpy(moments[indices]).to(device), noise)
         batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        return parts.recipe.data(batch, parts.autoencoder)
+        x = parts.recipe.data(batch, parts.autoencoder)
+        check_latents(x, indices, context.settings.autoencoder(cell.recipe))
+        return x
 
     def preview(averaged: torch.nn.Module) -> Tensor:
         sampler = ImageSampler(context.settings, cell, replace(parts, network=averaged), classes, device)
