@@ -196,6 +196,38 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_results_that_cannot_be_written_are_named_before_any_job(tmp_path: Path) -> None:
+    """A file, which stops a dry run too, and a folder; Snakemake's own state can be written."""
+    folder = copy_project(tmp_path / "project")
+    (folder / "params.yaml").write_text("tier: smoke\n")
+    inside = folder / "results" / "smoke" / "data"
+    inside.mkdir(parents=True)
+    ordinary = (
+        "setpriv",
+        *(f"--{kind}=-dac_override" for kind in ("bounding-set", "inh-caps")),
+    )  # root may write anything
+    if os.geteuid() != 0:
+        ordinary = ()
+    elif shutil.which("setpriv") is None:
+        pytest.skip("root may write anything")
+    for locked, arguments in ((inside / "data.json", ["--dry-run"]), (inside, [])):
+        if locked.suffix:
+            locked.touch()
+        else:
+            (inside / "data.json").unlink(missing_ok=True)
+        mode = locked.stat().st_mode
+        locked.chmod(mode & ~0o222)
+        done = call(folder, *ordinary, "snakemake", "--cores", "1", *arguments)
+        locked.chmod(mode)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert re.search(
+            rf"cannot write \S*{locked.relative_to(folder / 'results')}: Permission denied\. A run needs", said
+        ), said
+        assert "Traceback" not in said
+        assert not (inside.parent / "logs").exists()
+
+
 def test_results_of_a_clock_that_ran_ahead_are_made_again(workdir: Path) -> None:
     ahead = time.time() + 1e7
     for path in (workdir / "results").rglob("*"):

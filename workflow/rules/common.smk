@@ -16,7 +16,7 @@ from irepa.config.load import load_settings
 from irepa.config.read import from_command_line
 from irepa.config.tier import JobResources
 from irepa.errors import IrepaError
-from irepa.pipeline.files import write_text
+from irepa.pipeline.files import existing, write_text
 from irepa.pipeline.graph import PHASES, STAGES, Job
 from irepa.pipeline.outside import IDENTITIES, Outside
 from irepa.pipeline.plan import Plan
@@ -70,8 +70,19 @@ def refuse_to_write(error):
 def check_writable(folder):
     """Raises OSError where the folder cannot be written to; it is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    check_place(folder)
+
+
+def check_place(path):
+    """Raises OSError where the path, or the nearest folder above it that is there, cannot be written to."""
+    place = existing(path)
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+
+def to_write():
+    """What jobs that have to run will write."""
+    return [path for job in PLAN.jobs() if not was_current(job) and job not in SPARED for path in PLAN.outputs(job)]
 
 
 onstart:
@@ -79,6 +90,8 @@ onstart:
         # Weight packages are in the jobs' environment, which may not be this one: there the jobs look for them.
         check_start(PLAN, weights=not USES_CONDA)
         check_writable(PLAN.results)
+        for path in [PLAN.results / "logs", *to_write()]:
+            check_place(path)
         set_back()
         write_text(PARAMS_FILE, PLAN.settings.params.model_dump_json(indent=2))
         PLAN.outside.hand_over(OUTSIDE_FILE)
@@ -185,11 +198,15 @@ def set_back():
 # Before the graph is built, because Snakemake remembers which files a folder holds; and not again by the jobs that it starts.
 if workflow.is_main_process:
     try:
+        there = list(filter(Path.exists, to_write()))
+    except IrepaError as error:
+        raise WorkflowError(str(error)) from None
+    try:
+        for path in there:
+            check_place(path)  # Snakemake refuses it even in a dry run, in its own words
         write_stamps()
     except OSError as error:
         raise refuse_to_write(error) from None
-    except IrepaError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def fresh(stage):

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from irepa.config.options import Positive, Strict
-from irepa.data import Split, Splits
+from irepa.data import Split, Splits, check_splits
 from irepa.errors import DataError, gather, refuse, translated
 
 if TYPE_CHECKING:
@@ -59,12 +59,13 @@ def paths(options: Options) -> list[Path]:
 def check(options: Options) -> None:
     """Raises DataError where a path is missing, holds no Parquet file, or has other columns or labels than it should.
 
-    Without pyarrow, as where jobs run in an environment of their own, only the paths are looked at.
+    No image is read but where a file's own statistics tell of one that is null. Without pyarrow, as where jobs run in an
+    environment of their own, only the paths are looked at.
     """
     splits = {"train": options.train, "test": options.test}
     refuse(gather(functools.partial(_has_columns, path, key, options) for key, path in splits.items()))
     if importlib.util.find_spec("pyarrow") is not None:
-        _labels(options)
+        check_splits(load(options, image_size=1))  # whatever the size: images are decoded as they are asked for
 
 
 def _has_columns(path: Path, key: str, options: Options) -> None:
@@ -110,11 +111,10 @@ def _check_columns(file: Path, options: Options) -> None:
             )
         kind = schema.field(options.label_column).type
         if not pa.types.is_integer(kind):
-            rows = enumerate(_rows(file, options.label_column))
-            whole = (float, int)
-            row, label = next(
-                (r for r in rows if not isinstance(r[1], whole) or r[1] % 1), (0, "a number with a point")
-            )
+            labels = list(_rows(file, options.label_column))
+            odd = (row for row, label in enumerate(labels) if not isinstance(label, int | float) or label % 1)
+            row = next(odd, 0)
+            label = labels[row] if labels else None
             raise DataError(
                 f"dataset.label_column = {options.label_column}: {file}, row {row}: the label is {label!r} ({kind}); labels are "
                 "whole numbers from 0: write the column anew as int64"
