@@ -258,8 +258,8 @@ ROWS = (
     Row("outside: an image added", image_added, DATASET),
     Row("outside: image and checkpoint touched", image_touched, NOTHING, real=ALWAYS),
     Row("outside: the checkpoint replaced, same size", checkpoint_replaced, CHECKPOINT, real=("past", "future")),
-    Row("outside: grown beyond what is hashed", grown_large, DATASET, (), columns=("present",)),
-    Row("outside, large: nothing", nothing, DATASET, real=("present",), columns=("present",)),
+    Row("outside: grown beyond what is hashed", grown_large, DATASET, real=("present",), columns=("present",)),
+    Row("outside, large: nothing", nothing, NOTHING, real=ALWAYS),
     Row("outside, large: an image replaced, same size", image_replaced, DATASET),
     Row("outside, large: an image touched", large_touched, DATASET),
     Row("settings changed", settings_changed, {*OF_CELLS, *LAST}, real=("past", "future")),
@@ -270,7 +270,7 @@ ROWS = (
     Row("copied, code changed", code_changed, {"figure ablation", "report"}, ("as it came",), copied, ("as it came",)),
     Row("pulled with dvc", nothing, NOTHING, ("as it came",), pulled, ("as it came",)),
     Row("pulled, settings changed", settings_changed, {*OF_CELLS, *LAST}, ("as it came",), pulled, ("as it came",)),
-    Row("copied, an image replaced", image_replaced, DATASET, (), copied, ("as it came",)),
+    Row("copied, an image replaced", image_replaced, DATASET, ("as it came",), copied, ("as it came",)),
 )
 
 

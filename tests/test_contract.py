@@ -1,13 +1,9 @@
-"""The contracts of encoders and datasets: the guide's example works, what breaks the contract is refused, entering is light."""
+"""The contracts of plug-ins: what each must have is there, and what breaks the contract of an encoder or judge is refused."""
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -16,7 +12,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-import irepa.encoders
+from irepa.audit.rules import Rule
 from irepa.commands.check import check_encoders
 from irepa.commands.describe import describe_encoder, judge_flops
 from irepa.config import plugins
@@ -27,7 +23,6 @@ from irepa.images import standardise
 from irepa.tokens import Tokens
 
 GRID, CPU = (4, 4), torch.device("cpu")
-KINDS = ("encoders", "data", "transforms")
 
 
 def images(count: int = 2, size: int = 16) -> Tensor:
@@ -42,27 +37,6 @@ def add(monkeypatch: pytest.MonkeyPatch, **names: object) -> EncoderEntry:
     load = plugins.load
     monkeypatch.setattr(plugins, "load", lambda kind, name, where: module if name == "own" else load(kind, name, where))
     return EncoderEntry.model_validate({"library": "own", "family": "own"})
-
-
-def test_the_guides_example_is_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = irepa.encoders.__doc__
-    assert guide is not None
-    source = textwrap.dedent(guide.split("mean_colour.py``::")[1].split("\nThe row ``mean-colour:")[0])
-    names: dict[str, object] = {}
-    exec(compile(source, "mean_colour.py", "exec"), names)
-    add(monkeypatch, **names)
-    row = EncoderEntry.model_validate({"library": "own", "family": "handcrafted", "contrast": 2})
-    assert row.options() == {"contrast": 2}
-    encoder = Declared.of("mean-colour", row, 256).encoder(GRID, CPU)
-    tokens = encoder(images())
-    block = images()[1, :, 4:8, 8:12].double() / 255  # row 1, column 2
-    torch.testing.assert_close(tokens.patch[1, 4 + 2].double(), 2 * block.mean(dim=(1, 2)))
-    assert tokens.global_token is None
-    assert encoder.weights_sha256() is None
-    facts = describe_encoder("mean-colour", {"mean-colour": row}, GRID, 32, None)
-    assert (facts.grid, facts.dim, facts.parameters, facts.prefix, facts.input_size) == (GRID, 3, 0, 0, None)
-    with pytest.raises(ConfigError, match=r"encoders\.yaml: mean-colour: library own gives no pooled feature"):
-        Declared.of("mean-colour", row, None).judge(CPU)
 
 
 class Row(Encoder):
@@ -148,58 +122,16 @@ def test_what_a_library_does_not_give_is_refused_before_a_run(settings: Callable
 
 
 @pytest.mark.parametrize("name", plugins.names("encoders"))
-def test_every_library_builds_something_and_describes_its_options(name: str) -> None:
+def test_every_library_builds_something(name: str) -> None:
     declared = library(name, name)
     assert declared.encoder or declared.judge or declared.fit
-    options = plugins.load("encoders", name, name).Options
-    assert [key for key, field in options.model_fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("name", plugins.names("data"))
-def test_every_dataset_describes_its_options(name: str) -> None:
-    options = plugins.load("data", name, name).Options
-    assert [key for key, field in options.model_fields.items() if not field.description] == []
-
-
-LIGHT = """
-import sys
-from pathlib import Path
-
-from irepa.config import plugins
-from irepa.config.read import read_yaml
-from irepa.config.tier import EncoderEntry
-from irepa.encoders import Declared
-from irepa.errors import DataError, WeightsError
-
-for kind in {kinds}:
-    for name in plugins.names(kind):
-        plugins.load(kind, name, "x")
-for name, row in read_yaml(Path("{catalogue}")).items():
-    declared = Declared.of(name, EncoderEntry.model_validate(row), 256)
-    if "weights" in type(declared.options).model_fields:
-        for weights in ("random", "package:irepa_has_no_such_package", "/nowhere"):
-            try:
-                declared.changed(weights=Path(weights) if row["library"] == "torch-fidelity" else weights).check()
-            except WeightsError:
-                pass
-    declared.check()
-photos, folders, parquet = (plugins.load("data", name, "x") for name in ("photos", "image-folder", "parquet"))
-photos.check(photos.Options())
-for module in (folders, parquet):
-    try:
-        module.check(module.Options(train="/nowhere", test="/nowhere"))
-    except DataError:
-        print("refused")
-heavy = {heavy}
-print(sorted(heavy & {{name.partition(".")[0] for name in sys.modules}}))
-"""
-HEAVY = {"torch", "torchvision", "timm", "transformers", "diffusers", "open_clip", "kornia", "torch_fidelity", "skimage",
-         "sklearn", "PIL", "pyarrow", "scipy", "pandas", "matplotlib", "safetensors", "rich"}  # fmt: skip
-
-
-def test_modules_are_entered_and_checked_without_torch() -> None:
-    catalogue = Path(__file__).resolve().parent.parent / "workflow" / "encoders.yaml"
-    script = LIGHT.format(kinds=KINDS, catalogue=catalogue, heavy=HEAVY)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["refused", "refused", "[]"]
+def test_every_rule_and_figure_has_its_parts() -> None:
+    for name in plugins.names("figures"):
+        module = plugins.load("figures", name, "test")
+        assert all(callable(getattr(module, part)) for part in ("needs", "collect", "draw", "caption")), name
+    for name in plugins.names("audit.rules"):
+        module = plugins.load("audit.rules", name, "test")
+        assert all(callable(getattr(module, part)) for part in ("rule", "decide")), name
+        assert issubclass(module.Options, Rule)

@@ -1,9 +1,10 @@
-"""The examples in the guides for writing a plug-in: each is saved as a file of its own, and does what the guide says."""
+"""The examples in the guides for writing a plug-in: each is saved as a file of its own, and does what its guide says."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 import textwrap
 from collections.abc import Callable
@@ -14,17 +15,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 
-from irepa.config.options import Strict
-from irepa.config.tier import Scale, Training
+from irepa import figures
+from irepa.audit.evidence import NotTestable
+from irepa.commands.archive import Archive
+from irepa.commands.describe import describe_encoder
+from irepa.config import plugins
+from irepa.config.tier import EncoderEntry, Scale, Training
+from irepa.encoders import Declared
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.trainer import TrainingData, train
 from irepa.errors import ConfigError
+from irepa.figures._drawing import save
 from irepa.models.learner import Learner
 from irepa.models.sit import SiT
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
+from tests.conftest import REPOSITORY
 
 CPU = torch.device("cpu")
+ARCHIVE = Archive(REPOSITORY / "reports" / "cifar10", REPOSITORY)
 Load = Callable[[str], ModuleType]
 
 
@@ -45,7 +57,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Saves the example of a folder as a file and imports it."""
 
     def imported(kind: str) -> ModuleType:
-        path = tmp_path / f"example_of_{kind}.py"
+        path = tmp_path / f"example_of_{kind.replace('.', '_')}.py"
         path.write_text(example(kind) + "\n")
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None
@@ -53,8 +65,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, path.stem, module)
         spec.loader.exec_module(module)
-        assert issubclass(module.Options, Strict)
-        assert all(field.description for field in module.Options.model_fields.values())
+        if hasattr(module, "Options"):
+            assert issubclass(module.Options, BaseModel)
+            assert all(field.description for field in module.Options.model_fields.values())
         return module
 
     return imported
@@ -144,3 +157,53 @@ def test_the_architecture_has_the_width_that_was_asked_for(load: Load) -> None:
     assert (prediction.shape, hidden.shape) == ((2, 3, 8, 8), (2, 16, 32))
     with pytest.raises(ConfigError, match="the tier's grid is 2x2"):
         module.build(module.Options(), scale, (3, 8, 8), 2, (2, 2))
+
+
+def test_the_encoder_gives_mean_colours(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("encoders")
+    others = plugins.load
+    found = lambda kind, name, where: module if name == "mean-colour" else others(kind, name, where)  # noqa: E731
+    monkeypatch.setattr(plugins, "load", found)
+    row = EncoderEntry.model_validate({"library": "mean-colour", "family": "handcrafted", "contrast": 2})
+    assert row.options() == {"contrast": 2}
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    encoder = Declared.of("mean-colour", row, 256).encoder((4, 4), CPU)
+    tokens = encoder(images)
+    block = images[1, :, 4:8, 8:12].double() / 255  # row 1, column 2
+    torch.testing.assert_close(tokens.patch[1, 4 + 2].double(), 2 * block.mean(dim=(1, 2)))
+    assert tokens.global_token is None
+    assert encoder.weights_sha256() is None
+    facts = describe_encoder("mean-colour", {"mean-colour": row}, (4, 4), 32, None)
+    assert (facts.grid, facts.dim, facts.parameters, facts.prefix, facts.input_size) == ((4, 4), 3, 0, 0, None)
+    with pytest.raises(ConfigError, match=r"encoders\.yaml: mean-colour: library mean-colour gives no pooled feature"):
+        Declared.of("mean-colour", row, None).judge(CPU)
+
+
+def test_the_figure_draws_an_archives_numbers(load: Load, tmp_path: Path) -> None:
+    module = load("figures")
+    settings = ARCHIVE.settings
+    assert module.needs(settings, "ablation") == [Job("table")]
+    context = Context(ARCHIVE, Job("figure", "ablation"))
+    experiment = context.tier.figures["ablation"].experiment
+    frame = module.collect(context, experiment)
+    cells = figures.cells_of(settings, experiment)
+    records = [json.loads(ARCHIVE.record_path(Job("evaluate", str(cell))).read_text()) for cell in cells]
+    assert sorted(frame["fd"]) == pytest.approx(
+        sorted(record["metrics"]["FD-EffLite2"] for record in records), rel=1e-6
+    )
+    save(module.draw(frame), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert f"{frame['fd'].min():.1f}" in module.caption(frame)
+
+
+def test_the_evidence_and_the_rule_fit_together(load: Load) -> None:
+    source, module = load("audit.evidence").evidence, load("audit.rules")
+    options = module.Options(relation="below", threshold=30, minimum=2)
+    finding = module.decide(source, "E4", options)
+    assert finding.estimate.value == 30
+    assert finding.sufficient
+    assert finding.decided is False, "30 is not below 30"
+    assert module.rule(options) == "The smallest distance over encoders is below 30, over at least 2 encoders."
+    assert not module.decide(source, "E4", module.Options(relation="below")).sufficient
+    with pytest.raises(NotTestable, match="no run of experiment E1"):
+        module.decide(source, "E1", options)

@@ -52,11 +52,43 @@ assert len([plan.fingerprint(job) for job in plan.jobs()]) > 30
 def test_plug_ins_are_read_without_their_heavy_half(kind: str) -> None:
     code = f"""
 from irepa.config import plugins
+import irepa.audit.claims, irepa.audit.verdicts, irepa.table
 for name in plugins.names("{kind}"):
     plugins.load("{kind}", name, "here")
 """
     assert plugins.names(kind)
-    assert not imported(code) & HEAVY
+    assert not imported(code) & {*HEAVY, "rich"}
+
+
+def test_encoders_and_datasets_are_checked_without_their_heavy_half() -> None:
+    """Every row of the catalogue, with weights of every kind, and every dataset that is not there."""
+    code = """
+from pathlib import Path
+from irepa.config import plugins
+from irepa.config.read import read_yaml
+from irepa.config.tier import EncoderEntry
+from irepa.encoders import Declared
+from irepa.errors import DataError, WeightsError
+for name, row in read_yaml(Path("workflow/encoders.yaml")).items():
+    declared = Declared.of(name, EncoderEntry.model_validate(row), 256)
+    declared.check()
+    if "weights" in type(declared.options).model_fields:
+        for weights in ("random", "package:irepa_has_no_such_package", "/nowhere"):
+            try:
+                declared.changed(weights=Path(weights) if row["library"] == "torch-fidelity" else weights).check()
+            except WeightsError:
+                pass
+photos, folders, parquet = (plugins.load("data", name, "here") for name in ("photos", "image-folder", "parquet"))
+photos.check(photos.Options())
+refused = 0
+for module in (folders, parquet):
+    try:
+        module.check(module.Options(train="/nowhere", test="/nowhere"))
+    except DataError:
+        refused += 1
+assert refused == 2
+"""
+    assert not imported(code) & {*HEAVY, "rich"}
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,8 @@ def test_every_field_is_described_and_so_is_null_where_it_is_allowed(model: type
     nullable = {name for name, value in properties.items() if {"type": "null"} in value.get("anyOf", [])}
     silent = [name for name, field in model.model_fields.items() if not field.description]
     assert silent == [], f"{named(model)}: fields without a description"
+    cut = [name for name, field in model.model_fields.items() if not str(field.description).endswith(".")]
+    assert cut == [], f"{named(model)}: descriptions that are no sentences"
     unsaid = [name for name in sorted(nullable) if "null" not in str(model.model_fields[name].description)]
     assert unsaid == [], f"{named(model)}: fields that do not say what null means"
 

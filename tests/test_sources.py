@@ -8,7 +8,7 @@ import io
 import json
 import random
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -392,6 +392,16 @@ def test_digests_are_kept_until_a_byte_of_the_package_changes(tmp_path: Path) ->
     for damage in ("", "[]", "{}", '{"content": 1, "digests": 2}', path.read_text()[:-9]):
         path.write_text(damage)
         assert kept() == first
+    path.unlink()
+
+    class Edited(Sources):
+        def digest(self, modules: Iterable[str]) -> str:
+            module.write_text("A = 5\n")  # while it is read
+            return super().digest(modules)
+
+    assert KeptDigests(Edited(folder), path).digest(["irepa.one"]) != first["irepa.one"]
+    module.write_text("A = 1\n")
+    assert kept() == first
     path.unlink()
     path.mkdir()  # cannot be read, cannot be written
     assert kept() == first

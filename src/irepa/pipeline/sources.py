@@ -224,10 +224,15 @@ class KeptDigests:
 
     def __init__(self, sources: Sources, path: Path) -> None:
         self.sources, self.path = sources, path
-        files = sorted((sources.folder / PACKAGE).rglob("*.py"))
-        content = "".join(f"{path.relative_to(sources.folder)} {sha256(path)}\n" for path in files)
-        self.content = hashlib.sha256(content.encode()).hexdigest()
+        self.content = self._content()
         self._known = self._read()
+
+    def _content(self) -> str:
+        """Hash of the names and bytes of the package's files as they are now."""
+        folder = self.sources.folder
+        files = sorted((folder / PACKAGE).rglob("*.py"))
+        lines = "".join(f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
 
     def digest(self, modules: Iterable[str]) -> str:
         """:meth:`Sources.digest`, whose scripts count by their own bytes."""
@@ -236,7 +241,8 @@ class KeptDigests:
         if key not in self._known:
             self._known[key] = self.sources.digest(named)
             with contextlib.suppress(OSError, IrepaError):  # a checkout that may only be read
-                write_json(self.path, {"content": self.content, "digests": self._known})
+                if self._content() == self.content:  # nobody has edited it while it was read
+                    write_json(self.path, {"content": self.content, "digests": self._known})
         return self._known[key]
 
     def _read(self) -> dict[str, str]:
