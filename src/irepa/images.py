@@ -24,6 +24,22 @@ Images = NDArray[np.uint8]  # (n, height, width, 3), or one image (height, width
 Mode = Literal["bicubic", "bilinear"]  # of resizing
 
 
+class BothViews:
+    """Images (n, height, width, 3) by number, and by n + number as a mirror shows them."""
+
+    def __init__(self, images: Images) -> None:
+        self.images, self.shape = images, (2 * len(images), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, numbers: NDArray[np.int64]) -> Images:
+        """Those of ``numbers`` (m,), in 0..2n-1: (m, height, width, 3)."""
+        found, mirrored = self.images[numbers % len(self.images)], numbers >= len(self.images)
+        found[mirrored] = found[mirrored, :, ::-1]
+        return found
+
+
 def center_crop(image: Image.Image, size: int) -> Image.Image:
     """ADM's centre crop (paper section 3): halve with a box filter while twice too large, then bicubic, then crop."""
     while min(image.size) >= 2 * size:

@@ -44,6 +44,11 @@ def batch_indices(seed: int, step: int, batch: int, total: int) -> NDArray[np.in
     return indices
 
 
+def mirrored(seed: int, step: int, images: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Half of the training images (batch,) of a step, at random, in a mirror: of ``total``, image i becomes i + total."""
+    return images + total * _generator(seed, 7, step).integers(2, size=len(images))
+
+
 def image_noise(seed: int, image: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Standard normal noise of one generated image at one sampling step (0: the start), shaped ``shape``."""
     return _generator(seed, 3, image, step).standard_normal(shape)

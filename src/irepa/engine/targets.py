@@ -16,6 +16,7 @@ from irepa.config.cells import split_encoder
 from irepa.config.tier import Features
 from irepa.encoders import Declared, Encoder
 from irepa.errors import ConfigError
+from irepa.images import BothViews
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context
 from irepa.tokens import Grid, Tokens, TokenSource, check_finite, resample, storage_grid
@@ -113,7 +114,7 @@ def fit_encoder(context: Context, name: str, device: torch.device) -> Callable[[
 
 @torch.inference_mode()
 def encode(
-    encoder: Encoder, images: NDArray[np.uint8], indices: NDArray[np.int64], settings: Features, grid: Grid,
+    encoder: Encoder, images: NDArray[np.uint8] | BothViews, indices: NDArray[np.int64], settings: Features, grid: Grid,
     device: torch.device,
 ) -> Iterator[Tokens]:  # fmt: skip
     """Tokens of ``images[indices]``, batch by batch, on the grid that is stored (:func:`irepa.tokens.storage_grid`), on the CPU.
@@ -136,14 +137,14 @@ class OnlineTokens:
     """Tokens computed when they are asked for, rounded as a cache would round them.
 
     Attributes:
-        images: (n, height, width, 3).
+        images: n of them, in both views; what depends on an image's number is the same for the two.
         grid: the grid that tokens are given on.
         transforms: what is applied to them.
         dim: their width.
     """
 
     encoder: Encoder
-    images: NDArray[np.uint8]
+    images: BothViews
     settings: Features
     grid: Grid
     transforms: Transforms
@@ -151,7 +152,7 @@ class OnlineTokens:
     device: torch.device
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images.images)
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         dtype = DTYPES[self.settings.dtype]
@@ -162,22 +163,22 @@ class OnlineTokens:
             check_finite(rounded, f"tokens as {self.settings.dtype}")
             patch = resample(rounded, tokens.grid, self.grid)
             global_token = None if tokens.global_token is None else tokens.global_token.to(dtype).float()
-            here = indices[done : done + len(patch)]
+            here = indices[done : done + len(patch)] % len(self)
             parts.append(transformed(patch, global_token, self.transforms, self.grid, here))
             done += len(patch)
         return torch.cat(parts)
 
 
-def token_source(context: Context, name: str, split: str, device: torch.device) -> TokenSource:
+def token_source(context: Context, name: str, split: str, device: torch.device, flips: bool = False) -> TokenSource:
     """Tokens of an encoder, with its transforms: from its cache, or online where the cache would have been too large.
 
-    Raises CacheError where a file of the cache is missing, truncated or edited.
+    flips: also of training images in a mirror, by number n + i; online then, for a cache has one view. Raises CacheError where a file of the cache is missing, truncated or edited.
     """
     base, transforms = split_encoder(name)
     record: Record = context.input("features", base)
-    if split == "train" and record.metrics["online"]:
+    if split == "train" and (flips or record.metrics["online"]):
         settings = context.settings
-        images = context.input("data").array("train.images.npy")
+        images = BothViews(context.input("data").array("train.images.npy"))
         encoder = build_encoder(context, base, device)
         dim = record.metrics["dim"]
         return OnlineTokens(encoder, images, settings.tier.features, settings.tier.grid, transforms, dim, device)

@@ -34,7 +34,7 @@ from irepa.engine.checkpoints import Checkpoints
 from irepa.errors import DivergedError, PreemptedError
 from irepa.pipeline.files import Json, whole, write_text
 from irepa.progress import track
-from irepa.random import StepRandom, batch_indices
+from irepa.random import StepRandom, batch_indices, mirrored
 from irepa.recipes import Align, last_value
 
 # (network, x (batch, C, H, W), labels (batch,), align, draws) -> terms of the loss; see irepa.recipes.Recipe.loss.
@@ -46,7 +46,7 @@ PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate name
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a batch is made of, by image index.
+    """What a batch is made of, by image index. Index n + i is image i in a mirror, which ``training.flips`` asks for.
 
     Attributes:
         inputs: (indices, draws) -> what is learned, (batch, C, H, W) float32: pixels, or latents drawn anew.
@@ -242,6 +242,8 @@ def _accumulate(
     Returns the terms of the loss, averaged over the global batch.
     """
     indices = batch_indices(seed, step, settings.batch, len(data.labels))
+    if settings.flips:
+        indices = mirrored(seed, step, indices, len(data.labels))
     parts = accelerator.num_processes * settings.accumulation
     size = settings.batch // parts
     totals: dict[str, Tensor] = {}
@@ -250,7 +252,7 @@ def _accumulate(
         rows = slice(first, first + size)
         draws = StepRandom(seed, step, settings.batch, rows, accelerator.device)
         here = indices[rows]
-        labels = torch.from_numpy(data.labels[here]).to(accelerator.device)
+        labels = torch.from_numpy(data.labels[here % len(data.labels)]).to(accelerator.device)
         labels = drop_labels(labels, draws.uniform(), settings.label_dropout, data.classes)
         x = data.inputs(here, draws).to(accelerator.device)
         tokens = None if data.tokens is None else data.tokens(here).to(accelerator.device)

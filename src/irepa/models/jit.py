@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from irepa.models.sit import (
     LabelEmbedder,
     TimestepEmbedder,
-    initialise_linear,
     modulate,
     sincos_positions,
     token_grid,
 )
+from irepa.projectors import initialise_linear
 
 THETA = 10_000.0
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from irepa.config.cells import Cell, trained_cell
 from irepa.engine.device import setup
 from irepa.engine.network import load_trained, parts_of
-from irepa.engine.sampling import ImageSampler, labels_of
+from irepa.engine.sampling import ImageSampler
 from irepa.pipeline.files import Compressed, Json, write_array, write_array_in_shards
 from irepa.pipeline.runner import Context
 from irepa.progress import track
@@ -39,5 +39,5 @@ def run(context: Context) -> Json:
     return {
         "samples": count,
         "nfe": sampler.evaluations,
-        "preview_labels": labels_of(cell.seed, preview, classes).tolist(),
+        "preview_labels": sampler.labels(preview).tolist(),
     }

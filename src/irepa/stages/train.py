@@ -28,6 +28,7 @@ from irepa.engine.sampling import ImageSampler
 from irepa.engine.targets import token_source
 from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
 from irepa.errors import ConfigError, IrepaError, WeightsError
+from irepa.images import BothViews
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.pipeline.files import Json, read_json, sha256, whole, write_json
 from irepa.pipeline.graph import Job
@@ -56,19 +57,19 @@ def learn(context: Context, device: torch.device) -> Json:
     source: TokenSource | None = None
     alignment: Alignment | None = None
     if cell.encoder != NO_ENCODER:
-        source = token_source(context, cell.encoder, "train", device)
+        source = token_source(context, cell.encoder, "train", device, settings.flips)
         method = context.settings.methods[cell.method]
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
     parts = parts_of(context, cell, classes, device)
-    reads_latents = context.settings.reads_latents(cell.recipe)
-    if reads_latents:
-        moments = context.input("latents").array("train.moments.npy")
+    latents = context.settings.latents_of(cell.recipe)
+    if latents is not None:
+        moments = context.input("latents", latents).array("train.moments.npy")
     else:
-        images = data.array("train.images.npy")
+        images = BothViews(data.array("train.images.npy"))
 
     def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
-        if reads_latents:
+        if latents is not None:
             noise = draws.normal(*parts.autoencoder.shape)
             return parts.autoencoder.sample(torch.from_numpy(moments[indices]).to(device), noise)
         batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
@@ -215,6 +216,7 @@ def adopt(context: Context, device: torch.device) -> Json:
         "images_seen": None,
         "checkpoint_sha256": sha256(path),
         "checkpoint_entry": public.entry,
+        "normalisation": context.settings.autoencoder(cell.recipe).normalisation,
     }
 
 
