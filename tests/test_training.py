@@ -14,7 +14,7 @@ from torch import Tensor
 from irepa.autoencoders.identity import Identity
 from irepa.config.tier import Method, Scale, SpatialNorm, Training
 from irepa.engine.checkpoints import Checkpoints
-from irepa.engine.trainer import TrainingData, build_alignment, drop_labels, train
+from irepa.engine.trainer import TrainingData, build_alignment, drop_labels, learning_rate, train
 from irepa.errors import DivergedError
 from irepa.models.sit import SiT
 from irepa.recipes.sit import SiTRecipe
@@ -147,10 +147,10 @@ def test_losses_and_samples_go_to_tensorboard_when_asked(tmp_path: Path) -> None
 
 def test_the_learning_rate_rises_and_falls_as_it_is_told() -> None:
     settings = Training(steps=20, batch=4, lr=0.5, warmup_epochs=2.0, decay=0.25)
-    rates = [settings.rate(step, 8) for step in range(20)]  # two epochs are four steps, a quarter is five
+    rates = [learning_rate(settings, step, 8) for step in range(20)]  # two epochs are four steps, a quarter is five
     assert rates == pytest.approx([0, 0.125, 0.25, 0.375, *[0.5] * 12, 0.4, 0.3, 0.2, 0.1])
     constant = Training(steps=20, batch=4, lr=0.5)
-    assert {constant.rate(step, 8) for step in range(20)} == {0.5}
+    assert {learning_rate(constant, step, 8) for step in range(20)} == {0.5}
 
 
 def test_weights_move_by_the_rate_of_their_step(tmp_path: Path) -> None:

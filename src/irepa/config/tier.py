@@ -320,13 +320,6 @@ class Training(Strict):
             )
         return self
 
-    def rate(self, step: int, images: int) -> float:
-        """The learning rate of a step, counted from 0, where there are so many training images."""
-        rising, falling = self.warmup_epochs * images / self.batch, self.decay * self.steps
-        factors = [step / rising] if step < rising else []
-        left = self.steps - step
-        return self.lr * min([1.0, *factors, *([left / falling] if left < falling else [])])
-
     def that_matter(self) -> dict[str, Any]:
         """The settings that change the result by more than the last bits of its sums.
 

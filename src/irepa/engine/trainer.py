@@ -78,6 +78,15 @@ def build_alignment(method: Method, scale: Scale, dim: int, grid: tuple[int, int
         )
 
 
+def learning_rate(settings: Training, step: int, images: int) -> float:
+    """That of a step, counted from 0, where there are so many training images."""
+    rising, falling = settings.warmup_epochs * images / settings.batch, settings.decay * settings.steps
+    left = settings.steps - step
+    up = step / rising if step < rising else 1.0
+    down = left / falling if left < falling else 1.0
+    return settings.lr * min(up, down)
+
+
 def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor:
     """Replace labels (batch,) by the null class where draws (batch,) in [0, 1) fall below ``rate``."""
     return torch.where(draws < rate, torch.full_like(labels, null), labels)
@@ -184,7 +193,7 @@ def train(
                     f"with lr = {settings.lr}: training diverged; lower training.lr; {checkpoints.last_words()}"
                 )
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate(step, len(data.labels))
+                group["lr"] = learning_rate(settings, step, len(data.labels))
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             torch._foreach_lerp_(average, current, 1 - settings.ema)
