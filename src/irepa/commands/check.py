@@ -141,9 +141,12 @@ def _trainings(settings: Settings, runs: Runs) -> Iterator[tuple[str, Training]]
     """How the trainings that have to run are set, by key."""
     trained = {str(cell) for cell in cells(settings)} - settings.tier.checkpoints.keys()
     tier = settings.tier
-    for recipe in sorted({Cell.parse(key).recipe for key in trained if runs(Job("train", key))}):
-        own = f"recipes.{recipe}.training" if tier.recipes[recipe].training else "training"
-        yield own, tier.training_of(recipe)
+    recipes = sorted({Cell.parse(key).recipe for key in trained if runs(Job("train", key))})
+    if any(not tier.recipes[recipe].training for recipe in recipes):
+        yield "training", tier.training
+    for recipe in recipes:
+        if tier.recipes[recipe].training:
+            yield f"recipes.{recipe}.training", tier.training_of(recipe)
     for name, pretraining in settings.tier.pretraining.items():
         if runs(Job("pretrain", name)):
             yield f"pretraining.{name}.training", pretraining.training
