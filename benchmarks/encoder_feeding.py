@@ -24,6 +24,7 @@ from torch.nn.functional import cosine_similarity
 from irepa.commands.score import read_images
 from irepa.config.read import read_yaml
 from irepa.config.tier import EncoderEntry
+from irepa.data import photos
 from irepa.encoders import Declared
 from irepa.images import Images
 from irepa.spatial import spatial_metrics
@@ -109,11 +110,9 @@ def main() -> None:
 
 def photographs() -> Images:
     """(5, 256, 256, 3) uint8."""
-    from skimage import data
-
-    every = [data.astronaut()[:256, 100:356], data.coffee()[:256, 150:406], data.cat()[20:276, 100:356],
-             data.rocket()[100:356, 200:456], data.immunohistochemistry()[:256, :256]]  # fmt: skip
-    return np.stack(every)
+    corners = {"astronaut": (0, 100), "coffee": (0, 150), "cat": (20, 100), "rocket": (100, 200), "tissue": (0, 0)}
+    every = photos.photographs()
+    return np.stack([every[name][row : row + 256, left : left + 256] for name, (row, left) in corners.items()])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from irepa.config.cells import Cell, cells, experiment_cells, inspected, targets, trained_cell
 from irepa.config.tier import Tier
 from irepa.pipeline.files import Record
-from irepa.pipeline.graph import Job
+from irepa.pipeline.graph import Job, floors
 from irepa.pipeline.runner import Context
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def described(context: Context) -> Iterator[tuple[Job, Row]]:
     for encoder in targets(context.settings):
         for stage in ("spatial", "probe"):
             yield Job(stage, encoder), {"encoder": encoder}
-    for judge in context.tier.evaluation.extractors if context.tier.evaluation.floor else []:
-        yield Job("floor", judge), {}  # of no encoder and no cell: the data's own distance
+    for job in floors(context.settings):
+        yield job, {}  # of no encoder and no cell: the data's own distance
     inside = set(inspected(context.settings))
     for cell, serves in cells(context.settings).items():
         about: Row = {"experiments": " ".join(serves)} | asdict(cell)

@@ -38,6 +38,11 @@ def spread(total: int, count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) * total // count
 
 
+def in_batches(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """The indices, ``size`` at a time; the last batch has what is left."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
 def resample(tokens: Tensor, grid: Grid, to: Grid) -> Tensor:
     """Tokens (batch, h*w, dim) to another grid (batch, H*W, dim): average pooling down, bilinear up.
 

@@ -12,13 +12,13 @@ from irepa.audit import words
 from irepa.audit.changes import CASE, estimate_of
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.statistics import correlation, pearson
+from irepa.table import SPATIAL_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from irepa.audit.claims import Discrepancy
 
-METRICS = ("lds", "cds", "srss", "rmsc")
 SHARED = 0.02  # FID; points of the plot closer than this cannot be told apart
 
 
@@ -61,11 +61,11 @@ def metrics_of(source: Evidence, variant: str, base: str) -> list[dict[str, Any]
     """The spatial metrics of an encoder and of the one that it is compared with, where the source has both."""
     if not {variant, base} <= set(source.encoders.index):
         return []
-    known = [name for name in METRICS if name in source.encoders]
+    known = [name for name in SPATIAL_NAMES if name in source.encoders]
     first, second = (source.encoders.loc[name, known] for name in (variant, base))
     return [
         {
-            "what": f"{name.upper()} of {variant} against {base}",
+            "what": f"{SPATIAL_NAMES[name]} of {variant} against {base}",
             "value": f"{first[name]:.3f}, {second[name]:.3f}",
             "n": 1,
         }

@@ -121,22 +121,17 @@ def _check_columns(file: Path, options: Options) -> None:
             )
 
 
-def _check_images(file: Path, column: str, count: int) -> None:
-    """Raises DataError where one of the first images is null; the file is read only if its own statistics tell of one."""
-    import pyarrow.parquet as pq
-
-    start, doubted = 0, False
-    with _reading(file):
-        metadata = pq.ParquetFile(file).metadata
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            chunks = map(group.column, range(group.num_columns))
-            told = next(chunk.statistics for chunk in chunks if chunk.path_in_schema == f"{column}.bytes")
-            doubted |= start < count and bool(told and told.null_count)
-            start += group.num_rows
-    if doubted:
-        for row, cell in enumerate(itertools.islice(_rows(file, column), count)):
-            _image(cell, file, row, column)
+def _tells_of_null(metadata: Any, column: str, count: int) -> bool:
+    """Whether a file's own statistics say that among its first images, or beside them in a row group, one is null."""
+    start = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        chunks = map(group.column, range(group.num_columns))
+        told = next(chunk.statistics for chunk in chunks if chunk.path_in_schema == f"{column}.bytes")
+        if start < count and told and told.null_count:
+            return True
+        start += group.num_rows
+    return False
 
 
 def _rows(file: Path, column: str) -> Iterator[Any]:
@@ -163,7 +158,8 @@ def _labels_of(options: Options, key: str, path: Path, limit: int | None) -> tup
         if limit is not None and total >= limit:
             break
         with _reading(file):
-            column = pq.ParquetFile(file).read(columns=[options.label_column]).column(0)
+            content = pq.ParquetFile(file)
+            column = content.read(columns=[options.label_column]).column(0)
             column = column.slice(0, None if limit is None else limit - total)
             if column.null_count:
                 row = column.is_null().to_numpy().argmax()
@@ -173,12 +169,15 @@ def _labels_of(options: Options, key: str, path: Path, limit: int | None) -> tup
                 )
             labels = column.to_numpy()
             wrong = np.flatnonzero((labels < 0) | (labels > MOST))
+            doubted = _tells_of_null(content.metadata, options.image_column, len(labels))
         if len(wrong):
             raise DataError(
                 f"{file}, row {wrong[0]}: {options.label_column} is {labels[wrong[0]]}; labels count the classes from 0, and a "
                 f"split without labels cannot be used: leave the row out, or set dataset.{key} to another split"
             )
-        _check_images(file, options.image_column, len(labels))
+        if doubted:  # read the images, for the row
+            for row, cell in enumerate(itertools.islice(_rows(file, options.image_column), len(labels))):
+                _image(cell, file, row, options.image_column)
         parts.append(labels.astype(np.int64))
         places.append(Place(file, total))
         total += len(labels)

@@ -12,7 +12,6 @@ from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
 from irepa.errors import DataError, DivergedError
 from irepa.pipeline.files import Compressed
-from irepa.pipeline.runner import Context
 from irepa.progress import track
 
 
@@ -23,18 +22,6 @@ class JudgeFeatures:
     pooled: NDArray[np.float32]
     logits: NDArray[np.float32] | None = None
     spatial: NDArray[np.float32] | None = None
-
-
-def judge_entry(context: Context, name: str) -> EncoderEntry:
-    """A judge's row, with the weights that the pipeline has trained where it asks for them.
-
-    Raises CacheError where those are missing.
-    """
-    entry = context.settings.catalogue[name]
-    if entry.trained_by is None:
-        return entry
-    weights = context.input("pretrain", entry.trained_by).file("model.safetensors")
-    return EncoderEntry.model_validate(entry.model_dump() | {"weights": str(weights)})
 
 
 def extract(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from irepa.config import plugins
 from irepa.config.cells import split_encoder
-from irepa.config.tier import Features
+from irepa.config.tier import EncoderEntry, Features
 from irepa.encoders import Declared, Encoder
 from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
@@ -87,14 +87,22 @@ def build_encoder(context: Context, name: str, device: torch.device) -> Encoder:
     It has the weights that the pipeline has trained where the row asks for them. Raises ConfigError where the row is no
     alignment target, WeightsError where its weights cannot be had, and CacheError where those of the pipeline are missing.
     """
-    settings = context.settings
-    entry = settings.catalogue[name]
-    declared = Declared.of(name, entry, settings.tier.features.input_size)
-    if entry.trained_by is not None:
-        weights = context.input("pretrain", entry.trained_by).file("model.safetensors")
-        declared = declared.changed(weights=str(weights))
+    tier = context.tier
+    declared = Declared.of(name, trained_entry(context, name), tier.features.input_size)
     declared.check()
-    return declared.encoder(settings.tier.grid, device)
+    return declared.encoder(tier.grid, device)
+
+
+def trained_entry(context: Context, name: str) -> EncoderEntry:
+    """The row of an encoder or a judge, with the weights that the pipeline has trained where it asks for them.
+
+    Raises CacheError where those are missing.
+    """
+    entry = context.settings.catalogue[name]
+    if entry.trained_by is None:
+        return entry
+    weights = context.input("pretrain", entry.trained_by).file("model.safetensors")
+    return EncoderEntry.model_validate(entry.model_dump() | {"weights": str(weights)})
 
 
 def fit_encoder(context: Context, name: str, device: torch.device) -> Callable[[Tensor], Tensor]:

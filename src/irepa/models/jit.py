@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from irepa.models.sit import (
     LabelEmbedder,
     TimestepEmbedder,
+    initialise_embedders,
     initialise_linear,
     modulate,
     sincos_positions,
@@ -163,10 +164,7 @@ class JiT(nn.Module):
             nn.init.xavier_uniform_(convolution.weight.view(convolution.out_channels, -1))
         assert self.proj2.bias is not None
         nn.init.zeros_(self.proj2.bias)
-        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            assert isinstance(layer, nn.Linear)
-            nn.init.normal_(layer.weight, std=0.02)
+        initialise_embedders(self.y_embedder, self.t_embedder)
         zero: list[Any] = [self.adaLN_modulation[1], self.linear]
         blocks: list[Any] = list(self.blocks)
         zero += [block.adaLN_modulation[1] for block in blocks]

@@ -158,6 +158,14 @@ def initialise_linear(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def initialise_embedders(labels: LabelEmbedder, times: TimestepEmbedder) -> None:
+    """Weights N(0, 0.02^2) of both embeddings, as DiT and JiT start."""
+    nn.init.normal_(labels.embedding_table.weight, std=0.02)
+    for layer in (times.mlp[0], times.mlp[2]):
+        assert isinstance(layer, nn.Linear)
+        nn.init.normal_(layer.weight, std=0.02)
+
+
 def token_grid(
     input_size: tuple[int, int], *, depth: int, width: int, heads: int, patch: int, align_depth: int
 ) -> tuple[int, int]:
@@ -221,10 +229,7 @@ class SiT(nn.Module):
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.width, -1))
         assert self.x_embedder.proj.bias is not None
         nn.init.zeros_(self.x_embedder.proj.bias)
-        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            assert isinstance(layer, nn.Linear)
-            nn.init.normal_(layer.weight, std=0.02)
+        initialise_embedders(self.y_embedder, self.t_embedder)
         zero: list[nn.Module] = [self.final_layer.adaLN_modulation[1], self.final_layer.linear]
         for block in self.blocks:
             assert isinstance(block, SiTBlock)

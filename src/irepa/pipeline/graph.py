@@ -119,18 +119,18 @@ def _train_paths(settings: Settings, key: str) -> list[Path]:
 def _features_needs(settings: Settings, key: str) -> list[Job]:
     entry = settings.catalogue[key]
     base = [] if entry.base is None else [Job("features", entry.base)]
-    return [Job("data"), *base, *([] if entry.trained_by is None else [Job("pretrain", entry.trained_by)])]
+    return [Job("data"), *base, *_weights_of(settings, key)]
 
 
-def _trained_judge(settings: Settings, name: str) -> list[Job]:
-    """The job that trains a judge, if the pipeline does."""
+def _weights_of(settings: Settings, name: str) -> list[Job]:
+    """The job that trains an encoder or a judge, if the pipeline does."""
     trained_by = settings.catalogue[name].trained_by
     return [] if trained_by is None else [Job("pretrain", trained_by)]
 
 
 def _evaluate_needs(settings: Settings, key: str) -> list[Job]:
     judges = settings.tier.evaluation.extractors
-    trained = [job for name in judges for job in _trained_judge(settings, name)]
+    trained = [job for name in judges for job in _weights_of(settings, name)]
     return [Job("sample", key), *(Job("reference", name) for name in judges), *trained]
 
 
@@ -240,7 +240,7 @@ def _sample_plugins(settings: Settings, key: str) -> list[Plugin]:
 
 def _reference_needs(settings: Settings, key: str) -> list[Job]:
     data = [] if key in settings.tier.evaluation.references else [Job("data")]
-    return data + _trained_judge(settings, key)
+    return data + _weights_of(settings, key)
 
 
 def _reference_settings(settings: Settings, key: str) -> Slice:
@@ -265,13 +265,17 @@ PUBLISHED = ("paper/correlations", "paper/figure-correlation-sit-xl-2", "paper/t
 RESULTS = ("floor", "spatial", "probe", "train", "inspect", "evaluate")
 
 
+def floors(settings: Settings) -> list[Job]:
+    """The jobs that measure the data itself, where the tier asks for it."""
+    evaluation = settings.tier.evaluation
+    return [Job("floor", judge) for judge in evaluation.extractors if evaluation.floor]
+
+
 def _results(settings: Settings) -> list[Job]:
     encoders = [Job(stage, name) for name in targets(settings) for stage in ("spatial", "probe")]
     runs = dict.fromkeys(Job("train", trained_cell(settings, str(cell))) for cell in cells(settings))
-    evaluation = settings.tier.evaluation
-    floors = [Job("floor", judge) for judge in evaluation.extractors if evaluation.floor]
     inside = [Job("inspect", str(cell)) for cell in inspected(settings)]
-    return encoders + floors + list(runs) + inside + [Job("evaluate", str(cell)) for cell in cells(settings)]
+    return encoders + floors(settings) + list(runs) + inside + [Job("evaluate", str(cell)) for cell in cells(settings)]
 
 
 STAGES: dict[str, Stage] = {
@@ -447,7 +451,7 @@ STAGES: dict[str, Stage] = {
         kept="record",
         # Beside what it is measured against: that folder is there whether or not a tier asks for floors.
         outputs=("reference/{key}/floor.json",),
-        needs=lambda s, key: [Job("data"), Job("reference", key), *_trained_judge(s, key)],
+        needs=lambda s, key: [Job("data"), Job("reference", key), *_weights_of(s, key)],
         settings=lambda s, key: {"evaluation": _dump(s.tier.evaluation), "images": s.tier.sampling.samples},
         plugins=_encoder_plugins,
     ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from irepa.engine.device import setup
 from irepa.engine.distances import Reference, measured
-from irepa.engine.judges import extract, judge_entry
+from irepa.engine.judges import extract
+from irepa.engine.targets import trained_entry
 from irepa.pipeline.files import Json, Record
 from irepa.pipeline.runner import Context
 
@@ -17,7 +18,7 @@ def run(context: Context) -> Json:
     settings = context.tier.evaluation
     metrics: Json = {"samples": len(samples), "nfe": sampled.metrics["nfe"]}
     for name in settings.extractors:
-        entry = judge_entry(context, name)
+        entry = trained_entry(context, name)
         found = extract(name, entry, samples, settings, device)
         metrics |= measured(name, entry, found, reference_of(context.input("reference", name)), settings)
     return metrics

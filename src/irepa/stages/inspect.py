@@ -8,7 +8,6 @@ Where numbers are measured the network is told no class, so that a probe finds o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,7 @@ from irepa.random import image_noise
 from irepa.spatial import metrics_by_image, similarity_agreement
 from irepa.stages.probe import linear_probe
 from irepa.thresholds import Thresholds
-from irepa.tokens import TokenSource, spread
+from irepa.tokens import TokenSource, in_batches, spread
 
 METRICS = ("lds", "rmsc")
 PAIRS = (("hidden", "target"), ("hidden", "encoder"), ("projected", "target"), ("projected", "hidden"))
@@ -136,7 +135,7 @@ def measure(context: Context, inside: Inside) -> Json:
     limits = Thresholds.for_grid(*tier.grid, near=settings.near, far=settings.far, slope=settings.slope)
     next_of = dict(zip(numbers.tolist(), np.roll(numbers, -1).tolist(), strict=True))
     columns: list[pd.DataFrame] = []
-    for some in _batches(numbers, tier.sampling.batch):
+    for some in in_batches(numbers, tier.sampling.batch):
         sources = inside.sources(inside.hidden(images[places[some]], some, None), some)
         found = {f"{metric}_{name}": values[metric].double().numpy() for name, tokens in sources.items()
                  for values in [metrics_by_image([(tokens, None)], tier.grid, limits)] for metric in METRICS}  # fmt: skip
@@ -168,12 +167,8 @@ def probe(context: Context, inside: Inside) -> Json:
     pooled = []
     for split, places in (("train", fitted), ("test", tested)):
         images = data.array(f"{split}.images.npy")
-        parts = (inside.hidden(images[some], some, None) for some in _batches(places, tier.sampling.batch))
+        parts = (inside.hidden(images[some], some, None) for some in in_batches(places, tier.sampling.batch))
         pooled.append(np.concatenate([hidden.double().mean(dim=1).cpu().numpy() for hidden in parts]))
     labels = data.array("train.labels.npy")[fitted], data.array("test.labels.npy")[tested]
     accuracy, converged = linear_probe(pooled[0], labels[0], pooled[1], labels[1], tier.probe.c, tier.probe.max_iter)
     return {"accuracy_hidden": accuracy, "converged_hidden": converged}
-
-
-def _batches(numbers: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    return (numbers[start : start + size] for start in range(0, len(numbers), size))

@@ -22,7 +22,7 @@ from irepa.engine.targets import token_source
 from irepa.pipeline.files import Json
 from irepa.pipeline.runner import Context
 from irepa.progress import track
-from irepa.tokens import TokenSource, spread
+from irepa.tokens import TokenSource, in_batches, spread
 
 BATCH = 256
 COMPONENT_IMAGES = 2000  # images whose tokens give the principal components
@@ -38,7 +38,7 @@ def pooled(source: TokenSource, indices: NDArray[np.int64]) -> NDArray[np.float6
 
 def batches(source: TokenSource, indices: NDArray[np.int64], what: str) -> Iterator[Tensor]:
     """Tokens (batch, T, dim) of these images; ``what`` is done with them, for the progress bar."""
-    parts = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+    parts = in_batches(indices, BATCH)
     return (source[part] for part in track(parts, what, len(parts)))
 
 

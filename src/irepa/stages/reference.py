@@ -7,7 +7,8 @@ import torch
 
 from irepa.engine.device import setup
 from irepa.engine.distances import Reference, statistics
-from irepa.engine.judges import extract, judge_entry, spatial_width, width
+from irepa.engine.judges import extract, spatial_width, width
+from irepa.engine.targets import trained_entry
 from irepa.pipeline.files import Json, write_array
 from irepa.pipeline.runner import Context
 from irepa.references import read_spatial, read_statistics
@@ -28,7 +29,7 @@ def run(context: Context) -> Json:
 
 def of_statistics(context: Context, device: torch.device) -> tuple[Reference, int | None]:
     """From a file of moments, and of images where it has some; and how many those are."""
-    settings, entry = context.tier.evaluation, judge_entry(context, context.key)
+    settings, entry = context.tier.evaluation, trained_entry(context, context.key)
     path = settings.references[context.key]
     # Before the judge sees an image: statistics of another network would come out as a distance all the same.
     moments, images = read_statistics(path, width(context.key, entry, settings))
@@ -43,7 +44,7 @@ def of_statistics(context: Context, device: torch.device) -> tuple[Reference, in
 
 def of_images(context: Context, device: torch.device) -> tuple[Reference, int]:
     """From the training images; and how many those are."""
-    settings, entry = context.tier.evaluation, judge_entry(context, context.key)
+    settings, entry = context.tier.evaluation, trained_entry(context, context.key)
     images = context.input("data").array("train.images.npy")
     found = extract(context.key, entry, images, settings, device)
     spatial = None if found.spatial is None else statistics(found.spatial)

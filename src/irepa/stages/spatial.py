@@ -5,8 +5,6 @@ The means are also measured of the tokens after spatial normalisation (paper sec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import torch
@@ -21,6 +19,7 @@ from irepa.pipeline.files import Json, whole
 from irepa.pipeline.runner import Context
 from irepa.spatial import metrics_by_image
 from irepa.thresholds import Thresholds
+from irepa.tokens import in_batches
 
 BATCH = 64
 
@@ -34,24 +33,23 @@ def run(context: Context) -> Json:
     settings = context.tier.spatial
     thresholds = Thresholds.for_grid(*grid, near=settings.near, far=settings.far, slope=settings.slope)
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(source), BATCH):
-            indices = np.arange(start, min(start + BATCH, len(source)), dtype=np.int64)
-            yield source[indices].to(device), masks[indices]
-
-    def counted() -> Iterator[tuple[Tensor, Tensor]]:
-        for tokens, mask in batches():
-            correlogram.add(tokens)
-            yield tokens, mask
-
-    metrics = metrics_by_image(counted(), grid, thresholds)
-    normalised = metrics_by_image(((spatial_normalize(x), mask) for x, mask in batches()), grid, thresholds)
-    table = pd.DataFrame({name: values.double().numpy() for name, values in metrics.items()})
+    plain: list[dict[str, Tensor]] = []
+    normalised: list[dict[str, Tensor]] = []
+    for indices in in_batches(np.arange(len(source), dtype=np.int64), BATCH):
+        tokens, mask = source[indices].to(device), masks[indices]
+        correlogram.add(tokens)
+        plain.append(metrics_by_image([(tokens, mask)], grid, thresholds))
+        normalised.append(metrics_by_image([(spatial_normalize(tokens), mask)], grid, thresholds))
+    table = pd.DataFrame({name: values.double().numpy() for name, values in _joined(plain).items()})
     table.index.name = "image"
     with whole(context.output(".images.csv")) as temporary:
         table.to_csv(temporary, float_format="%.7g")
     with whole(context.output(".correlogram.csv")) as temporary:
         correlogram.table().to_csv(temporary, index=False, float_format="%.7g")
     means = {str(name): float(value) for name, value in table.mean(skipna=True).items()}
-    means |= {f"{name}_normalised": float(values.double().nanmean()) for name, values in normalised.items()}
+    means |= {f"{name}_normalised": float(values.double().nanmean()) for name, values in _joined(normalised).items()}
     return means | {"images": len(table), "images_without_srss": int(table["srss"].isna().sum())}
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
