@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from irepa.errors import DivergedError
+from irepa.stored import Indices, Stored
 
 Grid = tuple[int, int]
 
@@ -77,15 +79,28 @@ def check_finite(array: Tensor, what: str) -> None:
         raise DivergedError(f"{what}: {bad} of {array.numel()} values are NaN or infinite")
 
 
-class TokenSource(Protocol):
-    """Tokens of one encoder and one split, on the tier's grid, with the transforms that follow the encoder's name applied."""
+class TokenSource(ABC):
+    """Tokens of one encoder and one split, on the tier's grid, with the transforms that follow the encoder's name applied.
 
-    @property
-    def dim(self) -> int:
-        """Width of a token."""
+    Attributes:
+        dim: width of a token.
+        stored: what is on disk, by name: :meth:`tokens` makes tokens of its rows.
+    """
+
+    dim: int
+    stored: Mapping[str, Stored]
 
     def __len__(self) -> int:
         """Number of images."""
+        return len(next(iter(self.stored.values())))
 
-    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
-        """Tokens (batch, H*W, dim), float32, of these images."""
+    @abstractmethod
+    def tokens(self, rows: Mapping[str, Tensor], indices: Indices) -> Tensor:
+        """Tokens (batch, H*W, dim), float32, where the ``rows`` are: those of ``stored`` of the images ``indices`` (batch,)."""
+
+    def __getitem__(self, indices: Indices) -> Tensor:
+        """Tokens (batch, H*W, dim), float32, of these images, on the CPU. Raises DivergedError where one is not finite."""
+        rows = {name: torch.from_numpy(stored[indices]) for name, stored in self.stored.items()}
+        tokens = self.tokens(rows, indices).cpu()
+        check_finite(tokens, "tokens")
+        return tokens
