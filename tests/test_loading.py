@@ -89,6 +89,7 @@ def test_a_process_that_ends_in_the_middle_takes_its_workers_along() -> None:
 import numpy as np, torch
 from irepa.engine.loading import read_ahead
 from irepa.stored import InMemory
+from irepa.tokens import in_batches
 kept = read_ahead({"x": InMemory(np.zeros((40, 2)))}, in_batches(np.arange(40), 4), 4, 2, torch.device("cpu"))
 next(kept)
 print("ends", flush=True)

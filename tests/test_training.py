@@ -19,7 +19,7 @@ from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.loading import Rows
 from irepa.engine.targets import TokenCache
 from irepa.engine.trainer import TrainingData, build_alignment, drop_labels, learning_rate, train
-from irepa.errors import DivergedError
+from irepa.errors import DivergedError, WeightsError
 from irepa.models.sit import SiT
 from irepa.random import StepRandom
 from irepa.recipes.sit import SiTRecipe
@@ -208,7 +208,7 @@ def test_tokens_that_are_not_finite_are_told_as_the_encoders(tmp_path: Path) -> 
     source = TokenCache(InMemory(broken), InMemory(np.zeros((16, 0), np.float32)), (2, 2), (2, 2), ())
     alignment = build_alignment(Method(projector="mlp"), SCALE, 5, (2, 2), 0)
     settings = Training(steps=50, batch=16, log_every=5)
-    with pytest.raises(DivergedError, match="the encoder's tokens at step 1 of 50: some are NaN or infinite"):
+    with pytest.raises(WeightsError, match="the encoder's tokens at step 1 of 50: some are NaN or infinite"):
         train(network(), alignment, SiTRecipe(data_at=0).loss, replace(data(), target=source), settings, 0, CPU,
               Checkpoints(tmp_path, "stamp"))  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa.errors import DivergedError
+from irepa.errors import DivergedError, WeightsError
 from irepa.stored import Indices, Stored
 
 Grid = tuple[int, int]
@@ -77,6 +77,20 @@ def check_finite(array: Tensor, what: str) -> None:
     if not bool(torch.isfinite(array).all()):
         bad = int((~torch.isfinite(array)).sum())
         raise DivergedError(f"{what}: {bad} of {array.numel()} values are NaN or infinite")
+
+
+def check_images_finite(values: Tensor, what: str, images: Iterable[int], cure: str) -> None:
+    """Of what a frozen network makes of images, (batch, ...); ``what`` names both, ``images`` are their numbers.
+
+    Raises WeightsError, with the numbers and the ``cure``, where one is NaN or infinite: nothing was trained that could diverge.
+    """
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        wrong = [number for number, good in zip(images, finite.flatten(1).all(dim=1).tolist(), strict=True) if not good]
+        rows = ", ".join(map(str, wrong[:5])) + (
+            f", ... ({len(wrong)} of these {len(values)})" if len(wrong) > 5 else ""
+        )
+        raise WeightsError(f"{what} {rows}: NaN or infinite; {cure}")
 
 
 class TokenSource(ABC):

@@ -126,7 +126,8 @@ def score(
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         done = 0
-        encoded = encode(encoder, InMemory(images), every, Features(batch=batch), grid, device)
+        what = f"encoder {declared.name}: tokens of images, from 0 in order of name,"
+        encoded = encode(encoder, InMemory(images), every, Features(batch=batch), grid, device, what)
         for tokens in track(encoded, "encode", -(-len(images) // batch)):
             here = slice(done, done + len(tokens.patch))
             yield resample(tokens.patch, tokens.grid, grid), masks[here]

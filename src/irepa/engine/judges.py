@@ -16,11 +16,11 @@ from irepa.encoders import Declared
 from irepa.engine.loading import fetched, read_ahead
 from irepa.engine.sharing import Arrays, Work, grouped, indices_of
 from irepa.engine.targets import trained_entry
-from irepa.errors import DataError, DivergedError
+from irepa.errors import DataError
 from irepa.pipeline.runner import Context
 from irepa.progress import track
 from irepa.stored import Indices, InMemory, Stored
-from irepa.tokens import in_batches
+from irepa.tokens import check_images_finite, in_batches
 
 PART = 64  # batches that one of several processes computes before another one may
 
@@ -50,34 +50,34 @@ def work_of(
 ) -> Work:  # fmt: skip
     """A judge's features of images (n, H, W, 3), so many batches a part; the judge is built when the work is begun.
 
-    Raises DataError for what are no images.
+    Raises DataError for what are no images; the work raises WeightsError where a feature is NaN or infinite.
     """
     if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
         raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
 
-    def judged(indices: Indices) -> Iterator[tuple[tuple[str, ...] | Tensor, ...]]:
+    def judged(indices: Indices) -> Iterator[tuple[Indices, tuple[str, ...], *tuple[Tensor, ...]]]:
         judge = Declared.of(name, entry, settings.input_size).judge(device)
         asked = in_batches(indices, settings.batch)
         with closing(read_ahead({"images": images}, asked, settings.batch, workers, device)) as read:
             for batch in track(read, name, len(asked)):
                 said = vars(judge(batch.rows["images"].permute(0, 3, 1, 2)))
                 found = {kind: values.float() for kind, values in said.items() if values is not None}
-                yield tuple(found), *found.values()
+                yield batch.indices, tuple(found), *found.values()
 
     def computed(parts: list[range]) -> Iterator[Arrays]:
-        for kinds, *values in fetched(judged(indices_of(parts))):
+        for rows, kinds, *values in fetched(judged(indices_of(parts))):
+            for kind, array in zip(kinds, values, strict=True):
+                what = f"judge {name}: {kind} features of images"
+                check_images_finite(array, what, rows, "give the judge other weights")
             yield {kind: array.numpy() for kind, array in zip(kinds, values, strict=True)}
 
     return Work(len(images), settings.batch * batches, lambda parts: grouped(computed(parts), parts))
 
 
-def gathered(name: str, parts: Iterable[Arrays]) -> JudgeFeatures:
-    """What a judge said, of the parts of its work. Raises DivergedError for NaN features."""
+def gathered(parts: Iterable[Arrays]) -> JudgeFeatures:
+    """What a judge said, of the parts of its work."""
     collected = list(parts)
-    together = {kind: np.concatenate([arrays[kind] for arrays in collected]) for kind in collected[0]}
-    if not all(np.isfinite(array).all() for array in together.values()):
-        raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
-    return JudgeFeatures(**together)
+    return JudgeFeatures(**{kind: np.concatenate([arrays[kind] for arrays in collected]) for kind in collected[0]})
 
 
 def extract(
@@ -85,12 +85,11 @@ def extract(
 ) -> JudgeFeatures:
     """A judge's features of images (n, H, W, 3), by this process alone.
 
-    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, and as :func:`work_of`
-    and :func:`gathered`.
+    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, and as :func:`work_of`.
     """
     stored = images if isinstance(images, Stored) else InMemory(images)
     work = work_of(name, entry, stored, settings, device)
-    return gathered(name, work.compute(work.parts()))
+    return gathered(work.compute(work.parts()))
 
 
 def spatial_width(name: str, entry: EncoderEntry, settings: Evaluation) -> int | None:

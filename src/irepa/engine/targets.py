@@ -18,7 +18,7 @@ from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context
 from irepa.stored import Indices, Stored
-from irepa.tokens import Grid, Tokens, TokenSource, check_finite, in_batches, resample, storage_grid
+from irepa.tokens import Grid, Tokens, TokenSource, check_images_finite, in_batches, resample, storage_grid
 
 Transforms = tuple[tuple[str, float | None], ...]  # names and arguments, as they follow the name of an encoder
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -66,6 +66,11 @@ class TokenCache(TokenSource):
         tokens = resample(rows["tokens"].float(), self.stored_grid, self.grid)
         global_token = rows["global"].float() if rows["global"].shape[1] else None
         return transformed(tokens, global_token, self.transforms, self.grid, indices)
+
+
+def called(encoder: str, split: str) -> str:
+    """An encoder and the images that it is given, as a refusal names them."""
+    return f"encoder {encoder}: tokens of {split} images"
 
 
 def build_encoder(context: Context, name: str, device: torch.device) -> Encoder:
@@ -121,25 +126,40 @@ def encode_batch(encoder: Encoder, images: Tensor, settings: Features, grid: Gri
 
 
 def encode(
-    encoder: Encoder, images: Stored, indices: Indices, settings: Features, grid: Grid, device: torch.device,
+    encoder: Encoder, images: Stored, indices: Indices, settings: Features, grid: Grid, device: torch.device, what: str,
     workers: int = 0,
 ) -> Iterator[Tokens]:  # fmt: skip
     """Tokens of ``images[indices]``, batch by batch, as :func:`encode_batch` gives them, on the CPU.
 
-    ``images``: (n, height, width, 3); ``workers``: as of :func:`irepa.engine.loading.read_ahead`. Raises DivergedError where one
-    is NaN or infinite.
+    ``images``: (n, height, width, 3); ``what``: encoder and images, as a refusal names them; ``workers``: as of
+    :func:`irepa.engine.loading.read_ahead`. Raises WeightsError where one is NaN or infinite.
     """
+    cure = f"give the encoder other weights, or leave the images out (they were encoded in {settings.precision})"
 
-    def computed() -> Iterator[tuple[Tensor, Grid, Tensor | None]]:
+    def computed() -> Iterator[tuple[Indices, Tensor, Grid, Tensor | None]]:
         asked = in_batches(indices, settings.batch)
         with closing(read_ahead({"images": images}, asked, settings.batch, workers, device)) as batches:
             for batch in batches:
                 tokens = encode_batch(encoder, batch.rows["images"], settings, grid)
-                yield tokens.patch, tokens.grid, tokens.global_token
+                yield batch.indices, tokens.patch, tokens.grid, tokens.global_token
 
-    for patch, on, global_token in fetched(computed()):
-        check_finite(patch, f"tokens of the encoder class {type(encoder).__name__}")
-        yield Tokens(patch, on, global_token)
+    for rows, patch, on, global_token in fetched(computed()):
+        yield checked(Tokens(patch, on, global_token), what, rows, cure)
+
+
+def checked(tokens: Tokens, what: str, images: Indices, cure: str) -> Tokens:
+    """The tokens. Raises WeightsError, with the numbers of the ``images``, where one is NaN or infinite."""
+    check_images_finite(tokens.patch, what, images, cure)
+    if tokens.global_token is not None:
+        check_images_finite(tokens.global_token, what, images, cure)
+    return tokens
+
+
+def rounded(tokens: Tokens, dtype: str, what: str, images: Indices) -> Tokens:
+    """As a cache keeps them. Raises WeightsError where one is too large for ``features.dtype``."""
+    kind, whole = DTYPES[dtype], tokens.global_token
+    kept = Tokens(tokens.patch.to(kind), tokens.grid, None if whole is None else whole.to(kind))
+    return checked(kept, f"{what} as {dtype}", images, "features.dtype: float32 holds larger numbers")
 
 
 class OnlineTokens(TokenSource):
@@ -186,5 +206,6 @@ def token_source(context: Context, name: str, split: str, device: torch.device) 
         images = stored_images(context.input("data"), "train")
         encoder = build_encoder(context, base, device)
         dim = record.metrics["dim"]
-        return OnlineTokens(encoder, images, settings.tier.features, settings.tier.grid, transforms, dim, device)
+        tier = settings.tier
+        return OnlineTokens(encoder, images, tier.features, tier.grid, transforms, dim, device)
     return TokenCache.open(record, split, context.tier.grid, transforms)

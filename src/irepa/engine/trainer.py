@@ -32,7 +32,7 @@ from irepa.alignment import Alignment
 from irepa.config.tier import Method, Scale, Training
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.loading import Batch, Rows, read_ahead
-from irepa.errors import DivergedError, PreemptedError
+from irepa.errors import DivergedError, PreemptedError, WeightsError
 from irepa.pipeline.files import Json, whole, write_text
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices, compile_draws
@@ -44,7 +44,10 @@ from irepa.tokens import TokenSource
 Loss = Callable[[Any, Tensor, Tensor, Align, StepRandom], dict[str, Tensor]]
 Curve = list[dict[str, float]]  # rows: step, loss, its terms, and grad_norm
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
-NOT_FINITE = "not finite"  # among the terms of a step: how many target tokens are not
+ENTERS = {  # among the terms of a step: of what frozen networks make of its images, how many values are not finite
+    "not finite: inputs": ("the autoencoder's latents", "the autoencoder"),
+    "not finite: tokens": ("the encoder's tokens", "the encoder"),
+}
 PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate names them
 
 
@@ -174,6 +177,7 @@ def train(
         workers: processes that read ahead, as of :func:`irepa.engine.loading.read_ahead`.
 
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite,
+    WeightsError where a frozen network makes NaN of an image,
     and PreemptedError after SIGTERM, once a checkpoint is written. Losses are looked at every ``log_every`` steps and before
     anything is kept, because looking makes the host wait for the device.
     """
@@ -306,17 +310,18 @@ class Losses:
             self.pending = []
             for step, (*values, norm) in enumerate(together.tolist(), start=first):
                 terms = dict(zip(self.names, values, strict=True))
-                odd = terms.pop(NOT_FINITE, 0)
+                odd = [name for name in ENTERS if terms.pop(name, 0)]
                 self.last = {"step": step, "loss": sum(terms.values()), **terms, "grad_norm": norm}
                 self._check(step, odd)
         return self.last
 
-    def _check(self, step: int, odd: float) -> None:
+    def _check(self, step: int, odd: list[str]) -> None:
         loss, norm, scaled = self.last["loss"], self.last["grad_norm"], self.settings.precision == "fp16"
         if odd:
-            raise DivergedError(
-                f"the encoder's tokens at step {step} of {self.settings.steps}: some are NaN or infinite, so nothing can be "
-                f"aligned to them; {self.checkpoints.last_words()}"
+            what, network = ENTERS[odd[0]]
+            raise WeightsError(
+                f"{what} at step {step} of {self.settings.steps}: some are NaN or infinite; give {network} other weights, or "
+                f"leave the images out; {self.checkpoints.last_words()}"
             )
         if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
             raise DivergedError(
@@ -336,7 +341,7 @@ def _accumulate(
 ) -> dict[str, Tensor]:
     """Forward and backward of one global batch; this process does its share, in ``accumulation`` parts.
 
-    Returns the terms of the loss, averaged over this process's share, and the number of target tokens that are not finite.
+    Returns the terms of the loss, averaged over this process's share, and how much of what enters is not finite (``ENTERS``).
     """
     parts = parts_of_batch(accelerator, settings)
     totals: dict[str, Tensor] = {}
@@ -351,7 +356,8 @@ def _accumulate(
             terms = prepared(x, labels, tokens, draws)
             total = torch.stack(list(terms.values())).sum() / len(parts)
             accelerator.backward(total)
-        counts = {} if tokens is None else {NOT_FINITE: (~torch.isfinite(tokens)).sum()}
+        entering = dict(zip(ENTERS, (x, tokens), strict=True))
+        counts = {name: (~torch.isfinite(some)).sum() for name, some in entering.items() if some is not None}
         for name, term in {**terms, **counts}.items():
             totals[name] = totals.get(name, 0) + term.detach().float() / len(parts)
     return totals

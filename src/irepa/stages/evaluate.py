@@ -16,7 +16,7 @@ def run(context: Context) -> Json:
     sampled, settings, works = context.input("sample", context.key), context.tier.evaluation, works_of(context)
     metrics: Json = {"samples": sampled.metrics["samples"], "nfe": sampled.metrics["nfe"]}
     for name, work in works.items():
-        found = gathered(name, compute(context, name, work))
+        found = gathered(compute(context, name, work))
         reference = reference_of(context.input("reference", name))
         metrics |= measured(name, trained_entry(context, name), found, reference, settings)
     for name in works:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.engine.sharing import Arrays, Work, compute, fill, forget, grouped, indices_of
-from irepa.engine.targets import build_encoder, encode, fit_encoder, token_source
+from irepa.engine.targets import build_encoder, called, checked, encode, fit_encoder, rounded, token_source
 from irepa.pipeline.files import Json, write_array, write_array_in_parts
 from irepa.pipeline.runner import Context
 from irepa.progress import track
 from irepa.stored import Indices
-from irepa.tokens import Tokens, cache_bytes, check_finite, in_batches, spread
+from irepa.tokens import Tokens, cache_bytes, in_batches, spread
 
 PART = 16  # batches that one of several processes computes before another one may
 
@@ -80,16 +80,13 @@ def splits_of(context: Context) -> tuple[list[Split], Callable[[], str | None]]:
         count, (tokens, dim) = len(indices), one.patch.shape[1:]
 
         def computed(parts: list[range]) -> Iterator[Arrays]:
-            return grouped(map(stored, tokens_of(name, indices, indices_of(parts))), parts)
+            asked = in_batches(indices[indices_of(parts)], settings.batch)
+            return grouped(map(stored, tokens_of(name, indices, indices_of(parts)), asked), parts)
 
-        def stored(tokens: Tokens) -> Arrays:
-            pooled = (
-                tokens.patch.new_zeros(len(tokens.patch), 0) if tokens.global_token is None else tokens.global_token
-            )
-            arrays = {what: rows.numpy().astype(dtype) for what, rows in (("tokens", tokens.patch), ("global", pooled))}
-            for what, rows in arrays.items():
-                check_finite(torch.from_numpy(rows), f"{name}.{what} of {context.key} as {dtype}")
-            return arrays
+        def stored(tokens: Tokens, images: Indices) -> Arrays:
+            kept = rounded(tokens, settings.dtype, called(context.key, name), images)
+            pooled = kept.patch.new_zeros(len(kept.patch), 0) if kept.global_token is None else kept.global_token
+            return {"tokens": kept.patch.numpy(), "global": pooled.numpy()}
 
         if name == "train" and cache_bytes(count, tokens, dim, dtype) > settings.disk_limit_gib * 2**30:
             return Split(name, one, None)
@@ -112,8 +109,8 @@ def source(
         encoder = build_encoder(context, context.key, device)
 
         def encoded(split: str, indices: Indices, chosen: Indices) -> Iterator[Tokens]:
-            images = stored_images(context.input("data"), split)
-            return encode(encoder, images, indices[chosen], settings, grid, device, context.resources.workers)
+            images, what = stored_images(context.input("data"), split), called(context.key, split)
+            return encode(encoder, images, indices[chosen], settings, grid, device, what, context.resources.workers)
 
         return encoded, encoder.weights_sha256
     change = fit_encoder(context, context.key, device)
@@ -122,7 +119,11 @@ def source(
         stored = token_source(context, base, split, device)  # its rows are those that `indices` names
         for rows in in_batches(chosen, settings.batch):
             tokens = change(stored[rows].to(device)).cpu()
-            yield Tokens(tokens, grid, tokens.mean(dim=1))
+            made, cure = (
+                Tokens(tokens, grid, tokens.mean(dim=1)),
+                f"what is fitted to {base} does not hold: leave it out",
+            )
+            yield checked(made, called(context.key, split), indices[rows], cure)
 
     return changed, lambda: None
 

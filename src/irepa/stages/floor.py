@@ -17,7 +17,7 @@ from irepa.tokens import spread
 
 def run(context: Context) -> Json:
     settings, entry, work = context.tier.evaluation, trained_entry(context, context.key), work_of(context)
-    found = gathered(context.key, compute(context, context.key, work))
+    found = gathered(compute(context, context.key, work))
     forget(context, context.key)
     reference = reference_of(context.input("reference", context.key))
     return {"samples": work.count} | measured(context.key, entry, found, reference, settings)

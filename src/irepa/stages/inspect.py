@@ -30,7 +30,7 @@ from irepa.random import image_noise
 from irepa.spatial import metrics_by_image, similarity_agreement
 from irepa.stages.probe import linear_probe
 from irepa.thresholds import Thresholds
-from irepa.tokens import TokenSource, in_batches, spread
+from irepa.tokens import TokenSource, check_finite, in_batches, spread
 
 METRICS = ("lds", "rmsc")
 PAIRS = (("hidden", "target"), ("hidden", "encoder"), ("projected", "target"), ("projected", "hidden"))
@@ -68,6 +68,7 @@ class Inside:
         noised, times = self.parts.recipe.noised(x, torch.cat(noise).to(x), self.time)
         told = np.full(len(numbers), self.null) if labels is None else labels
         hidden: Tensor = self.parts.network(noised, times, torch.from_numpy(told).to(self.device))[1]
+        check_finite(hidden, f"hidden tokens of test images {numbers.min()} to {numbers.max()}")
         return hidden
 
     def sources(self, hidden: Tensor, numbers: NDArray[np.int64]) -> dict[str, Tensor]:

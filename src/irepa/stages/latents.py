@@ -10,7 +10,7 @@ import numpy as np
 from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.engine.loading import read_ahead
-from irepa.engine.network import build_autoencoder
+from irepa.engine.network import build_autoencoder, check_latents
 from irepa.engine.sharing import Arrays, Work, compute, fill, forget, grouped, indices_of
 from irepa.pipeline.files import Json, write_array_in_parts
 from irepa.pipeline.runner import Context
@@ -50,7 +50,8 @@ def moments_of(context: Context) -> tuple[Work, tuple[int, int, int]]:
         asked = in_batches(indices_of(parts), BATCH)
         with closing(read_ahead({"images": images}, asked, BATCH, context.resources.workers, device)) as read:
             for batch in read:
-                moments = autoencoder.moments(batch.rows["images"].permute(0, 3, 1, 2))
-                yield {"moments": moments.float().cpu().numpy()}
+                moments = autoencoder.moments(batch.rows["images"].permute(0, 3, 1, 2)).float().cpu()
+                check_latents(moments, batch.indices, context.tier.autoencoder)
+                yield {"moments": moments.numpy()}
 
     return Work(len(images), PART, lambda parts: grouped(batches(parts), parts), kept=True), autoencoder.shape

@@ -47,7 +47,7 @@ def of_statistics(context: Context, device: torch.device) -> tuple[Reference, in
 def of_images(context: Context, device: torch.device) -> tuple[Reference, int]:
     """From the training images; and how many those are."""
     work = work_of(context, device)
-    found = gathered(context.key, compute(context, context.key, work))
+    found = gathered(compute(context, context.key, work))
     forget(context, context.key)
     spatial = None if found.spatial is None else statistics(found.spatial)
     kept = found.pooled[spread(work.count, context.tier.evaluation.reference_features)]
