@@ -90,7 +90,7 @@ def test_tokens_too_large_for_their_type_are_refused_with_the_one_that_holds_the
 
 def test_an_autoencoder_that_gives_nan_is_refused_beforehand_and_in_training(root: Path) -> None:
     message = r"^autoencoder a/vae: latents of images .*: NaN or infinite; give the autoencoder other weights, or leave"
-    refused(plan(root), Job("latents"), message)
+    refused(plan(root), Job("latents", "default"), message)
     online = plan(root, **{"autoencoder.precompute": False})
     training = (
         r"^the autoencoder's latents at step 1 of .*: some are NaN or infinite; give the autoencoder other weights"

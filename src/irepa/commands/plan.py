@@ -18,7 +18,7 @@ from irepa.audit.statistics import correlation_power
 from irepa.autoencoders import AutoencoderFacts
 from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops, network_facts, projector_facts
 from irepa.config import plugins
-from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
+from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, mirrored_latents, split_encoder
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import Expected
 from irepa.engine.network import describe_autoencoder
@@ -51,7 +51,6 @@ class Budget:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.settings, self.tier = plan, plan.settings, plan.settings.tier
         self.sizes = self._sizes()
-        self.autoencoder = describe_autoencoder(self.tier.autoencoder, self.tier.dataset.image_size)
         self.pixels = 3 * self.tier.dataset.image_size**2
         self.tokens = math.prod(self.tier.grid)
 
@@ -103,8 +102,9 @@ class Budget:
         return Cost(disk=images * self.pixels * PIXEL)
 
     def _latents(self, key: str) -> Cost:
-        images = self.sizes.train_images
-        return Cost(images * self.autoencoder.encode_flops, images * 2 * math.prod(self.autoencoder.shape) * FLOAT)
+        images = self.sizes.train_images * (1 + (key in mirrored_latents(self.settings)))
+        facts = describe_autoencoder(self.settings.precomputed(key), self.tier.dataset.image_size)
+        return Cost(images * facts.encode_flops, images * 2 * math.prod(facts.shape) * FLOAT)
 
     def _pretrain(self, key: str) -> Cost:
         chosen = self.tier.pretraining[key]
@@ -149,8 +149,10 @@ class Budget:
             method, scale = self.settings.methods[cell.method], self.tier.scales[cell.scale]
             extra = projector_facts(method, scale, self.encoder(base).dim, self.tier.grid)
             parameters, forward = parameters + extra[0], forward + extra[1]
-            online = self.encoder(base).flops if self.online(base) else 0.0
-        encode = 0 if self.settings.reads_latents(cell.recipe) else self.autoencoder_of(cell.recipe).encode_flops
+            online = self.encoder(base).flops if training.flips or self.online(base) else 0.0
+        encode = (
+            0 if self.settings.latents_of(cell.recipe) is not None else self.autoencoder_of(cell.recipe).encode_flops
+        )
         return Cost(seen * ((1 + BACKWARD) * forward + online + encode), parameters * FLOAT)
 
     def _sample(self, key: str) -> Cost:
@@ -158,7 +160,9 @@ class Budget:
         recipe, images = self.tier.recipes[cell.recipe], self.tier.sampling.samples
         sampler = plugins.load("samplers", recipe.sampler.name, key)
         steps = sampler.build(plugin_options("samplers", recipe.sampler, key)).evaluations
-        share = 0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
+        share = (
+            0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
+        )  # in either direction of time
         per_image = (
             steps * (1 + share) * self.network(cell.recipe, cell.scale)[1]
             + self.autoencoder_of(cell.recipe).decode_flops

@@ -131,6 +131,15 @@ def inspected(settings: Settings) -> list[Cell]:
     return [cell for cell, serves in cells(settings).items() if asking & set(serves)]
 
 
+@functools.lru_cache(maxsize=8)
+def mirrored_latents(settings: Settings) -> frozenset[str]:
+    """The keys of the `latents` jobs that work on both views of each image: a recipe that learns from them flips images."""
+    tier = settings.tier
+    recipes = {tier.recipes[cell.recipe].trained_as or cell.recipe for cell in cells(settings)}
+    flipping = [settings.latents_of(name) for name in recipes if tier.training_of(name).flips]
+    return frozenset(key for key in flipping if key is not None)
+
+
 def targets(settings: Settings) -> list[str]:
     """Every encoder, with its transforms, that the tier lists, an experiment names or hidden tokens are compared with."""
     names = set(settings.tier.encoders)
