@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import signal
 import threading
@@ -178,6 +179,8 @@ def train(
     accelerator.register_for_checkpointing(averaged)
     average, current = ([p.detach() for p in weights.parameters()] for weights in (averaged, network))
     start, curve = checkpoints.restore(accelerator)
+    if start and accelerator.is_main_process:
+        logging.getLogger("irepa").info("goes on after step %d of %d", start, settings.steps)
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
     with termination() as asked, _attention(settings, device):
