@@ -103,6 +103,7 @@ slurmctld
 for node in irepa1 irepa2; do
     unshare --uts --pid --fork --kill-child --mount-proc bash -c "hostname $node; slurmd -D & wait" > /dev/null 2>&1 &
     echo $! > "$place/$node.pid"
+    disown # its death is no news
 done
 idle() { [ "$(sinfo --noheader --partition=cpu --format='%T %D' 2> /dev/null)" = "idle 2" ]; }
 eventually 30 "two idle nodes" idle
@@ -134,6 +135,7 @@ smoke() {
 
 runs=$project/results/smoke/runs
 saved() { find "$runs/$1/checkpoints" -maxdepth 1 -name 'step-*' 2> /dev/null | sort | tail -n 1 | grep -o '[1-9][0-9]*$'; }
+begun() { saved "$1" > /dev/null; }
 says() { grep -q "$2" "$project/results/smoke/logs/train/$1.log" 2> /dev/null; }
 # Jobs of a cell, as squeue saw them: id, state, node.
 seen() { awk -v name="rule_train_wildcards_${1//\//_}" '$NF == name && !seen[$0]++ { print $1, $2, $3 }' "$place/squeue.txt"; }
@@ -143,7 +145,7 @@ bytes() { (cd "$runs" && sha256sum {"$1","$2"}/{model.safetensors,snapshots.safe
 faults() {
     # Cells of the same tier, longer, so that something can happen to them.
     local preempted=sit/nano-32/rgb/repa/seed0 orphan=sit/nano-32/hog/repa/seed0 cell dead began
-    local what=(--config tier=smoke "overrides={training.steps: 2000, training.checkpoint_every: 50}" --
+    local what=(--config tier=smoke "overrides={training.steps: 2000, training.checkpoint_every: 50, resources.train.workers: 1}" --
         results/smoke/runs/{"$preempted","$orphan"}/train.json)
     snakemake --workflow-profile workflow/profiles/default --quiet all "${what[@]}"
     bytes "$preempted" "$orphan" | tee "$place/undisturbed.txt"
@@ -156,8 +158,8 @@ faults() {
     echo "$snakemake" > "$place/snakemake.pid"
     placed() { [ "$(node_of "$preempted")" ] && [ "$(node_of "$orphan")" ]; }
     eventually 120 "a node for both" placed
-    eventually 120 "a checkpoint of $preempted" saved "$preempted"
-    eventually 120 "a checkpoint of $orphan" saved "$orphan"
+    eventually 120 "a checkpoint of $preempted" begun "$preempted"
+    eventually 120 "a checkpoint of $orphan" begun "$orphan"
 
     echo "+ $((SECONDS - began)) s: an urgent job takes $(node_of "$preempted")"
     sbatch --partition=urgent --nodelist="$(node_of "$preempted")" --exclusive --output=/dev/null --wrap "sleep 1"

@@ -250,8 +250,8 @@ def train(
 
 
 def write_curve(path: Path, curve: Curve) -> None:
-    """One JSON object a line."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in curve))
+    """One JSON object a line; its keys in order, because rows that a checkpoint kept come back in order."""
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in curve))
 
 
 def last_values(curve: Curve) -> Json:
