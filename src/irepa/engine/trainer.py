@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import signal
 import threading
@@ -204,6 +205,8 @@ def train(
     means, copies = followed(averaged, network, averages)
     groups = clip_groups(trained, apart)
     start, curve = checkpoints.restore(accelerator)
+    if start and accelerator.is_main_process:
+        logging.getLogger("irepa").info("goes on after step %d of %d", start, settings.steps)
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
     if settings.compile and device.type == "cuda":
@@ -283,8 +286,8 @@ def clip(accelerator: Accelerator, groups: Sequence[Sequence[nn.Parameter]], lar
 
 
 def write_curve(path: Path, curve: Curve) -> None:
-    """One JSON object a line."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in curve))
+    """One JSON object a line; its keys in order, because rows that a checkpoint kept come back in order."""
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in curve))
 
 
 def last_values(curve: Curve) -> Json:
