@@ -97,15 +97,14 @@ def test_a_correlation_is_that_behind_the_noise_between_seeds() -> None:
 def test_nothing_is_decided_about_targets_where_repa_does_not_help_or_distances_do_not_repeat() -> None:
     """The gate shuts, and opens again, for the same correlation."""
     for evidence, why in (
-        (cloud(-0.95, gain=0.0), "REPA against no alignment: +"),
-        (cloud(-0.95, gain=-0.5), "REPA against no alignment: +"),
-        (cloud(-0.95, noise=2.0), "reliability of the distances: 0."),
+        (cloud(-0.95, gain=-0.5), "REPA against no alignment: +64.9% ["),
+        (cloud(-0.95, gain=0.0), "REPA against no alignment: -0.0% ["),
+        (cloud(-0.95, gain=2.0, noise=1.0), "of which the lower end must exceed 0.5"),
         (cloud(-0.95, seeds=1), "unknown, for want of seeds"),
     ):
         judged = verdict("lds-predicts", evidence)
-        assert judged.verdict == "cannot tell"
-        assert why.rstrip("+") in judged.reason
-        assert judged.adjusted is None
+        assert (judged.verdict, judged.adjusted) == ("cannot tell", None)
+        assert why in judged.reason
     assert verdict("lds-predicts", cloud(-0.95)).verdict == "supported"
 
 
@@ -128,7 +127,9 @@ def test_layers_are_repeats_of_their_network_and_families_count_for_less() -> No
     assert verdict("lds-predicts", few).reason == "6 networks, the rule asks for 12"
     # Networks in order of LDS, four of a kind: alike in LDS and in distance.
     order = evidence.encoders["lds"].rank().sub(1).floordiv(4).astype(int).astype(str)
-    alike = verdict("lds-predicts", replace(evidence, encoders=evidence.encoders.assign(family=order.loc[names]))).finding
+    alike = verdict(
+        "lds-predicts", replace(evidence, encoders=evidence.encoders.assign(family=order.loc[names]))
+    ).finding
     assert alike is not None
     assert alike.estimate.high - alike.estimate.low > 1.2 * (apart.estimate.high - apart.estimate.low)
 
@@ -136,14 +137,14 @@ def test_layers_are_repeats_of_their_network_and_families_count_for_less() -> No
 def test_one_threshold_serves_accuracy_and_lds_with_its_sign() -> None:
     """The same numbers as accuracy and as LDS: never is the one told to predict and the other not to."""
     seen = set()
-    for r in (-0.98, -0.8, -0.45, 0.0, 0.8):
+    for r in (-0.98, -0.45, 0.0):
         evidence = cloud(r, n=60)
         swapped = replace(evidence, encoders=evidence.encoders.assign(accuracy=evidence.encoders["lds"]))
         lds, accuracy = verdict("lds-predicts", swapped).verdict, verdict("accuracy-does-not-predict", swapped).verdict
         opposite = {"supported": "contradicted", "contradicted": "supported", "inconclusive": "inconclusive"}
         assert accuracy == opposite[lds]
         seen.add((r, lds))
-    assert {(-0.98, "supported"), (-0.45, "inconclusive"), (0.0, "contradicted"), (0.8, "contradicted")} <= seen
+    assert seen == {(-0.98, "supported"), (-0.45, "inconclusive"), (0.0, "contradicted")}
 
 
 def test_a_property_that_goes_the_wrong_way_beats_none() -> None:
@@ -274,7 +275,10 @@ def test_every_is_as_strong_as_the_weakest(gain: list[float], expected: str) -> 
     assert judged.verdict == expected
     assert judged.finding is not None
     assert judged.finding.estimate.value == pytest.approx(max(gain), abs=0.03)
-    assert verdict("irepa-per-encoder", gains({(f"e{k}", "xl"): -0.3 for k in range(4)}, seeds=1)).verdict == "inconclusive"
+    assert (
+        verdict("irepa-per-encoder", gains({(f"e{k}", "xl"): -0.3 for k in range(4)}, seeds=1)).verdict
+        == "inconclusive"
+    )
 
 
 def test_scales_are_compared_with_the_same_encoders() -> None:
@@ -366,16 +370,21 @@ def test_mixing_is_judged_by_its_slope() -> None:
     encoders = pd.DataFrame(
         {"accuracy": 70 + 12 * alphas + [0.1, -0.1, 0, 0.1, -0.1, 0], "family": "v", "records": ""}, index=names
     )
-    evidence = tier(
-        [{"encoder": n, "fd": 20 * math.exp(-0.4 * a)} for n, a in zip(names, alphas, strict=True)], encoders
-    )
+    rng = np.random.default_rng(0)
+    rows = [
+        {"encoder": n, "seed": seed, "fd": 20 * math.exp(-0.4 * a + rng.normal(0, 0.001))}
+        for n, a in zip(names, alphas, strict=True)
+        for seed in range(3)
+    ]
+    rows += [{"encoder": "none", "method": "none", "seed": seed, "fd": 30.0} for seed in range(3)]
+    evidence = tier(rows, encoders)
     accuracy, distance = verdict("mixing-raises-accuracy", evidence), verdict("mixing-worsens-fid", evidence)
     assert accuracy.verdict == "supported"
     assert distance.verdict == "contradicted"
     assert accuracy.finding is not None
     assert distance.finding is not None
     assert accuracy.finding.estimate.value == pytest.approx(12, abs=0.5)
-    assert distance.finding.estimate.value == pytest.approx(-0.4)
+    assert distance.finding.estimate.value == pytest.approx(-0.4, abs=0.01)
 
 
 def test_convergence_is_read_between_measured_steps() -> None:
@@ -507,7 +516,7 @@ def test_released_statistics_are_evidence_like_any_other(download: Path) -> None
     assert points["srss"].notna().all()
     assert verdict("lds-predicts", evidence).finding is not None
     assert verdict("converges-faster", evidence).verdict == "not testable"
-    assert len(verdict("trend-larger-is-no-better", evidence).finding.checks) > 10  # type: ignore[union-attr]
+    assert "of which the margin is a share" in verdict("trend-larger-is-no-better", evidence).reason
 
 
 def test_released_files_that_are_missing_or_damaged_are_named(download: Path, tmp_path: Path) -> None:
@@ -549,7 +558,7 @@ def fabricate(root: Path, encoders: list[str]) -> Plan:
             "train": {"parameters": 1},
             "floor": {"FD-EffLite2": 50},
             "inspect": {},
-            "evaluate": {"FD-EffLite2": 900 - 1000 * value + noise.normal(0, 20)},
+            "evaluate": {"FD-EffLite2": 1000 if name == "none" else 900 - 1000 * value + noise.normal(0, 10)},
         }[job.stage]  # type: ignore[assignment]
         path = plan.record_path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -570,26 +579,27 @@ def verdicts(plan: Plan) -> dict[str, dict[str, Any]]:
     return own
 
 
-FOURTEEN = ["rgb", "hog", "hog-fine", "sift", "random-cnn", *(f"effnet-lite{k}-s{s}" for k in (0, 1) for s in (8, 16, 32)),
-            *(f"effnet-lite1-s{s}+clsmix0.1" for s in (8, 16, 32))]  # fmt: skip
+# Thirteen encoders, twelve networks, seven families.
+THIRTEEN = ["rgb", "vit-random", "effnet-lite0-s8", "hog", "vit-mae", "sift", "random-cnn", "effnet-lite1-s8", "daisy",
+            "vit-supervised", "hog-fine", "vit-contrastive", "vit-contrastive-mid"]  # fmt: skip
 
 
 def test_a_planted_contradiction_flips_a_verdict_and_few_encoders_give_none(tmp_path: Path) -> None:
     project_for_audit(tmp_path)
-    plan = fabricate(tmp_path, FOURTEEN)
+    plan = fabricate(tmp_path, THIRTEEN)
     before = verdicts(plan)
     assert before["lds-predicts"]["verdict"] == "supported"
     for job in plan.needs(Job("audit")):
-        if job.stage == "evaluate":  # the same distances, to the encoders in the opposite order
+        if job.stage == "evaluate" and "/none/" not in job.key:  # the opposite order, as far from no alignment
             record = json.loads(plan.record_path(job).read_text())
-            record["metrics"]["FD-EffLite2"] = 1800 - record["metrics"]["FD-EffLite2"]
+            record["metrics"]["FD-EffLite2"] = 600**2 / record["metrics"]["FD-EffLite2"]
             plan.record_path(job).write_text(json.dumps(record))
     after = verdicts(plan)
     assert after["lds-predicts"]["verdict"] == "contradicted"
-    assert after["lds-predicts"]["estimate"] == pytest.approx(-before["lds-predicts"]["estimate"], abs=1e-4)
-    few = verdicts(fabricate(tmp_path, FOURTEEN[:8]))
+    assert after["lds-predicts"]["estimate"] == pytest.approx(-before["lds-predicts"]["estimate"], abs=0.01)
+    few = verdicts(fabricate(tmp_path, THIRTEEN[:8]))
     assert few["lds-predicts"]["verdict"] == "inconclusive"
-    assert few["lds-predicts"]["reason"] == "8 encoders, the rule asks for 12"
+    assert few["lds-predicts"]["reason"] == "8 networks, the rule asks for 12"
     assert "power 0.8 takes" in few["lds-predicts"]["power"]
 
 

@@ -123,12 +123,10 @@ def correlations(
     # A whisker on the diagonal, so that a property given twice has a factor.
     squares = (columns @ columns.T + 1e-9 * np.eye(properties + 1)) * (units - 1) / (n - 1)
     generator = np.random.default_rng(0)
-    bartlett = np.tril(generator.standard_normal((DRAWS, properties + 1, properties + 1)), -1)
-    for place in range(properties + 1):
-        bartlett[:, place, place] = np.sqrt(generator.chisquare(units - 1 - place, DRAWS))
-    factor = np.linalg.cholesky(squares) @ np.linalg.inv(bartlett)
-    total = factor @ factor.transpose(0, 2, 1)
-    noises = noise * freedom / generator.chisquare(freedom, DRAWS) if noise > 0 else np.zeros(DRAWS)
+    total = np.concatenate(
+        [_covariances(squares, units - 1, start, DRAWS // properties, generator) for start in range(properties)]
+    )
+    noises = noise * freedom / generator.chisquare(freedom, len(total)) if noise > 0 else np.zeros(len(total))
     share = 1 - noises / total[:, 0, 0]
     kept = total[share > 0]
     spreads = np.sqrt(kept[:, 0, 0, None] * share[share > 0, None] * np.diagonal(kept, axis1=1, axis2=2)[:, 1:])
@@ -138,6 +136,22 @@ def correlations(
     values = np.clip(r / math.sqrt(reliable), -1, 1) if reliable > 0 else np.sign(r)
     low, high = np.quantile(share, [0.025, 0.975])
     return Correlations(values, draws, Estimate(1 - noise, float(low), float(high), n))
+
+
+def _covariances(squares: Array, freedom: float, start: int, draws: int, generator: np.random.Generator) -> Array:
+    """Fiducial draws (draws, k, k) of the covariance behind sums of squares (k, k), the first of which is the noisy quantity.
+
+    They depend a little on the order in which the others are factored. So :func:`correlations` starts with each in turn.
+    """
+    k = len(squares)
+    order = [0, *(1 + (start + place) % (k - 1) for place in range(k - 1))]
+    bartlett = np.tril(generator.standard_normal((draws, k, k)), -1)
+    for place in range(k):
+        bartlett[:, place, place] = np.sqrt(generator.chisquare(freedom - place, draws))
+    factor = np.linalg.cholesky(squares[np.ix_(order, order)]) @ np.linalg.inv(bartlett)
+    back = np.argsort(order)
+    drawn: Array = (factor @ factor.transpose(0, 2, 1))[:, back][:, :, back]
+    return drawn
 
 
 def correlation(x: Array, y: Array, rank: bool = False) -> Estimate:

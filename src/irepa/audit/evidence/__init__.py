@@ -141,8 +141,13 @@ class Evidence:
         return self._about(encoder.partition("+")[0], "family") or self.network_of(encoder)
 
     def _about(self, encoder: str, what: str) -> str:
-        known = self.encoders.reindex(columns=[what])[what].dropna()
-        return str(known.get(encoder, ""))
+        return self._words.get(what, {}).get(encoder, "")
+
+    @functools.cached_property
+    def _words(self) -> dict[str, dict[str, str]]:
+        """What is known of encoders in words, by what it is and by encoder."""
+        told = [name for name in ("family", "network", "base") if name in self.encoders]
+        return {name: {str(e): str(v) for e, v in self.encoders[name].dropna().items()} for name in told}
 
     def _with(self, experiment: str, scale: str, method: str) -> pd.DataFrame:
         runs = self.of(experiment)

@@ -26,8 +26,8 @@ class Options(Rule):
 
 def rule(options: Options) -> str:
     return (
-        f"r of {NAMES[options.other]} minus r of {NAMES[options.metric]}, with the log distance behind the noise between seeds "
-        f"and over the same networks, is {side(options)}: a higher value should go with a lower distance, so that signs "
+        f"Pearson r of {NAMES[options.other]} minus r of {NAMES[options.metric]}, with the log distance behind the noise between "
+        f"seeds and over the same networks, is {side(options)}: a higher value should go with a lower distance, so that signs "
         "count. " + needed(options, "networks")
     )
 

@@ -27,8 +27,8 @@ def rule(options: Options) -> str:
     names = ", ".join(NAMES[metric] for metric in options.metrics)
     where = "at the largest scale" if options.scales == 1 else f"at each of at least {options.scales} scales"
     return (
-        f"r of each of {names} with the log distance behind the noise between seeds, {where}, is {side(options)}: the claim is "
-        "as strong as the weakest of them. "
+        f"Pearson r of each of {names} with the log distance behind the noise between seeds, {where}, is {side(options)}: the "
+        "claim is as strong as the weakest of them. "
         + needed(options, "networks")
         + " Correlations that a source states itself are "
         "taken as it states them."
