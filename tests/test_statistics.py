@@ -65,6 +65,15 @@ def test_the_interval_behind_the_noise_covers_the_truth(
     assert covered / 400 == pytest.approx(0.95, abs=0.045)
 
 
+def test_where_noise_explains_everything_nothing_is_said_of_a_correlation(columns: Columns) -> None:
+    x, y, _ = columns
+    found = s.correlations(x[None], y, 50 * y.var(), 100)
+    interval = found.estimate([1.0], 25)
+    assert (interval.low, interval.high) == (-1, 1)
+    assert found.p([1.0], -0.5) == 1
+    assert found.reliability.high < 0
+
+
 def test_reliability_is_that_of_analysis_of_variance() -> None:
     """The interval from the F distribution of mean squares, in closed form."""
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ the audit can then be read without them. How noisy a distance is, is in :mod:`ir
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,8 @@ def correlations(
     kept = total[share > 0]
     spreads = np.sqrt(kept[:, 0, 0, None] * share[share > 0, None] * np.diagonal(kept, axis1=1, axis2=2)[:, 1:])
     draws = np.clip(kept[:, 0, 1:] / spreads, -1, 1)
+    if len(draws) < 0.01 * len(total):  # noise alone explains what is seen: every correlation is possible
+        draws = np.repeat(np.array(list(itertools.product((-1.0, 1.0), repeat=properties))), 100, axis=0)
     reliable = max(1 - noise, 0.0)
     r = columns[0] @ columns[1:].T / (n - 1)
     values = np.clip(r / math.sqrt(reliable), -1, 1) if reliable > 0 else np.sign(r)
