@@ -36,6 +36,19 @@ def test_the_metrics_benchmark_compares_speed_and_values() -> None:
     assert all(float(value) < 1e-5 for _, value in differences)
 
 
+def test_waiting_for_images_is_timed_before_and_after() -> None:
+    said = run(
+        "benchmarks/input_pipeline.py", "--images", "2000", "--batch", "16", "--steps", "8", "--case", "jit-256",
+        "--consumer", "20", "--workers", "0", "1",
+    )  # fmt: skip
+    rows = re.findall(
+        r"^jit-256 +3 +(before|\d) +(?:100|20) +([\d.]+) +[\d.]+ +[\d.]+% +([\d.]+) +([\d.]+)$", said, re.M
+    )
+    waits = {kind: float(wait) for kind, wait, _, _ in rows}
+    assert list(waits) == ["before", "0", "1"]
+    assert waits["before"] > waits["0"] > waits["1"] > 0
+
+
 def test_what_feeding_an_encoder_otherwise_changes_is_measured_setting_by_setting() -> None:
     said = run("benchmarks/encoder_feeding.py", "--limit", "2")
     moved = {

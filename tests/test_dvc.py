@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from irepa.commands.archive import PIPELINE, archives
@@ -49,19 +53,50 @@ def test_figure_code_is_a_dependency_of_the_figures_alone() -> None:
     assert "src/irepa/encoders" in stages["features"]["deps"]
 
 
-def test_the_commands_find_the_environment_that_is_not_activated(tmp_path: Path) -> None:
-    """With nothing of it on the PATH, and with another one on it, which goes first."""
-    programs = tmp_path / ".venv" / "bin"
-    programs.mkdir(parents=True)
+@pytest.fixture
+def installed(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a folder of programs that say where they are from; its `dvc` runs a command as DVC does, in a shell."""
+    (tmp_path / "workflow").mkdir()
+    shutil.copy(REPOSITORY / "workflow" / "environment.sh", tmp_path / "workflow")
+
+    def make(name: str) -> Path:
+        folder = tmp_path / name / "bin"
+        folder.mkdir(parents=True)
+        (folder / "python3").symlink_to(sys.executable)
+        run = f"#!{folder}/python3\nimport subprocess, sys\nsys.exit(subprocess.call(sys.argv[1], shell=True))\n"
+        for program, text in {"dvc": run, **dict.fromkeys(("snakemake", "irepa"), f"#!/bin/sh\necho {name}\n")}.items():
+            (folder / program).write_text(text)
+            (folder / program).chmod(0o755)
+        return folder
+
+    return make
+
+
+def test_the_commands_find_the_environment_that_is_not_activated(
+    tmp_path: Path, installed: Callable[[str], Path]
+) -> None:
+    """That of the dvc which is called by its path, else one on the PATH, else .venv; without any the message says what to do."""
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     redraw = yaml.safe_load(archive_yaml(REPOSITORY / "reports" / "cifar10", REPOSITORY))["stages"]["redraw"]
-    for command in (stages["data"]["cmd"], redraw["cmd"]):
-        for folder, says in ((programs, "of .venv"), (tmp_path, "activated")):
-            for name in ("snakemake", "irepa"):
-                (folder / name).write_text(f"#!/bin/sh\necho {says}\n")
-                (folder / name).chmod(0o755)
-            path = "/usr/bin:/bin" if folder == programs else f"{tmp_path}:/usr/bin:/bin"
-            done = subprocess.run(
-                ["sh", "-c", command], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=True
-            )
-            assert done.stdout == f"{says}\n", done.stderr
+    commands = stages["data"]["cmd"], redraw["cmd"], stages["outside"]["cmd"]
+
+    def run(*program: object, path: str = "") -> list[str]:
+        environment = {"PATH": f"{path}:/usr/bin:/bin"}
+        told = [
+            subprocess.run([*map(str, program), command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+            for command in commands
+        ]
+        return [done.stdout.strip() or done.stderr.strip() for done in told]
+
+    for message in run("sh", "-c"):
+        assert message.startswith(("error: there is no `snakemake` beside", "error: there is no `irepa` beside"))
+    installed(".venv")
+    assert run("sh", "-c") == [".venv"] * 3
+    other, active = installed("other"), installed("active")
+    assert run("sh", "-c", path=str(active)) == ["active"] * 3
+    assert run(other / "dvc") == ["other"] * 3
+    assert run(other / "python3", other / "dvc") == ["other"] * 3
+    assert run(other / "dvc", path=str(active)) == ["other"] * 3
+    (other / "snakemake").unlink()  # as where pipx has installed dvc alone
+    (other / "irepa").unlink()
+    assert run(other / "dvc", path=str(active)) == ["active"] * 3

@@ -14,6 +14,7 @@ from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context
 from irepa.recipes.sit import SiTRecipe
+from irepa.stored import InMemory
 from tests.conftest import REPOSITORY
 
 CPU = torch.device("cpu")
@@ -22,16 +23,16 @@ CPU = torch.device("cpu")
 def test_online_tokens_are_the_cached_ones_with_transforms(settings: Callable[..., Settings]) -> None:
     loaded = settings()
     tier = loaded.tier
-    images = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3)).astype(np.uint8)
+    images = InMemory(np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3)).astype(np.uint8))
     context = Context(Plan(loaded, REPOSITORY), Job("features", "effnet-lite0-s16"))
     encoder = build_encoder(context, "effnet-lite0-s16", CPU)
     every = np.arange(6, dtype=np.int64)
-    (stored,) = encode(encoder, images, every, tier.features, tier.grid, CPU)
+    (stored,) = encode(encoder, images, every, tier.features, tier.grid, CPU, "x")
     patch, pooled = stored.patch.half().numpy(), stored.global_token.half().numpy()
     transforms = (("clsmix", 0.3),)
-    cached = TokenCache(patch, pooled, stored.grid, tier.grid, transforms)
+    cached = TokenCache(InMemory(patch), InMemory(pooled), stored.grid, tier.grid, transforms)
     few = tier.features.model_copy(update={"batch": 2})
-    online = OnlineTokens(encoder, images, few, tier.grid, transforms, patch.shape[2], CPU)
+    online = OnlineTokens(encoder, images, few, tier.grid, transforms, patch.shape[2], CPU, "x")
     chosen = np.array([4, 1, 5, 1, 0], np.int64)
     assert len(online) == len(cached) == 6
     torch.testing.assert_close(online[chosen], cached[chosen], rtol=2e-3, atol=2e-3)  # float16 of other batches

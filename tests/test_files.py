@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,17 +25,19 @@ from irepa.pipeline.files import (
     HOST,
     Compressed,
     Record,
+    Shards,
     describe_file,
     read_json,
     remove_orphans,
+    sha256,
     size_of,
     whole,
     write_array,
     write_array_in_parts,
-    write_array_in_shards,
     write_compressed,
     write_json,
 )
+from irepa.stored import row_sums
 
 
 def record_of(folder: Path) -> Record:
@@ -72,7 +75,7 @@ def test_a_compressed_array_is_its_parts_row_by_row_and_byte_by_byte(seed: int, 
         write_compressed(other, rows.shape, np.uint8, [rows])
         assert path.read_bytes() == other.read_bytes()
         found = Compressed(path)
-        assert (found.shape, found.dtype, len(found), found.ndim) == (rows.shape, np.uint8, len(rows), 3)
+        assert (found.shape, found.dtype, len(found)) == (rows.shape, np.uint8, len(rows))
         np.testing.assert_array_equal(np.concatenate(list(np.load(path).values())), rows)
         for first, end in rng.integers(-5, len(rows) + 5, (6, 2)):
             np.testing.assert_array_equal(found[first:end], rows[first:end])
@@ -124,7 +127,7 @@ import logging, sys
 from pathlib import Path
 import numpy as np
 from irepa.errors import IrepaError
-from irepa.pipeline.files import write_array, write_array_in_parts, write_array_in_shards
+from irepa.pipeline.files import Shards, write_array, write_array_in_parts
 def parts():
     for _ in range(20):
         print("a part was made", flush=True)
@@ -133,7 +136,7 @@ large = np.ones(2_000_000, np.uint8)
 writers = {{
     "parts": lambda path: write_array_in_parts(path, (2_000_000,), np.uint8, parts()),
     "array": lambda path: write_array(path, large),
-    "shards": lambda path: write_array_in_shards(path, (2_000_000,), np.uint8, "s", 2_000_000, lambda rows: large),
+    "shards": lambda path: Shards(path.with_name("shards"), "s").write(range(2_000_000), {{"a": large}}),
 }}
 for name, write in writers.items():
     try:
@@ -307,46 +310,39 @@ def test_sizes_are_told_in_powers_of_a_thousand() -> None:
     ]  # fmt: skip
 
 
-def test_shards_outlast_an_interruption_and_are_made_once(tmp_path: Path) -> None:
-    made: list[range] = []
-
-    def write(stop_after: int) -> None:
-        def make(rows: range) -> np.ndarray:
-            if len(made) == stop_after:
-                raise KeyboardInterrupt
-            made.append(rows)
-            return np.array([[row, 10 * row] for row in rows], np.int32)
-
-        write_array_in_shards(tmp_path / "a.npy", (7, 2), np.int32, "stamp", 2, make)
-
-    with pytest.raises(KeyboardInterrupt):
-        write(stop_after=2)
-    assert not (tmp_path / "a.npy").exists()
-    write(stop_after=99)
-    assert made == [range(0, 2), range(2, 4), range(4, 6), range(6, 7)]
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.arange(7)[:, None] * [1, 10])
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+def parts_of(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def test_shards_of_something_else_are_thrown_away_and_damaged_ones_named(tmp_path: Path) -> None:
-    def write(stamp: str, value: int, stop_at: int = 99) -> None:
-        def make(rows: range) -> np.ndarray:
-            if rows.start == stop_at:
-                raise KeyboardInterrupt
-            return np.full(len(rows), value, np.uint8)
+def test_parts_outlast_an_interruption_and_are_read_as_they_were_written(tmp_path: Path) -> None:
+    parts = parts_of(7, 2)
+    first = Shards(tmp_path / "shards", "stamp")
+    for rows in parts[:2]:
+        first.write(rows, {"a": np.array(rows), "b": np.ones((2, 3), np.float16)})
+    again = Shards(tmp_path / "shards", "stamp")
+    assert again.missing(parts) == [range(4, 6), range(6, 7)]
+    found = again.read(parts[1])
+    assert found["a"].tolist() == [2, 3]
+    assert found["b"].dtype == np.float16
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
 
-        write_array_in_shards(tmp_path / "a.npy", (4,), np.uint8, stamp, 2, make)
 
-    with pytest.raises(KeyboardInterrupt):
-        write("one", 1, stop_at=2)
-    write("two", 2)
-    assert np.load(tmp_path / "a.npy").tolist() == [2, 2, 2, 2]
-    with pytest.raises(KeyboardInterrupt):
-        write("three", 3, stop_at=2)
-    shard = tmp_path / ".a.npy.shards" / "000000000.npy"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(CacheError, match=r"000000000\.npy is damaged"):
-        write("three", 3)
+def test_parts_of_something_else_are_thrown_away_and_damaged_ones_named(tmp_path: Path) -> None:
+    parts = parts_of(4, 2)
+    Shards(tmp_path / "shards", "one").write(parts[0], {"a": np.zeros(2)})
+    other = Shards(tmp_path / "shards", "two")
+    assert other.missing(parts) == parts
+    other.write(parts[0], {"a": np.zeros(3)})
+    with pytest.raises(
+        CacheError, match=r"000000000\.npz is damaged: it does not hold 2 rows; delete it and run again"
+    ):
+        other.read(parts[0])
+    other.write(parts[0], {"a": np.zeros(2)})
+    path = other.path(parts[0])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CacheError, match=r"000000000\.npz is damaged"):
+        other.read(parts[0])
 
 
 def test_a_record_gives_its_arrays_read_only(tmp_path: Path) -> None:
@@ -371,6 +367,122 @@ def test_truncated_edited_missing_and_unlisted_files_are_named(tmp_path: Path) -
         record.array("a.npy")
     with pytest.raises(CacheError, match=r"lists no file b\.npy"):
         record.file("b.npy")
+
+
+def sealed(folder: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...] = (50, 7, 3)) -> Record:
+    """The record of an array that counts as large, written long enough ago, with the seal that its first reading left."""
+    monkeypatch.setattr(files, "SEALED", 1000)
+    monkeypatch.setattr(files, "READ", 100)
+    monkeypatch.setattr(files, "CLOCK", -1)
+    write_array(folder / "a.npy", np.random.default_rng(0).integers(0, 2**32, shape, dtype=np.uint32))
+    described = {"a.npy": describe_file(folder / "a.npy")}
+    assert described["a.npy"]["sha256"] == sha256(folder / "a.npy")
+    write_json(folder / "r.json", {"fingerprint": "f", "metrics": {}, "files": described})
+    return Record(folder / "r.json")
+
+
+def damage(path: Path, place: int, keep_time: bool) -> None:
+    """Change a byte where it stands: as an editor does, or as a disk does that fails, which leaves the time alone."""
+    status = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(place)
+        (byte,) = stream.read(1)
+        stream.seek(place)
+        stream.write(bytes([byte ^ 4]))
+    if keep_time:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def count_hashing(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    hashed: list[Path] = []
+    make = files.Seal.make
+    monkeypatch.setattr(files.Seal, "make", lambda path: (hashed.append(path), make(path))[1])
+    return hashed
+
+
+def test_a_large_file_is_hashed_when_it_is_recorded_and_not_by_those_who_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = sealed(tmp_path, monkeypatch)
+    hashed = count_hashing(monkeypatch)
+    expected = np.load(tmp_path / "a.npy")
+    for _ in range(3):
+        np.testing.assert_array_equal(record.array("a.npy"), expected)
+        np.testing.assert_array_equal(record.rows("a.npy")[np.array([3, 3, 49, 0])], expected[[3, 3, 49, 0]])
+    assert hashed == []
+    record.file("a.npy", anew=True)
+    assert hashed == [tmp_path / "a.npy"]
+
+
+@pytest.mark.parametrize("change", ["copied", "touched", "seal deleted", "seal cut off"])
+def test_a_file_that_may_be_another_one_is_hashed_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    record = sealed(tmp_path, monkeypatch)
+    path, seal = tmp_path / "a.npy", files.Seal.path(tmp_path / "a.npy")
+    if change == "copied":
+        shutil.copy2(path, tmp_path / "b.npy")  # with its time
+        os.replace(tmp_path / "b.npy", path)
+    elif change == "touched":
+        path.touch()
+    elif change == "seal deleted":
+        seal.unlink()
+    else:
+        seal.write_bytes(seal.read_bytes()[:100])
+    hashed = count_hashing(monkeypatch)
+    for _ in range(2):
+        assert record.rows("a.npy").sums is not None
+    assert hashed == [path]
+
+
+def test_an_edit_of_a_large_file_is_noticed_when_it_is_opened_and_decay_when_the_row_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = sealed(tmp_path, monkeypatch)
+    path = tmp_path / "a.npy"
+    start, width = path.stat().st_size - 50 * 84, 84
+    damage(path, start + 7 * width + 83, keep_time=True)  # the last byte of row 7
+    rows = record.rows("a.npy")
+    rows[np.array([6, 8])]
+    with pytest.raises(CacheError, match=r"a\.npy is damaged: row 7 is not what was written; delete .*r\.json and run"):
+        rows[np.array([6, 7])]
+    with pytest.raises(CacheError, match=r"a\.npy is damaged: its content is not what was written"):
+        record.file("a.npy", anew=True)
+    damage(path, start + 9 * width, keep_time=False)
+    with pytest.raises(CacheError, match=r"a\.npy is damaged: its content is not what was written"):
+        record.rows("a.npy")
+
+
+def test_a_file_just_written_is_not_trusted_by_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another change might get the same time from a coarse clock."""
+    sealed(tmp_path, monkeypatch)
+    files.Seal.path(tmp_path / "a.npy").unlink()
+    monkeypatch.setattr(files, "CLOCK", 2 * 10**9)
+    describe_file(tmp_path / "a.npy")
+    assert files.Seal.read(tmp_path / "a.npy") is None
+    os.utime(tmp_path / "a.npy", (1, 1))
+    describe_file(tmp_path / "a.npy")
+    assert files.Seal.read(tmp_path / "a.npy") is not None
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 2**32), st.data())
+def test_any_change_of_a_word_and_any_exchange_of_two_changes_the_sum(
+    width: int, count: int, seed: int, data: st.DataObject
+) -> None:
+    rows = np.random.default_rng(seed).integers(0, 256, (count, width)).astype(np.uint8)
+    sums, changed = row_sums(rows), rows.copy()
+    row, place = data.draw(st.integers(0, count - 1)), data.draw(st.integers(0, width - 1))
+    changed[row, place] ^= data.draw(st.integers(1, 255))
+    assert (row_sums(changed) != sums).tolist() == [other == row for other in range(count)]
+    # The definition, with whole numbers of any size.
+    for content, found in zip(rows, sums, strict=True):
+        padded = content.tobytes() + bytes(-width % 8)
+        words = [int.from_bytes(padded[k : k + 8], "little") for k in range(0, len(padded), 8)]
+        assert int(found) == sum((2 * k + 1) * word for k, word in enumerate(words)) % 2**64
+    if width >= 16 and rows[0, :8].tobytes() != rows[0, 8:16].tobytes():
+        exchanged = rows.copy()
+        exchanged[0, :8], exchanged[0, 8:16] = rows[0, 8:16], rows[0, :8]
+        assert row_sums(exchanged)[0] != sums[0]
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"metrics": {}}'])

@@ -23,6 +23,7 @@ from irepa.errors import ConfigError
 from irepa.models.learner import Learner
 from irepa.models.sit import SiT
 from irepa.random import StepRandom
+from irepa.stored import InMemory
 
 CPU = torch.device("cpu")
 Load = Callable[[str], ModuleType]
@@ -75,7 +76,7 @@ def test_the_recipe_learns_in_the_projects_own_trainer(load: Load, tmp_path: Pat
     module = load("recipes")
     recipe = module.build(module.Options(spread=0.8))
     x = constant_images(16)
-    data = TrainingData(lambda indices, draws: x[torch.from_numpy(indices)], np.zeros(16, np.int64), 2)
+    data = TrainingData({"x": InMemory(x.numpy())}, lambda rows, draws: rows["x"], np.zeros(16, np.int64), 2)
     settings = Training(steps=200, batch=16, lr=3e-3, log_every=1)
     _, curve = train(network(), None, recipe.loss, data, settings, 0, CPU, Checkpoints(tmp_path, "stamp"))
     assert set(recipe.reported) <= set(curve[0])

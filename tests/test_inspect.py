@@ -78,7 +78,9 @@ def hidden(plan: Plan, split: str, numbers: np.ndarray, places: np.ndarray) -> n
     t = plan.settings.tier.inspection.time
     pixels = plan.record(Job("data")).array(f"{split}.images.npy")[places]
     x = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    noise = torch.from_numpy(np.stack([image_noise(0, int(n), 0, (3, 32, 32)) for n in numbers])).float()
+    noise = torch.cat(
+        [image_noise(0, range(n, n + 1), 0, (3, 32, 32), torch.device("cpu")) for n in numbers.tolist()]
+    ).float()
     count = len(numbers)
     with torch.inference_mode():
         tokens = network((1 - t) * x + t * noise, torch.full((count,), t), torch.full((count,), 16))[1]

@@ -15,6 +15,7 @@ from irepa.encoders import lds_tuned
 from irepa.engine.targets import TokenCache, transformed
 from irepa.errors import ConfigError
 from irepa.spatial import spatial_metrics
+from irepa.stored import InMemory
 from irepa.transforms import blur, demean, meanmix, permute, sharpen, shuffle, spatialnorm
 
 GRID = (8, 8)
@@ -147,7 +148,7 @@ def test_the_adapters_lds_is_the_metrics() -> None:
 
 def test_the_adapter_raises_lds_and_a_penalty_holds_it() -> None:
     x = tokens(dim=12)
-    stored = TokenCache(x.numpy(), np.zeros((3, 0), np.float32), GRID, GRID, ())
+    stored = TokenCache(InMemory(x.numpy()), InMemory(np.zeros((3, 0), np.float32)), GRID, GRID, ())
     found = {}
     for keep in (0.0, 1.0, 100.0):
         options = lds_tuned.Options(steps=60, batch=3, lr=1e-2, keep=keep)

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from irepa.engine.targets import TokenCache
 from irepa.errors import CacheError, DivergedError
+from irepa.stored import InMemory
 from irepa.tokens import check_finite, resample, spread, storage_grid
 
 
 def cache(transforms: tuple[tuple[str, float | None], ...] = (), global_dim: int = 3) -> TokenCache:
     rng = np.random.default_rng(0)
-    stored = rng.normal(size=(5, 4, 3)).astype(np.float16)
-    return TokenCache(stored, rng.normal(size=(5, global_dim)).astype(np.float16), (2, 2), (4, 4), transforms)
+    stored = InMemory(rng.normal(size=(5, 4, 3)).astype(np.float16))
+    pooled = InMemory(rng.normal(size=(5, global_dim)).astype(np.float16))
+    return TokenCache(stored, pooled, (2, 2), (4, 4), transforms)
 
 
 @given(st.integers(1, 50), st.integers(1, 80))
@@ -65,7 +67,7 @@ def test_cls_mixing_is_the_formula_and_zero_is_the_encoder_itself() -> None:
     plain = cache()
     indices = np.array([0, 2])
     mixed = cache((("clsmix", 0.25),))[indices]
-    global_token = torch.from_numpy(plain.global_tokens[indices]).float()
+    global_token = torch.from_numpy(plain.stored["global"][indices]).float()
     torch.testing.assert_close(mixed, 0.75 * plain[indices] + 0.25 * global_token[:, None])
     assert torch.equal(cache((("clsmix", 0.0),))[indices], plain[indices])
     assert cache((("clsmix", 1.0),))[indices].std(dim=1).max() < 1e-6

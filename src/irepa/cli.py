@@ -152,6 +152,18 @@ def status(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("
 
 
 @app.command()
+def verify(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
+    """Hash every file of the tier's results: jobs trust large ones whose size, time and inode are what they were."""
+    from irepa.commands.verify import verify as hash_all
+    from irepa.errors import refuse
+    from irepa.pipeline.files import size_of
+
+    files, total, errors = hash_all(make_plan(params, root, tier, check_options=False))
+    refuse(errors)
+    print(f"{files} files, {size_of(total)}: all are what was written")
+
+
+@app.command()
 def encoders(params: ParamsOption = Path("params.yaml"), root: RootOption = Path("."), tier: TierOption = None) -> None:
     """List every declared encoder as the tier would see it, built without weights: grid, width, prefix tokens, input."""
     from irepa.commands.describe import show_encoders

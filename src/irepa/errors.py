@@ -30,7 +30,7 @@ class DataError(IrepaError):
 
 
 class WeightsError(IrepaError):
-    """Weights of an encoder that are missing or do not fit; the message says how to get them."""
+    """Weights that are missing, do not fit, or make no numbers of an image; the message says how to get others."""
 
 
 class CacheError(IrepaError):

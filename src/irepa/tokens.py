@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irepa.errors import DivergedError
+from irepa.errors import DivergedError, WeightsError
+from irepa.stored import Indices, Stored
 
 Grid = tuple[int, int]
 
@@ -77,15 +79,42 @@ def check_finite(array: Tensor, what: str) -> None:
         raise DivergedError(f"{what}: {bad} of {array.numel()} values are NaN or infinite")
 
 
-class TokenSource(Protocol):
-    """Tokens of one encoder and one split, on the tier's grid, with the transforms that follow the encoder's name applied."""
+def check_images_finite(values: Tensor, what: str, images: Iterable[int], cure: str) -> None:
+    """Of what a frozen network makes of images, (batch, ...); ``what`` names both, ``images`` are their numbers.
 
-    @property
-    def dim(self) -> int:
-        """Width of a token."""
+    Raises WeightsError, with the numbers and the ``cure``, where one is NaN or infinite: nothing was trained that could diverge.
+    """
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        wrong = [number for number, good in zip(images, finite.flatten(1).all(dim=1).tolist(), strict=True) if not good]
+        rows = ", ".join(map(str, wrong[:5])) + (
+            f", ... ({len(wrong)} of these {len(values)})" if len(wrong) > 5 else ""
+        )
+        raise WeightsError(f"{what} {rows}: NaN or infinite; {cure}")
+
+
+class TokenSource(ABC):
+    """Tokens of one encoder and one split, on the tier's grid, with the transforms that follow the encoder's name applied.
+
+    Attributes:
+        dim: width of a token.
+        stored: what is on disk, by name: :meth:`tokens` makes tokens of its rows.
+    """
+
+    dim: int
+    stored: Mapping[str, Stored]
 
     def __len__(self) -> int:
         """Number of images."""
+        return len(next(iter(self.stored.values())))
 
-    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
-        """Tokens (batch, H*W, dim), float32, of these images."""
+    @abstractmethod
+    def tokens(self, rows: Mapping[str, Tensor], indices: Indices) -> Tensor:
+        """Tokens (batch, H*W, dim), float32, where the ``rows`` are: those of ``stored`` of the images ``indices`` (batch,)."""
+
+    def __getitem__(self, indices: Indices) -> Tensor:
+        """Tokens (batch, H*W, dim), float32, of these images, on the CPU. Raises DivergedError where one is not finite."""
+        rows = {name: torch.from_numpy(stored[indices]) for name, stored in self.stored.items()}
+        tokens = self.tokens(rows, indices).cpu()
+        check_finite(tokens, "tokens")
+        return tokens

@@ -27,6 +27,7 @@ from irepa.images import Images, decode_all
 from irepa.masks import boundary_contrast_mask, token_masks
 from irepa.progress import track
 from irepa.spatial import metrics_by_image
+from irepa.stored import InMemory
 from irepa.tokens import Grid, resample, spread
 
 LIBRARIES = ("timm", "open_clip", "transformers")
@@ -125,7 +126,8 @@ def score(
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         done = 0
-        encoded = encode(encoder, images, every, Features(batch=batch), grid, device)
+        what = f"encoder {declared.name}: tokens of images, from 0 in order of name,"
+        encoded = encode(encoder, InMemory(images), every, Features(batch=batch), grid, device, what)
         for tokens in track(encoded, "encode", -(-len(images) // batch)):
             here = slice(done, done + len(tokens.patch))
             yield resample(tokens.patch, tokens.grid, grid), masks[here]

@@ -33,6 +33,12 @@ class Dataset(Plugged):
         description="Number of the reader's training images, spread evenly over all, that are set aside to train judges of the "
         "samples: no generative model, no target and no reference sees them. The others are the training images.",
     )
+    storage: Literal["raw", "webp"] = Field(
+        "raw",
+        description="How the decoded images are kept. raw: as pixels, 252 GB for ImageNet at 256 px. webp: each compressed "
+        "without loss, photographs to about 45% of that; whoever reads one unpacks it, 1.5 ms of a core at 256 px, so that "
+        "training needs `workers`.",
+    )
 
 
 class Expected(Strict):
@@ -488,6 +494,18 @@ class JobResources(Strict):
     mem_mb: Positive = Field(2000, description="Memory, in MB.")
     runtime: Positive = Field(60, description="Longest time, in minutes.")
     gpus: int = Field(0, ge=0, description="Number of GPUs.")
+    processes: Positive = Field(
+        1,
+        description="Processes that share the work of `latents`, `features`, `reference`, `floor`, `sample` and `evaluate`, one "
+        "per GPU, with `threads` each; the results are the same bytes. Several need room for them twice. Training has its own "
+        "setting.",
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        description="Processes that read and decode ahead, for each GPU, in the stages that go through images or tokens. They "
+        "share the cores with the `threads`, which have little to do where a GPU computes. 0: the job reads by itself.",
+    )
 
 
 class Tier(Strict):

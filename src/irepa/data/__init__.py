@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irepa.errors import DataError
+from irepa.stored import OnDisk, Packed, Stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from irepa.images import Images
+    from irepa.pipeline.files import Record
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,18 @@ def checked_batches(split: Split, key: str, size: int) -> Iterator[Images]:
                 f"dataset.{key}: images of {images.dtype} {images.shape}; (m, {size}, {size}, 3) uint8 is needed"
             )
         yield images
+
+
+def images_of(content: OnDisk, index: NDArray[np.uint64]) -> Stored:
+    """The images (n, height, width, 3) uint8 of a file of pixels, or of packed ones where ``index`` says where each is."""
+    from irepa.images import unpack
+
+    return Packed(content, index, unpack) if len(index) else content
+
+
+def stored_images(data: Record, split: str) -> Stored:
+    """The images of a split, (n, height, width, 3) uint8, of the record of the stage ``data``.
+
+    Raises CacheError where they are not what was written.
+    """
+    return images_of(data.rows(f"{split}.images.npy"), data.array(f"{split}.index.npy"))

@@ -6,9 +6,11 @@ import os
 
 import torch
 
+LOCAL_RANK = "LOCAL_RANK"  # the environment variable by which torch's launcher numbers the processes of a machine
+
 
 def setup(threads: int) -> torch.device:
-    """Use ``threads`` CPU threads and deterministic kernels; returns the GPU if there is one, else the CPU.
+    """Use ``threads`` CPU threads and deterministic kernels; returns this process's GPU if there is one, else the CPU.
 
     The number of threads is part of the tier and not of the machine: sums split over threads round differently.
     """
@@ -20,4 +22,8 @@ def setup(threads: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get(LOCAL_RANK, 0)))
+    torch.cuda.set_device(device)
+    return device

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from irepa.config.tier import EncoderEntry, Evaluation
 from irepa.encoders import Declared
-from irepa.errors import DataError, DivergedError
-from irepa.pipeline.files import Compressed
+from irepa.engine.loading import fetched, read_ahead
+from irepa.engine.sharing import Arrays, Work, grouped, indices_of
+from irepa.engine.targets import trained_entry
+from irepa.errors import DataError
+from irepa.pipeline.runner import Context
 from irepa.progress import track
+from irepa.stored import Indices, InMemory, Stored
+from irepa.tokens import check_images_finite, in_batches
+
+PART = 64  # batches that one of several processes computes before another one may
 
 
 @dataclass(frozen=True)
@@ -24,28 +34,62 @@ class JudgeFeatures:
     spatial: NDArray[np.float32] | None = None
 
 
-def extract(
-    name: str, entry: EncoderEntry, images: NDArray[np.uint8] | Compressed, settings: Evaluation, device: torch.device
-) -> JudgeFeatures:
-    """A judge's features of images (n, H, W, 3).
+def judging(context: Context, name: str, images: Stored, device: torch.device) -> Work:
+    """What a judge of the tier says of images (n, H, W, 3), as work that the job's processes can share.
 
-    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, DataError for what are
-    no images, and DivergedError for NaN features.
+    Raises as :func:`work_of`, and CacheError where the weights that the pipeline trains are missing.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+    resources, entry = context.resources, trained_entry(context, name)
+    several = resources.processes > 1
+    return work_of(name, entry, images, context.tier.evaluation, device, resources.workers, PART if several else 1)
+
+
+def work_of(
+    name: str, entry: EncoderEntry, images: Stored, settings: Evaluation, device: torch.device, workers: int = 0,
+    batches: int = 1,
+) -> Work:  # fmt: skip
+    """A judge's features of images (n, H, W, 3), so many batches a part; the judge is built when the work is begun.
+
+    Raises DataError for what are no images; the work raises WeightsError where a feature is NaN or infinite.
+    """
+    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
         raise DataError(f"{name}: {images.dtype} {images.shape} are no images; (n, H, W, 3) uint8 are needed")
-    judge = Declared.of(name, entry, settings.input_size).judge(device)
-    parts: dict[str, list[NDArray[np.float32]]] = {}
-    starts = range(0, len(images), settings.batch)
-    for start in track(starts, name, len(starts)):
-        batch = torch.from_numpy(np.array(images[start : start + settings.batch])).permute(0, 3, 1, 2)
-        for kind, values in vars(judge(batch.to(device))).items():
-            if values is not None:
-                parts.setdefault(kind, []).append(values.float().cpu().numpy())
-    together = {kind: np.concatenate(arrays) for kind, arrays in parts.items()}
-    if not all(np.isfinite(array).all() for array in together.values()):
-        raise DivergedError(f"{name}: features of the images hold NaN or infinite values")
-    return JudgeFeatures(**together)
+
+    def judged(indices: Indices) -> Iterator[tuple[Indices, tuple[str, ...], *tuple[Tensor, ...]]]:
+        judge = Declared.of(name, entry, settings.input_size).judge(device)
+        asked = in_batches(indices, settings.batch)
+        with closing(read_ahead({"images": images}, asked, settings.batch, workers, device)) as read:
+            for batch in track(read, name, len(asked)):
+                said = vars(judge(batch.rows["images"].permute(0, 3, 1, 2)))
+                found = {kind: values.float() for kind, values in said.items() if values is not None}
+                yield batch.indices, tuple(found), *found.values()
+
+    def computed(parts: list[range]) -> Iterator[Arrays]:
+        for rows, kinds, *values in fetched(judged(indices_of(parts))):
+            for kind, array in zip(kinds, values, strict=True):
+                what = f"judge {name}: {kind} features of images"
+                check_images_finite(array, what, rows, "give the judge other weights")
+            yield {kind: array.numpy() for kind, array in zip(kinds, values, strict=True)}
+
+    return Work(len(images), settings.batch * batches, lambda parts: grouped(computed(parts), parts))
+
+
+def gathered(parts: Iterable[Arrays]) -> JudgeFeatures:
+    """What a judge said, of the parts of its work."""
+    collected = list(parts)
+    return JudgeFeatures(**{kind: np.concatenate([arrays[kind] for arrays in collected]) for kind in collected[0]})
+
+
+def extract(
+    name: str, entry: EncoderEntry, images: NDArray[np.uint8] | Stored, settings: Evaluation, device: torch.device
+) -> JudgeFeatures:
+    """A judge's features of images (n, H, W, 3), by this process alone.
+
+    Raises ConfigError where the row's library is no judge, WeightsError where its weights cannot be had, and as :func:`work_of`.
+    """
+    stored = images if isinstance(images, Stored) else InMemory(images)
+    work = work_of(name, entry, stored, settings, device)
+    return gathered(work.compute(work.parts()))
 
 
 def spatial_width(name: str, entry: EncoderEntry, settings: Evaluation) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -25,7 +25,7 @@ from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
 from irepa.recipes import Recipe, build_recipe
-from irepa.tokens import check_finite
+from irepa.tokens import check_finite, check_images_finite
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,16 @@ def build_autoencoder(
     with translated(WeightsError, f"autoencoder {named.name} cannot be built", "see `irepa settings autoencoder`"):
         autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
     return autoencoder
+
+
+def check_latents(values: Tensor, images: Iterable[int], named: AutoencoderSettings) -> None:
+    """Of what one of a tier's autoencoders makes of images, (batch, ...), with these numbers in their split.
+
+    Raises WeightsError, naming it and them, where a value is NaN or infinite.
+    """
+    model = named.options().get("model", named.name)
+    cure = "give the autoencoder other weights, or leave the images out"
+    check_images_finite(values, f"autoencoder {model}: latents of images", images, cure)
 
 
 def describe_autoencoder(named: AutoencoderSettings, image_size: int) -> AutoencoderFacts:

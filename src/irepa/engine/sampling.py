@@ -60,8 +60,7 @@ class ImageSampler:
         codec, recipe, network = self.parts.codec, self.parts.recipe, self.parts.network
 
         def noise(step: int) -> torch.Tensor:
-            drawn = np.stack([image_noise(self.seed, index, step, codec.shape) for index in indices])
-            return torch.from_numpy(drawn).to(self.device)
+            return image_noise(self.seed, indices, step, codec.shape, self.device)
 
         labels = labels_of(self.seed, indices, self.classes).to(self.device)
         velocity = recipe.velocity(network, labels)

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from irepa.config import plugins
 from irepa.config.cells import split_encoder
 from irepa.config.tier import EncoderEntry, Features
+from irepa.data import stored_images
 from irepa.encoders import Declared, Encoder
+from irepa.engine.loading import fetched, read_ahead
 from irepa.errors import ConfigError
 from irepa.pipeline.files import Record
 from irepa.pipeline.runner import Context
-from irepa.tokens import Grid, Tokens, TokenSource, check_finite, resample, storage_grid
+from irepa.stored import Indices, Stored
+from irepa.tokens import Grid, Tokens, TokenSource, check_images_finite, in_batches, resample, storage_grid
 
 Transforms = tuple[tuple[str, float | None], ...]  # names and arguments, as they follow the name of an encoder
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def transformed(
-    tokens: Tensor, global_token: Tensor | None, transforms: Transforms, grid: Grid, indices: NDArray[np.int64]
+    tokens: Tensor, global_token: Tensor | None, transforms: Transforms, grid: Grid, indices: Indices
 ) -> Tensor:
     """Tokens (batch, H*W, dim) after the transforms that follow an encoder's name.
 
@@ -38,47 +38,39 @@ def transformed(
     return tokens
 
 
-@dataclass(frozen=True)
-class TokenCache:
+class TokenCache(TokenSource):
     """Tokens read from disk. Row i is the same whatever else is asked for with it.
 
-    Attributes:
-        stored: (images, h*w, dim) on ``stored_grid``.
+    Args:
+        tokens: (images, h*w, dim) on ``stored_grid``.
         global_tokens: (images, dim), or (images, 0) where the encoder has none.
         grid: the grid that tokens are given on.
         transforms: what is applied to them on the way.
     """
 
-    stored: NDArray[np.generic]
-    global_tokens: NDArray[np.generic]
-    stored_grid: Grid
-    grid: Grid
-    transforms: Transforms
+    def __init__(
+        self, tokens: Stored, global_tokens: Stored, stored_grid: Grid, grid: Grid, transforms: Transforms
+    ) -> None:
+        self.stored = {"tokens": tokens, "global": global_tokens}
+        self.dim = tokens.shape[2]
+        self.stored_grid, self.grid, self.transforms = stored_grid, grid, transforms
 
     @classmethod
     def open(cls, record: Record, split: str, grid: Grid, transforms: Transforms) -> TokenCache:
         """Raises CacheError where a file of the cache is missing, truncated or edited."""
         height, width = record.metrics["grid"]
-        return cls(
-            record.array(f"{split}.tokens.npy"),
-            record.array(f"{split}.global.npy"),
-            (height, width),
-            grid,
-            transforms,
-        )
+        tokens, global_tokens = (record.rows(f"{split}.{what}.npy") for what in ("tokens", "global"))
+        return cls(tokens, global_tokens, (height, width), grid, transforms)
 
-    def __len__(self) -> int:
-        return int(self.stored.shape[0])
-
-    @property
-    def dim(self) -> int:
-        return int(self.stored.shape[2])
-
-    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
-        tokens = resample(torch.from_numpy(self.stored[indices]).float(), self.stored_grid, self.grid)
-        rows = self.global_tokens[indices]
-        global_token = torch.from_numpy(rows).float() if rows.shape[1] else None
+    def tokens(self, rows: Mapping[str, Tensor], indices: Indices) -> Tensor:
+        tokens = resample(rows["tokens"].float(), self.stored_grid, self.grid)
+        global_token = rows["global"].float() if rows["global"].shape[1] else None
         return transformed(tokens, global_token, self.transforms, self.grid, indices)
+
+
+def called(encoder: str, split: str) -> str:
+    """An encoder and the images that it is given, as a refusal names them."""
+    return f"encoder {encoder}: tokens of {split} images"
 
 
 def build_encoder(context: Context, name: str, device: torch.device) -> Encoder:
@@ -119,60 +111,86 @@ def fit_encoder(context: Context, name: str, device: torch.device) -> Callable[[
     return declared.fit(token_source(context, entry.base, "train", device), settings.tier.grid, device)
 
 
-@torch.inference_mode()
-def encode(
-    encoder: Encoder, images: NDArray[np.uint8], indices: NDArray[np.int64], settings: Features, grid: Grid,
-    device: torch.device,
-) -> Iterator[Tokens]:  # fmt: skip
-    """Tokens of ``images[indices]``, batch by batch, on the grid that is stored (:func:`irepa.tokens.storage_grid`), on the CPU.
+@torch.no_grad()
+def encode_batch(encoder: Encoder, images: Tensor, settings: Features, grid: Grid) -> Tokens:
+    """Tokens of images (batch, height, width, 3) uint8, on the grid that is stored (:func:`irepa.tokens.storage_grid`).
 
-    ``images``: (n, height, width, 3); ``grid``: the tier's.
+    ``grid``: the tier's. Nothing here waits for the device.
     """
     mixed = settings.precision == "bf16"
-    for start in range(0, len(indices), settings.batch):
-        batch = torch.from_numpy(images[indices[start : start + settings.batch]]).permute(0, 3, 1, 2).to(device)
-        with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
-            tokens = encoder(batch)
-        stored = storage_grid(tokens.grid, grid)
-        patch = resample(tokens.patch.float(), tokens.grid, stored).cpu()
-        check_finite(patch, f"tokens of the encoder class {type(encoder).__name__}")
-        yield Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float().cpu())
+    with torch.autocast(images.device.type, torch.bfloat16) if mixed else nullcontext():
+        tokens = encoder(images.permute(0, 3, 1, 2))
+    stored = storage_grid(tokens.grid, grid)
+    patch = resample(tokens.patch.float(), tokens.grid, stored)
+    return Tokens(patch, stored, None if tokens.global_token is None else tokens.global_token.float())
 
 
-@dataclass(frozen=True)
-class OnlineTokens:
+def encode(
+    encoder: Encoder, images: Stored, indices: Indices, settings: Features, grid: Grid, device: torch.device, what: str,
+    workers: int = 0,
+) -> Iterator[Tokens]:  # fmt: skip
+    """Tokens of ``images[indices]``, batch by batch, as :func:`encode_batch` gives them, on the CPU.
+
+    ``images``: (n, height, width, 3); ``what``: encoder and images, as a refusal names them; ``workers``: as of
+    :func:`irepa.engine.loading.read_ahead`. Raises WeightsError where one is NaN or infinite.
+    """
+    cure = f"give the encoder other weights, or leave the images out (they were encoded in {settings.precision})"
+
+    def computed() -> Iterator[tuple[Indices, Tensor, Grid, Tensor | None]]:
+        asked = in_batches(indices, settings.batch)
+        with closing(read_ahead({"images": images}, asked, settings.batch, workers, device)) as batches:
+            for batch in batches:
+                tokens = encode_batch(encoder, batch.rows["images"], settings, grid)
+                yield batch.indices, tokens.patch, tokens.grid, tokens.global_token
+
+    for rows, patch, on, global_token in fetched(computed()):
+        yield checked(Tokens(patch, on, global_token), what, rows, cure)
+
+
+def checked(tokens: Tokens, what: str, images: Indices, cure: str) -> Tokens:
+    """The tokens. Raises WeightsError, with the numbers of the ``images``, where one is NaN or infinite."""
+    check_images_finite(tokens.patch, what, images, cure)
+    if tokens.global_token is not None:
+        check_images_finite(tokens.global_token, what, images, cure)
+    return tokens
+
+
+def rounded(tokens: Tokens, dtype: str, what: str, images: Indices) -> Tokens:
+    """As a cache keeps them. Raises WeightsError where one is too large for ``features.dtype``."""
+    kind, whole = DTYPES[dtype], tokens.global_token
+    kept = Tokens(tokens.patch.to(kind), tokens.grid, None if whole is None else whole.to(kind))
+    return checked(kept, f"{what} as {dtype}", images, "features.dtype: float32 holds larger numbers")
+
+
+class OnlineTokens(TokenSource):
     """Tokens computed when they are asked for, rounded as a cache would round them.
 
-    Attributes:
+    Args:
         images: (n, height, width, 3).
         grid: the grid that tokens are given on.
         transforms: what is applied to them.
         dim: their width.
+        device: where the encoder is.
     """
 
-    encoder: Encoder
-    images: NDArray[np.uint8]
-    settings: Features
-    grid: Grid
-    transforms: Transforms
-    dim: int
-    device: torch.device
+    def __init__(
+        self, encoder: Encoder, images: Stored, settings: Features, grid: Grid, transforms: Transforms, dim: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.stored, self.dim = {"images": images}, dim
+        self.encoder, self.settings, self.device = encoder, settings, device
+        self.grid, self.transforms = grid, transforms
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
+    @torch.no_grad()
+    def tokens(self, rows: Mapping[str, Tensor], indices: Indices) -> Tensor:
         dtype = DTYPES[self.settings.dtype]
         parts: list[Tensor] = []
-        done = 0
-        for tokens in encode(self.encoder, self.images, indices, self.settings, self.grid, self.device):
-            rounded = tokens.patch.to(dtype).float()
-            check_finite(rounded, f"tokens as {self.settings.dtype}")
-            patch = resample(rounded, tokens.grid, self.grid)
+        for start in range(0, len(indices), self.settings.batch):
+            some = slice(start, start + self.settings.batch)
+            tokens = encode_batch(self.encoder, rows["images"][some].to(self.device), self.settings, self.grid)
+            patch = resample(tokens.patch.to(dtype).float(), tokens.grid, self.grid)
             global_token = None if tokens.global_token is None else tokens.global_token.to(dtype).float()
-            here = indices[done : done + len(patch)]
-            parts.append(transformed(patch, global_token, self.transforms, self.grid, here))
-            done += len(patch)
+            parts.append(transformed(patch, global_token, self.transforms, self.grid, indices[some]))
         return torch.cat(parts)
 
 
@@ -185,8 +203,9 @@ def token_source(context: Context, name: str, split: str, device: torch.device) 
     record: Record = context.input("features", base)
     if split == "train" and record.metrics["online"]:
         settings = context.settings
-        images = context.input("data").array("train.images.npy")
+        images = stored_images(context.input("data"), "train")
         encoder = build_encoder(context, base, device)
         dim = record.metrics["dim"]
-        return OnlineTokens(encoder, images, settings.tier.features, settings.tier.grid, transforms, dim, device)
+        tier = settings.tier
+        return OnlineTokens(encoder, images, tier.features, tier.grid, transforms, dim, device)
     return TokenCache.open(record, split, context.tier.grid, transforms)

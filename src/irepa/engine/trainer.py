@@ -14,7 +14,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -31,33 +31,47 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from irepa.alignment import Alignment
 from irepa.config.tier import Method, Scale, Training
 from irepa.engine.checkpoints import Checkpoints
-from irepa.errors import DivergedError, PreemptedError
+from irepa.engine.loading import Batch, Rows, read_ahead
+from irepa.errors import DivergedError, PreemptedError, WeightsError
 from irepa.pipeline.files import Json, whole, write_text
 from irepa.progress import track
-from irepa.random import StepRandom, batch_indices
+from irepa.random import StepRandom, batch_indices, compile_draws
 from irepa.recipes import Align, last_value
+from irepa.stored import InMemory, Stored
+from irepa.tokens import TokenSource
 
 # (network, x (batch, C, H, W), labels (batch,), align, draws) -> terms of the loss; see irepa.recipes.Recipe.loss.
 Loss = Callable[[Any, Tensor, Tensor, Align, StepRandom], dict[str, Tensor]]
 Curve = list[dict[str, float]]  # rows: step, loss, its terms, and grad_norm
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
+ENTERS = {  # among the terms of a step: of what frozen networks make of its images, how many values are not finite
+    "not finite: inputs": ("the autoencoder's latents", "the autoencoder"),
+    "not finite: tokens": ("the encoder's tokens", "the encoder"),
+}
 PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate names them
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a batch is made of, by image index.
+    """What a batch is made of.
 
     Attributes:
-        inputs: (indices, draws) -> what is learned, (batch, C, H, W) float32: pixels, or latents drawn anew.
+        stored: what is read ahead, by name, a row per image.
+        inputs: (its rows on the device, draws) -> what is learned, (batch, C, H, W) float32: pixels, or latents drawn anew.
         labels: (n,) in 0..classes-1.
-        tokens: tokens of the target encoder (batch, T, dim), or None.
+        target: tokens of the target encoder, or None.
     """
 
-    inputs: Callable[[NDArray[np.int64], StepRandom], Tensor]
+    stored: Mapping[str, Stored]
+    inputs: Callable[[Rows, StepRandom], Tensor]
     labels: NDArray[np.int64]
     classes: int
-    tokens: Callable[[NDArray[np.int64]], Tensor] | None = None
+    target: TokenSource | None = None
+
+    def all_stored(self) -> dict[str, Stored]:
+        """Everything that a step reads of an image."""
+        target = {} if self.target is None else dict(self.target.stored)
+        return {**self.stored, **target, "labels": InMemory(self.labels)}
 
 
 def build_alignment(method: Method, scale: Scale, dim: int, grid: tuple[int, int], seed: int) -> Alignment:
@@ -150,6 +164,7 @@ def train(
     checkpoints: Checkpoints,
     preview: Callable[[nn.Module], Tensor] | None = None,
     snapshots: Mapping[int, Path] | None = None,
+    workers: int = 0,
 ) -> tuple[dict[str, Tensor], Curve]:
     """Train, from the last checkpoint if there is one; returns (EMA weights with the projector's, loss curve).
 
@@ -159,9 +174,12 @@ def train(
         loss: of the recipe or of the objective.
         preview: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
         snapshots: files to which the same weights are written after so many steps.
+        workers: processes that read ahead, as of :func:`irepa.engine.loading.read_ahead`.
 
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite,
-    and PreemptedError after SIGTERM, once a checkpoint is written.
+    WeightsError where a frozen network makes NaN of an image,
+    and PreemptedError after SIGTERM, once a checkpoint is written. Losses are looked at every ``log_every`` steps and before
+    anything is kept, because looking makes the host wait for the device.
     """
     accelerator = make_accelerator(settings, device, checkpoints.folder.parent)
     device = accelerator.device
@@ -180,18 +198,18 @@ def train(
     start, curve = checkpoints.restore(accelerator)
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
-    with termination() as asked, _attention(settings, device):
+    if settings.compile and device.type == "cuda":
+        compile_draws(device)
+    losses = Losses(accelerator, settings, checkpoints)
+    asked_anywhere = agreement(accelerator)
+    share = settings.batch // (accelerator.num_processes * settings.accumulation)
+    asked_for = shares(accelerator, data, settings, seed, start)
+    reading = closing(read_ahead(data.all_stored(), asked_for, share, workers, device))
+    with reading as batches, termination() as asked, _attention(settings, device):
         for step in track(range(start, settings.steps), "train", settings.steps - start):
-            terms = _accumulate(prepared, accelerator, data, settings, seed, step)
+            terms = _accumulate(prepared, accelerator, data, settings, seed, step, batches)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
             norm = accelerator.clip_grad_norm_(trained, math.inf if settings.grad_clip is None else settings.grad_clip)
-            losses = {"loss": sum(terms.values())} | terms
-            scaled = settings.precision == "fp16"
-            if not math.isfinite(losses["loss"]) or not (scaled or bool(torch.isfinite(norm))):
-                raise DivergedError(
-                    f"loss = {losses['loss']} and gradient norm = {float(norm)} at step {step + 1} of {settings.steps} "
-                    f"with lr = {settings.lr}: training diverged; lower training.lr; {checkpoints.last_words()}"
-                )
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, step, len(data.labels))
             stepper.step()
@@ -200,16 +218,20 @@ def train(
             for kept, buffer in zip(averaged.buffers(), network.buffers(), strict=True):
                 kept.copy_(buffer)
             done = step + 1
+            losses.add(done, terms, norm)
             if done % settings.log_every == 0 or done == settings.steps:
-                curve.append({"step": done, **losses, "grad_norm": float(norm)})
+                curve.append(losses.look())
                 if settings.tensorboard:
                     accelerator.log({key: value for key, value in curve[-1].items() if key != "step"}, step=done)
-            if snapshots and done in snapshots and accelerator.is_main_process:
-                with whole(snapshots[done]) as temporary:
-                    save_file(kept_weights(averaged, alignment), temporary)
-            stop = _any(asked.is_set(), accelerator)
+            if snapshots and done in snapshots:
+                losses.look()
+                if accelerator.is_main_process:
+                    with whole(snapshots[done]) as temporary:
+                        save_file(kept_weights(averaged, alignment), temporary)
+            stop = asked_anywhere(asked.is_set())
             due = settings.checkpoint_every is not None and done % settings.checkpoint_every == 0
             if (due or stop) and done < settings.steps:
+                losses.look()
                 checkpoints.save(accelerator, done, curve)
                 if settings.tensorboard and preview is not None and accelerator.is_main_process:
                     accelerator.get_tracker("tensorboard").writer.add_images(
@@ -243,37 +265,102 @@ def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, 
     return weights
 
 
+def shares(
+    accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, start: int
+) -> Iterator[NDArray[np.int64]]:
+    """The images of this process, part by part of each step from ``start`` on."""
+    for step in range(start, settings.steps):
+        indices = batch_indices(seed, step, settings.batch, len(data.labels))
+        for rows in parts_of_batch(accelerator, settings):
+            yield indices[rows]
+
+
+def parts_of_batch(accelerator: Accelerator, settings: Training) -> list[slice]:
+    """The rows of a global batch that this process works on, one ``accumulation`` part after another."""
+    size = settings.batch // (accelerator.num_processes * settings.accumulation)
+    first = accelerator.process_index * settings.accumulation
+    return [slice(part * size, (part + 1) * size) for part in range(first, first + settings.accumulation)]
+
+
+class Losses:
+    """The losses of the steps since the last look, on the device.
+
+    :meth:`look` fetches them all at once, averaged over the processes.
+    """
+
+    def __init__(self, accelerator: Accelerator, settings: Training, checkpoints: Checkpoints) -> None:
+        self.accelerator, self.settings, self.checkpoints = accelerator, settings, checkpoints
+        self.names: list[str] = []
+        self.pending: list[Tensor] = []
+        self.done = 0
+        self.last: dict[str, float] = {}
+
+    def add(self, done: int, terms: Mapping[str, Tensor], norm: Tensor) -> None:
+        """Of one step, by its number from 1: terms of the loss in this process, scalars, and the norm of the gradient of all."""
+        self.names, self.done = list(terms), done
+        self.pending.append(torch.stack([*terms.values(), norm.detach().float()]))
+
+    def look(self) -> dict[str, float]:
+        """The row of the loss curve of the last step. Raises DivergedError for the first of them that is not finite."""
+        if self.pending:
+            together = torch.stack(self.pending)
+            if self.accelerator.num_processes > 1:
+                together = self.accelerator.reduce(together, "mean")
+            first = self.done - len(self.pending) + 1
+            self.pending = []
+            for step, (*values, norm) in enumerate(together.tolist(), start=first):
+                terms = dict(zip(self.names, values, strict=True))
+                odd = [name for name in ENTERS if terms.pop(name, 0)]
+                self.last = {"step": step, "loss": sum(terms.values()), **terms, "grad_norm": norm}
+                self._check(step, odd)
+        return self.last
+
+    def _check(self, step: int, odd: list[str]) -> None:
+        loss, norm, scaled = self.last["loss"], self.last["grad_norm"], self.settings.precision == "fp16"
+        if odd:
+            what, network = ENTERS[odd[0]]
+            raise WeightsError(
+                f"{what} at step {step} of {self.settings.steps}: some are NaN or infinite; give {network} other weights, or "
+                f"leave the images out; {self.checkpoints.last_words()}"
+            )
+        if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
+            raise DivergedError(
+                f"loss = {loss} and gradient norm = {norm} at step {step} of {self.settings.steps} "
+                f"with lr = {self.settings.lr}: training diverged; lower training.lr; {self.checkpoints.last_words()}"
+            )
+
+
 def _accumulate(
-    prepared: nn.Module, accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, step: int
-) -> dict[str, float]:
+    prepared: nn.Module,
+    accelerator: Accelerator,
+    data: TrainingData,
+    settings: Training,
+    seed: int,
+    step: int,
+    batches: Iterator[Batch],
+) -> dict[str, Tensor]:
     """Forward and backward of one global batch; this process does its share, in ``accumulation`` parts.
 
-    Returns the terms of the loss, averaged over the global batch.
+    Returns the terms of the loss, averaged over this process's share, and how much of what enters is not finite (``ENTERS``).
     """
-    indices = batch_indices(seed, step, settings.batch, len(data.labels))
-    parts = accelerator.num_processes * settings.accumulation
-    size = settings.batch // parts
+    parts = parts_of_batch(accelerator, settings)
     totals: dict[str, Tensor] = {}
-    for part in range(settings.accumulation):
-        first = (accelerator.process_index * settings.accumulation + part) * size
-        rows = slice(first, first + size)
+    for part, rows in enumerate(parts):
+        indices, stored = next(batches)
         draws = StepRandom(seed, step, settings.batch, rows, accelerator.device)
-        here = indices[rows]
-        labels = torch.from_numpy(data.labels[here]).to(accelerator.device)
-        labels = drop_labels(labels, draws.uniform(), settings.label_dropout, data.classes)
-        x = data.inputs(here, draws).to(accelerator.device)
-        tokens = None if data.tokens is None else data.tokens(here).to(accelerator.device)
+        labels = drop_labels(stored["labels"], draws.uniform(), settings.label_dropout, data.classes)
+        x = data.inputs(stored, draws)
+        tokens = None if data.target is None else data.target.tokens(stored, indices)
         # Gradients are exchanged once, with the last part.
-        last = part == settings.accumulation - 1
-        with _exchange(prepared, accelerator, last):
+        with _exchange(prepared, accelerator, part == len(parts) - 1):
             terms = prepared(x, labels, tokens, draws)
-            total = torch.stack(list(terms.values())).sum() / settings.accumulation
+            total = torch.stack(list(terms.values())).sum() / len(parts)
             accelerator.backward(total)
-        for name, term in terms.items():
-            totals[name] = totals.get(name, 0) + term.detach().float() / settings.accumulation
-    if accelerator.num_processes > 1:
-        totals = {name: accelerator.reduce(value, "mean") for name, value in totals.items()}
-    return {name: float(value) for name, value in totals.items()}
+        entering = dict(zip(ENTERS, (x, tokens), strict=True))
+        counts = {name: (~torch.isfinite(some)).sum() for name, some in entering.items() if some is not None}
+        for name, term in {**terms, **counts}.items():
+            totals[name] = totals.get(name, 0) + term.detach().float() / len(parts)
+    return totals
 
 
 @contextmanager
@@ -292,9 +379,18 @@ def _attention(settings: Training, device: torch.device) -> AbstractContextManag
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def _any(flag: bool, accelerator: Accelerator) -> bool:
-    """Whether the flag is set in any process: all of them must agree to stop at the same step."""
+def agreement(accelerator: Accelerator) -> Callable[[bool], bool]:
+    """Whether a flag is set in any process: all of them must agree to stop at the same step.
+
+    They ask each other on the CPU, so that no device is waited for.
+    """
     if accelerator.num_processes == 1:
-        return flag
-    count: Any = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum")
-    return bool(count.item() > 0)
+        return lambda flag: flag
+    group: Any = torch.distributed.new_group(backend="gloo")
+
+    def anywhere(flag: bool) -> bool:
+        found = torch.tensor(float(flag))
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group)
+        return bool(found)
+
+    return anywhere

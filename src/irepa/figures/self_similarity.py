@@ -31,11 +31,13 @@ check = check_aligned
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per method, image, source of tokens and position: cosine to the anchor; ``png`` on an image's first row."""
+    import numpy as np
     import pandas as pd
 
+    from irepa.data import stored_images
     from irepa.figures._drawing import image_to_text
 
-    images = context.input("data").array("test.images.npy")
+    images = stored_images(context.input("data"), "test")
     frames = []
     for cell in shown(context.settings, experiment):
         record = context.input("inspect", str(cell))
@@ -47,7 +49,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
         frame = maps.assign(method=cell.method, encoder=cell.encoder, anchor_row=row, anchor_column=column)
         first = ~frame.duplicated("image")
         frame["png"] = [
-            image_to_text(images[pictures[image]]) if is_first else ""
+            image_to_text(images[np.array([pictures[image]])][0]) if is_first else ""
             for image, is_first in zip(frame["image"], first, strict=True)
         ]
         frames.append(frame)

@@ -32,8 +32,8 @@ PLOTS: list[dict[str, Any]] = [
     },
     {f"{BASE}/figures": None},
 ]
-# `.venv/bin/dvc repro` works without activating .venv, where `make` installs; an activated environment goes first.
-WITH_ENVIRONMENT = 'PATH="$PATH:$PWD/.venv/bin"'
+# `dvc repro` finds the programs of its own environment without activating it.
+WITH_ENVIRONMENT = "sh workflow/environment.sh"
 # Which files outside the repository the tier reads: a stage of its own, because DVC would look at every byte of them.
 OUTSIDE = "outside.json"
 CONFIGURATION = ("workflow/tiers", "workflow/encoders.yaml", "workflow/methods.yaml")

@@ -2,6 +2,11 @@
 
 A stage writes its files and then its record, a JSON that lists every file with size and SHA-256. The record is the
 commit: without it the files do not exist for anybody else.
+
+A small file is hashed whenever it is read. A large one is hashed when its record is written, and a seal beside it,
+``.NAME.seal``, says which file that was: SHA-256, size, modification time and inode, and the sum of each row of an array. While
+the seal fits, the file is not hashed again, and its rows are held to their sums as they are read. Where it does not fit, because
+the file was copied, pulled, touched or edited, the file is hashed and sealed anew. Seals may be deleted at will.
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,11 +34,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from irepa.errors import CacheError, DataError, IrepaError, translated
+from irepa.stored import Indices, OnDisk, Stored, Sums, row_sums
 
 Json = dict[str, Any]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # no room, or no right
 CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)  # file systems without reservation
+SEALED = 64 * 2**20  # bytes: a file smaller than this is hashed in some 50 ms, at every reading
+READ = 16 * 2**20  # bytes read at a time
+CLOCK = 2 * 10**9  # ns: the coarsest clock of a file system. What is newer may change again without a new time
 GROUP, LEVEL = 256, 6  # rows that are compressed together, and how hard: more takes longer than it saves
 HEADER = 4096  # bytes: more than the header of any .npy file written here
 HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
@@ -255,39 +266,60 @@ def write_array_in_parts(path: Path, shape: tuple[int, ...], dtype: DTypeLike, p
             raise DataError(f"{path}: expected {shape[0]} rows, got {filled} {more}".rstrip())
 
 
-def write_array_in_shards(
-    path: Path, shape: tuple[int, ...], dtype: DTypeLike, stamp: str, shard: int, make: Callable[[range], NDArray[Any]]
-) -> None:
-    """As :func:`write_array_in_parts`, of ``shard`` rows each, which outlast an interruption in a folder beside ``path``.
+def write_bytes_as_array(path: Path, parts: Iterable[bytes]) -> None:
+    """Write bytes whose number shows at the end as an array (bytes,) of uint8. Raises IrepaError where there is no room."""
+    described = {"descr": "|u1", "fortran_order": False, "shape": (0,)}
+    with whole(path) as temporary, temporary.open("r+b") as stream:
+        np.lib.format.write_array_header_1_0(stream, described)
+        begun = stream.tell()
+        count = sum(stream.write(part) for part in parts)
+        stream.seek(0)
+        np.lib.format.write_array_header_1_0(stream, described | {"shape": (count,)})
+        if stream.tell() != begun:  # NumPy leaves room for the digits of a shape that grows
+            raise DataError(f"{path}: {count} bytes are too many for the head of their file")
 
-    Where ``path`` ends in .npz, as :func:`write_compressed`.
 
-    ``make(rows)`` is asked only for what is not there. ``stamp`` says what the rows are made from: shards of another one are
-    thrown away. Raises CacheError for a damaged shard.
+class Shards:
+    """Rows made in parts that outlast an interruption, by one process or by several.
+
+    Args:
+        folder: holds the finished parts and nothing else.
+        stamp: what the rows are made from; parts of another one are thrown away.
     """
-    folder = path.parent / f".{path.name}.shards"
-    mark = folder / "stamp"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != stamp:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text(mark, stamp)
 
-    def parts() -> Iterator[NDArray[Any]]:
-        for start in range(0, shape[0], shard):
-            rows = range(start, min(start + shard, shape[0]))
-            file = folder / f"{start:09d}.npy"
-            if not file.exists():
-                write_array(file, make(rows))
-            try:
-                part = np.load(file, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise CacheError(f"{file} is damaged ({error}); delete it and run again") from None
-            if part.shape != (len(rows), *shape[1:]) or part.dtype != np.dtype(dtype):
-                raise CacheError(f"{file} is damaged: it holds {part.dtype} {part.shape}; delete it and run again")
-            yield part
+    def __init__(self, folder: Path, stamp: str) -> None:
+        self.folder = folder
+        mark = folder / "stamp"
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != stamp:
+            self.remove()
+            write_text(mark, stamp)
 
-    write = write_compressed if path.suffix == ".npz" else write_array_in_parts
-    write(path, shape, dtype, parts())
-    shutil.rmtree(folder)
+    def path(self, rows: range) -> Path:
+        return self.folder / f"{rows.start:09d}.npz"
+
+    def missing(self, parts: Iterable[range]) -> list[range]:
+        """Those of the parts that are not there yet."""
+        return [rows for rows in parts if not self.path(rows).exists()]
+
+    def write(self, rows: range, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a part: arrays of ``len(rows)`` rows each, by name. Raises IrepaError where there is no room."""
+        with whole(self.path(rows)) as temporary, temporary.open("r+b") as stream:
+            reserve(stream, sum(array.nbytes + HEADER for array in arrays.values()), self.path(rows))
+            named: dict[str, Any] = dict(arrays)
+            np.savez(stream, **named)
+            stream.truncate()
+
+    def read(self, rows: range) -> dict[str, NDArray[Any]]:
+        """A part. Raises CacheError where it is damaged."""
+        path = self.path(rows)
+        with translated(CacheError, f"{path} is damaged", "delete it and run again"), np.load(path) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        if any(len(array) != len(rows) for array in found.values()):
+            raise CacheError(f"{path} is damaged: it does not hold {len(rows)} rows; delete it and run again")
+        return found
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def write_compressed(path: Path, shape: tuple[int, ...], dtype: DTypeLike, parts: Iterable[NDArray[Any]]) -> None:
@@ -325,7 +357,7 @@ def _regrouped(parts: Iterable[NDArray[Any]], waiting: NDArray[Any], path: Path)
         yield waiting
 
 
-class Compressed:
+class Compressed(Stored):
     """An array as :func:`write_compressed` has written it; rows are decompressed as they are asked for, one group is remembered.
 
     Attributes:
@@ -336,27 +368,17 @@ class Compressed:
         """Raises CacheError where the file cannot be read."""
         self.path = path
         with self._reading(), np.load(path, allow_pickle=False) as groups:
-            self._starts = [int(name) for name in groups.files]
+            self._starts = np.array([int(name) for name in groups.files])
             last = groups[groups.files[-1]]
-        self.shape: tuple[int, ...] = (self._starts[-1] + len(last), *last.shape[1:])
-        self.dtype: np.dtype[Any] = last.dtype
-        self._remembered: tuple[int, NDArray[Any]] = self._starts[-1], last
+        self.shape = (int(self._starts[-1]) + len(last), *last.shape[1:])
+        self.dtype = last.dtype
+        self._remembered: tuple[int, NDArray[Any]] = int(self._starts[-1]), last
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Rows in order, without gaps. Raises CacheError where they cannot be read."""
-        first, end, _ = rows.indices(len(self))
-        ends = [*self._starts[1:], len(self)]
-        wanted = [start for start, stop in zip(self._starts, ends, strict=True) if start < end and stop > first]
-        found = [self._group(start)[max(first - start, 0) : end - start] for start in wanted]
-        empty: NDArray[Any] = np.zeros((0, *self.shape[1:]), self.dtype)
-        return np.concatenate([empty, *found])
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        """Raises CacheError where they cannot be read."""
+        starts = self._starts[np.searchsorted(self._starts, indices, "right") - 1]
+        for place, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
+            out[place] = self._group(start)[index - start]
 
     def _group(self, start: int) -> NDArray[Any]:
         if self._remembered[0] != start:
@@ -368,9 +390,93 @@ class Compressed:
         return translated(CacheError, f"{self.path} cannot be read as an array", "delete its record and run again")
 
 
+@dataclass(frozen=True)
+class Seal:
+    """What was found when a file was hashed: ``status`` is its size, modification time (ns) and inode.
+
+    ``sums`` (rows,) are those of an array's rows (:func:`irepa.stored.row_sums`), None of other files.
+    """
+
+    sha256: str
+    status: tuple[int, int, int]
+    sums: Sums | None
+
+    @classmethod
+    def make(cls, path: Path) -> Seal:
+        """Hash a file, reading it once."""
+        found, hashed = path.stat(), hashlib.sha256()
+        array = _rows_of(path)
+        sums: list[Sums] | None = None
+        with path.open("rb") as stream:
+            if array is not None:
+                hashed.update(stream.read(array.offset))
+                sums = [np.zeros(0, np.uint64)]
+                step = max(1, READ // (array.nbytes // len(array)))
+                for start in range(0, len(array), step):
+                    part = np.asarray(array[start : start + step])
+                    hashed.update(part.data)
+                    sums.append(row_sums(part))
+                stream.seek(array.offset + array.nbytes)
+            while rest := stream.read(READ):
+                hashed.update(rest)
+        return cls(hashed.hexdigest(), _status(found), None if sums is None else np.concatenate(sums))
+
+    @staticmethod
+    def path(file: Path) -> Path:
+        return file.with_name(f".{file.name}.seal")
+
+    @classmethod
+    def read(cls, file: Path) -> Seal | None:
+        """The seal of a file if it has one that fits, else None."""
+        try:
+            with np.load(cls.path(file), allow_pickle=False) as seal:
+                status = tuple(int(number) for number in seal["status"])
+                found = cls(str(seal["sha256"]), (status[0], status[1], status[2]), seal.get("sums"))
+        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):  # not there, or half of it
+            return None
+        return found if found.status == _status(file.stat()) else None
+
+    def write(self, file: Path) -> None:
+        """Leave it beside the file, unless another change could still get the same time, or the folder cannot be written."""
+        if time.time_ns() - self.status[1] < CLOCK:
+            return
+        content: dict[str, Any] = {"sha256": self.sha256, "status": self.status}
+        if self.sums is not None:
+            content["sums"] = self.sums
+        with suppress(IrepaError), whole(self.path(file)) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **content)
+
+
+def _status(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _rows_of(path: Path) -> np.memmap[Any, Any] | None:
+    """The array of an .npy file whose rows lie one after another, memory-mapped; None for what is none, or has no rows."""
+    if path.suffix != ".npy":
+        return None
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    # Of one dimension a row is a number, or a byte of packed images: a sum each would be as long as the file.
+    return (
+        array if isinstance(array, np.memmap) and array.ndim > 1 and array.nbytes and array.flags.c_contiguous else None
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; a large one is sealed."""
+    if path.stat().st_size < SEALED:
+        return sha256(path)
+    seal = Seal.make(path)
+    seal.write(path)
+    return seal.sha256
+
+
 def describe_file(path: Path) -> Json:
     """Size and checksum of one file, with shape and dtype for arrays: an entry of a record's ``files``."""
-    entry: Json = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    entry: Json = {"bytes": path.stat().st_size, "sha256": digest(path)}
     if path.suffix in (".npy", ".npz"):
         array = Compressed(path) if path.suffix == ".npz" else np.load(path, mmap_mode="r", allow_pickle=False)
         entry |= {"shape": list(array.shape), "dtype": str(array.dtype)}
@@ -412,15 +518,23 @@ class Record:
     def has(self, name: str) -> bool:
         return name in self.content["files"]
 
-    def file(self, name: str) -> Path:
-        """Path of one of the record's files, verified. Raises CacheError where it is missing, truncated or edited."""
+    @property
+    def cure(self) -> str:
+        """What a user can do about a damaged file."""
+        return f"delete {self.path} and run again"
+
+    def file(self, name: str, anew: bool = False) -> Path:
+        """Path of one of the record's files, verified. Raises CacheError where it is missing, truncated or edited.
+
+        anew: hash it whether or not it has a seal that fits.
+        """
         path = self.path.parent / name
         if self.failed is not None:
             raise CacheError(f"{self.path} has no {name}: {self.failed}")
         if name not in self.content["files"]:
             raise CacheError(f"{self.path} lists no file {name}")
         expected = self.content["files"][name]
-        cure = f"delete {self.path} and run again"
+        cure = self.cure
         if not isinstance(expected, dict) or not {"bytes", "sha256"} <= set(expected):
             raise CacheError(f"{self.path} is damaged, it does not say what {name} is; {cure}")
         if not path.is_file():
@@ -428,7 +542,8 @@ class Record:
         size = path.stat().st_size
         if size != expected["bytes"]:
             raise CacheError(f"{path} is damaged: {size} bytes, {expected['bytes']} were written; {cure}")
-        if sha256(path) != expected["sha256"]:
+        seal = None if anew or size < SEALED else Seal.read(path)
+        if (digest(path) if seal is None else seal.sha256) != expected["sha256"]:
             raise CacheError(f"{path} is damaged: its content is not what was written (SHA-256 differs); {cure}")
         return path
 
@@ -438,7 +553,10 @@ class Record:
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the record's arrays, memory-mapped read-only, verified as :meth:`file`."""
+        return self.rows(name).array
+
+    def rows(self, name: str) -> OnDisk:
+        """One of the record's arrays, read row by row: verified as :meth:`file`, and a sealed file's rows as they are read."""
         path = self.file(name)
-        with translated(CacheError, f"{path} cannot be read as an array", f"delete {self.path} and run again"):
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
+        seal = Seal.read(path) if path.stat().st_size >= SEALED else None
+        return OnDisk(path, self.cure, None if seal is None else seal.sums)

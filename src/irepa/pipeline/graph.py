@@ -285,7 +285,11 @@ STAGES: dict[str, Stage] = {
         kept="record",
         outputs=(
             "data/data.json",
-            *(f"data/{split}.{what}.npy" for split in ("train", "judge", "test") for what in ("images", "labels")),
+            *(
+                f"data/{split}.{what}.npy"
+                for split in ("train", "judge", "test")
+                for what in ("images", "index", "labels")
+            ),
             "data/test.masks.npy",
         ),
         needs=lambda s, key: [],

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import l1_loss
 
 from irepa.autoencoders import posterior_sample
 from irepa.autoencoders.autoencoder_kl import Options
 from irepa.config.plugins import plugin_options
+from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.errors import DivergedError
 from irepa.images import to_unit
@@ -22,6 +22,7 @@ from irepa.pipeline.files import Json
 from irepa.pipeline.runner import Context
 from irepa.progress import track
 from irepa.random import StepRandom, batch_indices
+from irepa.stored import Indices, Stored
 
 SCALED_ON = 512  # images whose latents set the scale
 
@@ -36,7 +37,7 @@ def run(context: Context) -> Json:
     settings, seed = options.training, context.settings.params.seed
     assert settings is not None
     assert options.architecture is not None
-    images = context.input("data").array("train.images.npy")
+    images = stored_images(context.input("data"), "train")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: Any = AutoencoderKL(**options.architecture)
@@ -73,6 +74,6 @@ def run(context: Context) -> Json:
     return {"l1": float(loss.detach()), "kl": float(kl.detach()), "scaling_factor": model.config.scaling_factor}
 
 
-def pixels_of(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> torch.Tensor:
+def pixels_of(images: Stored, indices: Indices) -> torch.Tensor:
     """Of images (total, H, W, 3): (n, 3, H, W) in [-1, 1]."""
-    return to_unit(torch.from_numpy(np.ascontiguousarray(images[indices])).permute(0, 3, 1, 2))
+    return to_unit(torch.from_numpy(images[indices]).permute(0, 3, 1, 2))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from irepa.engine.device import setup
 from irepa.engine.distances import Reference, measured
-from irepa.engine.judges import extract
+from irepa.engine.judges import gathered, judging
+from irepa.engine.sharing import Work, compute, fill, forget
 from irepa.engine.targets import trained_entry
 from irepa.pipeline.files import Json, Record
 from irepa.pipeline.runner import Context
@@ -12,16 +13,28 @@ from irepa.pipeline.runner import Context
 
 def run(context: Context) -> Json:
     """Kernel distance, precision and recall need features of the data: a reference of statistics alone gives none."""
-    device = setup(context.resources.threads)
-    sampled = context.input("sample", context.key)
-    samples = sampled.compressed("samples.npz")
-    settings = context.tier.evaluation
-    metrics: Json = {"samples": len(samples), "nfe": sampled.metrics["nfe"]}
-    for name in settings.extractors:
-        entry = trained_entry(context, name)
-        found = extract(name, entry, samples, settings, device)
-        metrics |= measured(name, entry, found, reference_of(context.input("reference", name)), settings)
+    sampled, settings, works = context.input("sample", context.key), context.tier.evaluation, works_of(context)
+    metrics: Json = {"samples": sampled.metrics["samples"], "nfe": sampled.metrics["nfe"]}
+    for name, work in works.items():
+        found = gathered(compute(context, name, work))
+        reference = reference_of(context.input("reference", name))
+        metrics |= measured(name, trained_entry(context, name), found, reference, settings)
+    for name in works:
+        forget(context, name)
     return metrics
+
+
+def works_of(context: Context) -> dict[str, Work]:
+    """By judge, its features of the samples."""
+    device = setup(context.resources.threads)
+    samples = context.input("sample", context.key).compressed("samples.npz")
+    return {name: judging(context, name, samples, device) for name in context.tier.evaluation.extractors}
+
+
+def share(context: Context) -> Json:
+    """One of several processes: its share of the features."""
+    fill(context, works_of(context))
+    return {}
 
 
 def reference_of(record: Record) -> Reference:

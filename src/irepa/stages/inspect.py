@@ -19,6 +19,7 @@ from torch import Tensor
 
 from irepa.alignment import Alignment
 from irepa.config.cells import Cell, trained_cell
+from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.engine.network import Parts, load_trained, parts_of
 from irepa.engine.targets import token_source
@@ -29,7 +30,7 @@ from irepa.random import image_noise
 from irepa.spatial import metrics_by_image, similarity_agreement
 from irepa.stages.probe import linear_probe
 from irepa.thresholds import Thresholds
-from irepa.tokens import TokenSource, in_batches, spread
+from irepa.tokens import TokenSource, check_finite, in_batches, spread
 
 METRICS = ("lds", "rmsc")
 PAIRS = (("hidden", "target"), ("hidden", "encoder"), ("projected", "target"), ("projected", "hidden"))
@@ -62,10 +63,12 @@ class Inside:
     def hidden(self, images: NDArray[np.uint8], numbers: NDArray[np.int64], labels: NDArray[np.int64] | None) -> Tensor:
         """Hidden tokens (n, T, width) of images (n, H, W, 3), noised as their ``numbers`` (n,) say; ``labels`` None: no class."""
         x = self.parts.codec.encode(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)).to(self.device)
-        noise = np.stack([image_noise(self.seed, int(number), 0, tuple(x.shape[1:])) for number in numbers])
-        noised, times = self.parts.recipe.noised(x, torch.from_numpy(noise).to(x), self.time)
+        shape = tuple(x.shape[1:])
+        noise = [image_noise(self.seed, range(n, n + 1), 0, shape, self.device) for n in numbers.tolist()]
+        noised, times = self.parts.recipe.noised(x, torch.cat(noise).to(x), self.time)
         told = np.full(len(numbers), self.null) if labels is None else labels
         hidden: Tensor = self.parts.network(noised, times, torch.from_numpy(told).to(self.device))[1]
+        check_finite(hidden, f"hidden tokens of test images {numbers.min()} to {numbers.max()}")
         return hidden
 
     def sources(self, hidden: Tensor, numbers: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -106,9 +109,10 @@ def draw_maps(context: Context, inside: Inside) -> Json:
     )
     anchor = row * width + column
     shown = np.array(settings.images, np.int64)
-    places = spread(len(data.array("test.images.npy")), context.tier.spatial.images)[shown]
+    held_out = stored_images(data, "test")
+    places = spread(len(held_out), context.tier.spatial.images)[shown]
     labels = data.array("test.labels.npy")[places]
-    hidden = inside.hidden(data.array("test.images.npy")[places], shown, labels)
+    hidden = inside.hidden(held_out[places], shown, labels)
     sources = inside.sources(hidden, shown)
     rows = [
         {"image": int(image), "source": name, "row": t // width, "column": t % width, "similarity": float(value)}
@@ -129,7 +133,7 @@ def measure(context: Context, inside: Inside) -> Json:
     self-similarities over pairs of positions; ``agreement_hidden_other``: the same with the target of another image.
     """
     tier, data = context.tier, context.input("data")
-    images, settings = data.array("test.images.npy"), tier.spatial
+    images, settings = stored_images(data, "test"), tier.spatial
     places = spread(len(images), settings.images)
     numbers = spread(len(places), tier.inspection.measured)
     limits = Thresholds.for_grid(*tier.grid, near=settings.near, far=settings.far, slope=settings.slope)
@@ -166,7 +170,7 @@ def probe(context: Context, inside: Inside) -> Json:
     tested = spread(len(data.array("test.labels.npy")), tier.spatial.images)
     pooled = []
     for split, places in (("train", fitted), ("test", tested)):
-        images = data.array(f"{split}.images.npy")
+        images = stored_images(data, split)
         parts = (inside.hidden(images[some], some, None) for some in in_batches(places, tier.sampling.batch))
         pooled.append(np.concatenate([hidden.double().mean(dim=1).cpu().numpy() for hidden in parts]))
     labels = data.array("train.labels.npy")[fitted], data.array("test.labels.npy")[tested]

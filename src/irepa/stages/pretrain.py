@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from irepa.config import plugins
 from irepa.config.plugins import plugin_options
+from irepa.data import stored_images
 from irepa.encoders import Declared, NetworkEncoder
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
+from irepa.engine.loading import Rows
 from irepa.engine.network import check_weights_finite
 from irepa.engine.trainer import TrainingData, last_values, train, write_curve
 from irepa.errors import ConfigError
@@ -43,7 +43,6 @@ def run(context: Context) -> Json:
     objective_module = plugins.load("objectives", settings.name, where)
     objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
-    images, labels = (data.array(f"{settings.images}.{what}.npy") for what in ("images", "labels"))
     untrained = declared.changed(weights=RANDOM, seed=seed, layer=None)
     grid = declared.options.judge_grid if settings.images == "judge" else context.tier.grid
     encoder = untrained.encoder(grid, torch.device("cpu"))
@@ -54,18 +53,19 @@ def run(context: Context) -> Json:
         torch.manual_seed(seed)
         objective.equip(learner, data.metrics["classes"])
 
-    def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
-        pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        given = encoder.options.resize
-        return resize(pixels.float() / 255, encoder.input_size, given.mode, given.antialias, given.clamp)
+    def inputs(rows: Rows, draws: StepRandom) -> Tensor:
+        pixels, given = rows["images"].permute(0, 3, 1, 2).float() / 255, encoder.options.resize
+        return resize(pixels, encoder.input_size, given.mode, given.antialias, given.clamp)
 
     def loss(network: Learner, x: Tensor, labels: Tensor, align: Align, draws: StepRandom) -> dict[str, Tensor]:
         return objective.loss(network, x, labels, draws)  # nothing is aligned
 
     folder = context.output("pretrain.json").parent / "checkpoints"
     checkpoints = Checkpoints(folder, context.fingerprint)
-    learned = TrainingData(inputs, labels, data.metrics["classes"])
-    weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints)
+    images, labels = stored_images(data, settings.images), data.array(f"{settings.images}.labels.npy")
+    learned = TrainingData({"images": images}, inputs, labels, data.metrics["classes"])
+    workers = context.resources.workers
+    weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints, workers=workers)
     check_weights_finite(
         weights, f"{where}: EMA weights after {settings.training.steps} steps with lr = {settings.training.lr}"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from irepa.data import stored_images
 from irepa.engine.device import setup
 from irepa.engine.distances import Reference, statistics
-from irepa.engine.judges import extract, spatial_width, width
+from irepa.engine.judges import extract, gathered, judging, spatial_width, width
+from irepa.engine.sharing import Work, compute, fill, forget
 from irepa.engine.targets import trained_entry
 from irepa.pipeline.files import Json, write_array
 from irepa.pipeline.runner import Context
@@ -44,9 +46,20 @@ def of_statistics(context: Context, device: torch.device) -> tuple[Reference, in
 
 def of_images(context: Context, device: torch.device) -> tuple[Reference, int]:
     """From the training images; and how many those are."""
-    settings, entry = context.tier.evaluation, trained_entry(context, context.key)
-    images = context.input("data").array("train.images.npy")
-    found = extract(context.key, entry, images, settings, device)
+    work = work_of(context, device)
+    found = gathered(compute(context, context.key, work))
+    forget(context, context.key)
     spatial = None if found.spatial is None else statistics(found.spatial)
-    kept = found.pooled[spread(len(images), settings.reference_features)]
-    return Reference(statistics(found.pooled), spatial, kept), len(images)
+    kept = found.pooled[spread(work.count, context.tier.evaluation.reference_features)]
+    return Reference(statistics(found.pooled), spatial, kept), work.count
+
+
+def work_of(context: Context, device: torch.device) -> Work:
+    """The judge's features of the training images."""
+    return judging(context, context.key, stored_images(context.input("data"), "train"), device)
+
+
+def share(context: Context) -> Json:
+    """One of several processes: its share of the features."""
+    fill(context, {context.key: work_of(context, setup(context.resources.threads))})
+    return {}

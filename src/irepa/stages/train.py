@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from irepa import errors
 from irepa.alignment import Alignment
 from irepa.config.cells import NO_ENCODER, Cell, early_steps
-from irepa.config.load import load_settings
+from irepa.data import stored_images
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
+from irepa.engine.loading import Rows
 from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
+from irepa.engine.sharing import how_many, is_first, is_one_of_several, spread
 from irepa.engine.targets import token_source
-from irepa.engine.trainer import TrainingData, build_alignment, last_values, termination, train, write_curve
-from irepa.errors import ConfigError, IrepaError, WeightsError
+from irepa.engine.trainer import TrainingData, build_alignment, last_values, train, write_curve
+from irepa.errors import ConfigError, WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
-from irepa.pipeline.files import Json, read_json, sha256, whole, write_json
-from irepa.pipeline.graph import Job
-from irepa.pipeline.plan import Plan
+from irepa.pipeline.files import Json, sha256, whole
 from irepa.pipeline.runner import Context
 from irepa.random import StepRandom
+from irepa.stored import Stored
 from irepa.tokens import TokenSource
 
 
@@ -50,8 +43,8 @@ def learn(context: Context, device: torch.device) -> Json:
     """
     cell, tier = Cell.parse(context.key), context.tier
     settings = tier.training_of(cell.recipe)
-    if settings.processes > 1 and "LOCAL_RANK" not in os.environ:
-        return spread_over_processes(context)
+    if settings.processes > 1 and not is_one_of_several():
+        return spread(context, settings.processes)
     data = context.input("data")
     source: TokenSource | None = None
     alignment: Alignment | None = None
@@ -62,17 +55,16 @@ def learn(context: Context, device: torch.device) -> Json:
     classes = data.metrics["classes"]
     parts = parts_of(context, cell, classes, device)
     reads_latents = context.settings.reads_latents(cell.recipe)
-    if reads_latents:
-        moments = context.input("latents").array("train.moments.npy")
-    else:
-        images = data.array("train.images.npy")
+    stored: dict[str, Stored] = (
+        {"moments": context.input("latents").rows("train.moments.npy")}
+        if reads_latents
+        else {"images": stored_images(data, "train")}
+    )
 
-    def inputs(indices: NDArray[np.int64], draws: StepRandom) -> Tensor:
+    def inputs(rows: Rows, draws: StepRandom) -> Tensor:
         if reads_latents:
-            noise = draws.normal(*parts.autoencoder.shape)
-            return parts.autoencoder.sample(torch.from_numpy(moments[indices]).to(device), noise)
-        batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(device)
-        return parts.recipe.data(batch, parts.autoencoder)
+            return parts.autoencoder.sample(rows["moments"], draws.normal(*parts.autoencoder.shape))
+        return parts.recipe.data(rows["images"].permute(0, 3, 1, 2), parts.autoencoder)
 
     def preview(averaged: torch.nn.Module) -> Tensor:
         sampler = ImageSampler(context.settings, cell, replace(parts, network=averaged), classes, device)
@@ -86,13 +78,14 @@ def learn(context: Context, device: torch.device) -> Json:
         parts.network,
         alignment,
         parts.recipe.loss,
-        TrainingData(inputs, data.array("train.labels.npy"), classes, None if source is None else source.__getitem__),
+        TrainingData(stored, inputs, data.array("train.labels.npy"), classes, source),
         settings,
         cell.seed,
         device,
         checkpoints,
         preview,
         early,
+        context.resources.workers,
     )
     check_weights_finite(weights, f"EMA weights after {settings.steps} steps with lr = {settings.lr}")
     metrics = {
@@ -103,7 +96,7 @@ def learn(context: Context, device: torch.device) -> Json:
         "token_dim": None if source is None else source.dim,
         "images_seen": settings.steps * settings.batch,
     }
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_first():
         with whole(context.output("model.safetensors")) as temporary:
             save_file(weights, temporary)
         write_snapshots(context, early)
@@ -124,55 +117,9 @@ def checkpoint_folder(context: Context) -> Path:
     return context.output("train.json").parent / "checkpoints"
 
 
-def spread_over_processes(context: Context) -> Json:
-    """Run :func:`learn` under torch's launcher, a process per GPU or per share of the cores, and read its metrics."""
-    folder = checkpoint_folder(context).with_name("processes")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "params.json", context.settings.params.model_dump(mode="json"))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={context.tier.training_of(Cell.parse(context.key).recipe).processes}",
-    ]
-    arguments = [context.key, str(folder), str(context.plan.root)]
-    child = subprocess.Popen([*command, "-m", "irepa.stages.train", *arguments])
-    try:
-        with termination() as asked:
-            while child.poll() is None:
-                if asked.is_set():
-                    child.terminate()
-                    asked.clear()
-                time.sleep(0.2)
-        return read_outcome(folder / "outcome.json", child.returncode)
-    finally:
-        child.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_outcome(path: Path, code: int) -> Json:
-    """The metrics that the processes found; raises the error that one of them reported."""
-    if not path.exists():
-        raise IrepaError(f"training processes ended with code {code} and said nothing; see the log")
-    outcome = read_json(path)
-    if "error" in outcome:
-        raise getattr(errors, outcome["kind"])(outcome["error"])
-    return dict(outcome["metrics"])
-
-
-def worker(key: str, folder: Path, root: Path) -> None:
-    """One of several processes: its share of the training, and what came of it."""
-    settings = load_settings(read_json(folder / "params.json"), root / "workflow", check_options=False)
-    context = Context(Plan(settings, root), Job("train", key))
-    outcome: Json
-    processes = int(os.environ["WORLD_SIZE"])
-    try:
-        outcome = {"metrics": learn(context, setup(max(1, context.resources.threads // processes)))}
-    except IrepaError as error:
-        outcome = {"error": str(error), "kind": type(error).__name__}
-    if int(os.environ["RANK"]) == 0:
-        write_json(folder / "outcome.json", outcome)
+def share(context: Context) -> Json:
+    """One of several processes: its share of the training."""
+    return learn(context, setup(max(1, context.resources.threads // how_many())))
 
 
 def count(module: torch.nn.Module) -> int:
@@ -216,7 +163,3 @@ def adopt(context: Context, device: torch.device) -> Json:
         "checkpoint_sha256": sha256(path),
         "checkpoint_entry": public.entry,
     }
-
-
-if __name__ == "__main__":
-    worker(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
