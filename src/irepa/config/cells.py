@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from irepa.config import plugins
-from irepa.config.tier import ALL, Experiment, Settings
+from irepa.config.tier import ALL, EncoderEntry, Experiment, Settings
 from irepa.errors import ConfigError
 
 NO_ENCODER = "none"
@@ -86,6 +86,22 @@ def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]
         plugins.load("transforms", match[1], name).check(argument, f"encoder {name}")
         transforms.append((match[1], argument))
     return base, tuple(transforms)
+
+
+def network_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:
+    """What encoders share that are layers of one network, or changes of its tokens: its library, model, weights and seed.
+
+    A library without models is named by the encoder.
+    """
+    base = split_encoder(name)[0]
+    entry = catalogue[base]
+    if entry.base is not None:
+        return network_of(entry.base, catalogue)
+    options = entry.options()
+    if not options.get("model"):
+        return base
+    told = (options.get(key) for key in ("model", "pretrained", "weights", "seed"))
+    return " ".join(str(text) for text in (entry.library, *told) if text is not None)
 
 
 def _named(names: list[str] | str, everything: list[str]) -> list[str]:

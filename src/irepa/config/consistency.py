@@ -26,6 +26,9 @@ def settings_that_do_not_fit(settings: Settings) -> Iterator[str]:
     for name, experiment in tier.experiments.items():
         if not experiment_cells(settings, experiment):
             yield f"experiments.{name} names no training run: one of its lists is empty"
+        seeds = experiment.seeds or tier.seeds
+        if experiment.holdout >= seeds:
+            yield f"experiments.{name}.holdout = {experiment.holdout}: of {seeds} seeds at least 1 must be tested"
     for key in tier.checkpoints:
         yield from _checkpoint_key(settings, key)
     yield from _grid(tier)

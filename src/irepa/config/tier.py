@@ -520,6 +520,12 @@ class Experiment(Strict):
     seeds: Positive | None = Field(
         None, description="Training runs of each combination, a seed each; null: the tier's `seeds`."
     )
+    holdout: int = Field(
+        0,
+        ge=0,
+        description="How many of those seeds, the last ones, were added after a look at the others: no test of the audit counts "
+        "them, and what they say stands beside it.",
+    )
     inspect: bool = Field(
         False,
         description="True: the hidden tokens of its runs are measured (`inspection`), and their numbers stand in the table.",
