@@ -190,7 +190,7 @@ class Budget:
     def _train(self, key: str) -> Cost:
         cell = Cell.parse(key)
         parameters, forward = self.network(cell.recipe, cell.scale)
-        if key in self.tier.checkpoints:
+        if self.tier.adopts(key):
             return Cost(disk=parameters * FLOAT)
         training = self.tier.training_of(cell.recipe)
         seen = training.steps * training.batch
