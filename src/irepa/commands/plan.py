@@ -18,11 +18,13 @@ from pydantic import BaseModel
 
 from irepa.audit.statistics import correlation_power
 from irepa.autoencoders import AutoencoderFacts
+from irepa.commands.check import downloads
 from irepa.commands.counted import Counted
 from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops, network_facts, projector_facts
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
 from irepa.config.plugins import plugin_options
+from irepa.config.released import damaged, download_command
 from irepa.config.tier import AutoencoderSettings, EncoderEntry, Expected
 from irepa.engine.network import describe_autoencoder
 from irepa.errors import ConfigError
@@ -338,6 +340,7 @@ def summary(budget: Budget, peak: float, utilisation: float) -> dict[str, Any]:
     return {
         "stages": stages,
         "storage": storage,
+        "released": released(budget, rate),
         "total": row(jobs),
         "experiments": experiments,
         "cheapest_total": row(union),
@@ -345,6 +348,51 @@ def summary(budget: Budget, peak: float, utilisation: float) -> dict[str, Any]:
         "cached": [name for name in bases if not budget.online(name)],
         "largest_samples": max((budget.cost(job).scratch for job in jobs if job.stage == "sample"), default=0.0),
     }
+
+
+def released(budget: Budget, rate: float) -> dict[str, Any] | None:
+    """Of a tier of released checkpoints: each of them, what is to be downloaded, and what was found in their folder."""
+    settings, tier = budget.settings, budget.tier
+    if tier.released is None:
+        return None
+    here = [] if settings.taken is None else [*settings.taken.notes(), *damaged(tier)]
+    first = [download_command(tier)] if settings.taken is None else []
+    weights = [f"{needed.what}: {needed.download.fetch}" for needed in downloads(settings)]
+    return {"runs": released_runs(budget, rate), "downloads": first + weights, "notes": here}
+
+
+def released_runs(budget: Budget, rate: float) -> dict[str, dict[str, Any]]:
+    """What each released checkpoint costs, by cell: GPU-hours of the jobs that it alone is needed for, and its download.
+
+    A file holds the weights, their average and the two moments of AdamW, in fp32: ``bytes`` where it is not there yet.
+    """
+    found = {}
+    for cell in cells(budget.settings):
+        key, path = str(cell), budget.tier.checkpoints.get(str(cell))
+        flops = budget.total(Job(stage, key) for stage in ("train", "sample", "evaluate")).flops
+        size = 4 * FLOAT * budget.network(cell.recipe, cell.scale)[0]
+        found[key] = {
+            "file": str(path) if path else None,
+            "gpu_hours": flops / rate / 3600,
+            "bytes": 0 if path else size,
+        }
+    return found
+
+
+def released_table(costs: dict[str, Any]) -> Table:
+    """A row per released checkpoint."""
+    from rich.table import Table
+
+    table = Table("cell", "checkpoint", title="Each released checkpoint")
+    for column in ("GPU-hours", "to download, GB"):
+        table.add_column(column, justify="right")
+    runs = costs["released"]["runs"]
+    for cell, run in runs.items():
+        table.add_row(cell, run["file"] or "not there", f"{run['gpu_hours']:,.2f}", f"{run['bytes'] / 1e9:,.1f}")
+    table.add_section()
+    hours, size = (sum(run[name] for run in runs.values()) for name in ("gpu_hours", "bytes"))
+    table.add_row(f"{len(runs)} checkpoints", "", f"{hours:,.1f}", f"{size / 1e9:,.1f}")
+    return table
 
 
 def feeding_table(costs: dict[str, Any]) -> Table:
@@ -400,6 +448,11 @@ def show(costs: dict[str, Any], gpu: str, peak: float, utilisation: float) -> No
     small.add_row("together", "", *row(costs["cheapest_total"]))
     for table in (stages, feeding_table(costs), alone, small):
         console.print(table)
+    if costs["released"] is not None:
+        console.print(released_table(costs))
+        for line in costs["released"]["notes"]:
+            console.print(line)
+        console.print("\nTo be downloaded, besides the images:", *costs["released"]["downloads"], sep="\n  ")
     for name, part in costs["experiments"].items():
         power = part["power_at_r_0.85"]
         note = "" if power is None else f"; power to see |r| = 0.85 at alpha = 0.05: {power:.2f}"
