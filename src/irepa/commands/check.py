@@ -24,6 +24,7 @@ from irepa.config import plugins
 from irepa.config.cells import Cell, cells, mirrored_latents, split_encoder, targets
 from irepa.config.consistency import most_images
 from irepa.config.plugins import offered, plugin_options
+from irepa.config.released import no_folder, statistics_folder
 from irepa.config.tier import AutoencoderSettings, Settings, Training
 from irepa.encoders import Declared, Use
 from irepa.errors import ConfigError, IrepaError, WeightsError, gather, refuse
@@ -102,9 +103,11 @@ def _files(settings: Settings, runs: Runs) -> Checks:
         if runs(Job("reference", judge)):
             cure = "give the path of the .npz, or take the key out to compare with the training images"
             yield functools.partial(_is_reference, f"evaluation.references: {judge}", path, cure, settings, judge)
-    released = settings.params.released
-    if released is not None and runs(Job("audit")):
-        yield functools.partial(_has_statistics, released)
+    statistics = statistics_folder(settings)
+    if statistics is not None and runs(Job("audit")):
+        yield functools.partial(_has_statistics, statistics)
+    if tier.released is not None and settings.params.released is None:
+        yield functools.partial(refuse, [ConfigError(no_folder(tier))])
 
 
 def _is_file(key: str, path: Path, cure: str) -> None:
@@ -142,8 +145,8 @@ def _arithmetic(settings: Settings, runs: Runs) -> Checks:
 
 def _trainings(settings: Settings, runs: Runs) -> Iterator[tuple[str, Training]]:
     """How the trainings that have to run are set, by key."""
-    trained = {str(cell) for cell in cells(settings)} - settings.tier.checkpoints.keys()
     tier = settings.tier
+    trained = {key for key in map(str, cells(settings)) if not tier.adopts(key)}
     recipes = sorted({Cell.parse(key).recipe for key in trained if runs(Job("train", key))})
     if any(not tier.recipes[recipe].training for recipe in recipes):
         yield "training", tier.training

@@ -110,10 +110,16 @@ def _named(names: list[str] | str, everything: list[str]) -> list[str]:
 
 
 def experiment_cells(settings: Settings, experiment: Experiment) -> list[Cell]:
+    """The training runs of an experiment: every combination of its lists, or those of them that have been released."""
+    every = combinations(settings, experiment)
+    return every if settings.taken is None else [cell for cell in every if str(cell) in settings.tier.checkpoints]
+
+
+def combinations(settings: Settings, experiment: Experiment) -> list[Cell]:
     """Every combination of an experiment's lists. A method without alignment has one cell, whatever the encoder."""
     tier = settings.tier
     first = settings.params.seed
-    combinations = itertools.product(
+    product = itertools.product(
         _named(experiment.recipes or list(tier.recipes)[:1], list(tier.recipes)),
         _named(experiment.scales, list(tier.scales)),
         _named(experiment.encoders, tier.encoders),
@@ -123,7 +129,7 @@ def experiment_cells(settings: Settings, experiment: Experiment) -> list[Cell]:
     return list(
         dict.fromkeys(
             Cell(recipe, scale, encoder if settings.methods[method].aligned else NO_ENCODER, method, seed)
-            for recipe, scale, encoder, method, seed in combinations
+            for recipe, scale, encoder, method, seed in product
         )
     )
 

@@ -209,7 +209,7 @@ def _recipe(settings: Settings, name: str) -> Iterator[str]:
                 f"beforehand (precompute = true); name another of `autoencoders` under {where}.autoencoder"
             )
     dropout = tier.training_of(name).label_dropout
-    own = any(cell.recipe == name and str(cell) not in tier.checkpoints for cell in cells(settings))
+    own = any(cell.recipe == name and not tier.adopts(str(cell)) for cell in cells(settings))
     if recipe.uses_null_class and own and dropout == 0:
         yield (
             f"{where}: the guidance in the target of {chosen.name} needs training.label_dropout > 0: without it the network "

@@ -15,6 +15,7 @@ from irepa.config.consistency import plugins_that_do_not_fit, settings_that_do_n
 from irepa.config.options import Plugged
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.config.read import read_yaml, validated
+from irepa.config.released import take_over
 from irepa.config.tier import DEFAULT, EncoderEntry, Method, Params, Settings, Tier, Training
 from irepa.errors import ConfigError, gather
 
@@ -90,6 +91,7 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
         methods=_table(Method, workflow / "methods.yaml"),
     )
     _refuse(_wrong_names(settings, tier_path))
+    settings = take_over(settings, tier_path)
     _refuse(f"{tier_path}: {message}" for message in settings_that_do_not_fit(settings))
     if check_options:
         _check_plugins(settings, tier_path)

@@ -6,6 +6,7 @@ validated here, once, before any job starts; every refusal names the key, the va
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -563,6 +564,65 @@ class JobResources(Strict):
     )
 
 
+class ReleasedRun(Strict):
+    """Which cell a released run is, by the name of its folder."""
+
+    run: str = Field(
+        description="The name. `{scale}` stands for one of the tier's scales, `{encoder}` for one of `encoders`, a whole word of "
+        "the name, and `*` for anything."
+    )
+    cell: str | None = Field(
+        description="The cell, `recipe/scale/encoder/method/seed0`, in which `{scale}` and `{encoder}` are what the name has. "
+        "null: the run is known and left out."
+    )
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> ReleasedRun:
+        written = {text: set(re.findall(r"\{(.*?)\}", text)) for text in (self.run, self.cell or "")}
+        if not written[self.run] <= {"scale", "encoder"} or not written[self.cell or ""] <= written[self.run]:
+            raise ValueError(
+                f"run = {self.run}, cell = {self.cell}: allowed in a run are {{scale}} and {{encoder}}, and in a cell those "
+                "that the run has"
+            )
+        return self
+
+
+class Released(Strict):
+    """Checkpoints that others have trained and published, in a folder for each run: they are evaluated, and nothing is trained.
+
+    The tier's cells are those that have a run. `training.steps` says which of a run's checkpoints is taken.
+    """
+
+    collection: str = Field(description="Id of the hub's collection that `released` of params.yaml is a copy of.")
+    folder: str = Field(description="Where in it the runs are: `RUN/checkpoints/<step, 7 digits>.pt`.")
+    autoencoder: str = Field(description="Where in it the autoencoder and the statistics of its latents are.")
+    encoders: dict[str, str] = Field(
+        description="By the word that stands for an encoder in names of runs: its row of encoders.yaml."
+    )
+    runs: list[ReleasedRun] = Field(description="Which cell a run is: the first row that fits its whole name.")
+
+
+class Taken(Strict):
+    """What was found of released runs; what is of no use is told with its reason."""
+
+    unknown: list[str] = Field(description="Runs whose name no row fits.")
+    elsewhere: dict[str, str] = Field(description="By run, a cell that no experiment of the tier has.")
+    without: list[str] = Field(description="Runs without a checkpoint after the tier's `training.steps`.")
+    left_out: list[str] = Field(description="Runs whose row says so.")
+    missing: list[str] = Field(description="Cells of the experiments that have no run.")
+
+    def notes(self) -> list[str]:
+        """What a reader must know, in sentences; none where every run is a cell and every cell has a run."""
+        told = {
+            "runs that no row of `released.runs` knows": self.unknown,
+            "runs of a cell that no experiment has": [f"{run} ({cell})" for run, cell in self.elsewhere.items()],
+            "runs without a checkpoint of the last step": self.without,
+            "runs left out by their row": self.left_out,
+            "cells without a released run": self.missing,
+        }
+        return [f"{len(names)} {what}: {', '.join(names)}." for what, names in told.items() if names]
+
+
 class Tier(Strict):
     """One file of `workflow/tiers`: everything that differs between a run of minutes and the paper's own scale.
 
@@ -613,12 +673,19 @@ class Tier(Strict):
         description="By cell (`recipe/scale/encoder/method/seed0`), the path of a published SiT or REPA checkpoint that is "
         "sampled and evaluated without training. The cell is one of an experiment's, and its recipe trains a SiT.",
     )
+    released: Released | None = Field(
+        None, description="Released checkpoints that the tier evaluates in place of training; null: none."
+    )
     experiments: dict[str, Experiment] = Field(
         min_length=1,
         description="By name, the questions and their training runs.",
     )
     figures: dict[str, Figure] = Field(description="By name, the figures of the report.")
     resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
+
+    def adopts(self, key: str) -> bool:
+        """Whether a cell's weights are published ones, so that nothing is trained for it."""
+        return self.released is not None or key in self.checkpoints
 
     def training_of(self, recipe: str) -> Training:
         """The tier's `training` with what the recipe, or the one that it is trained as, sets otherwise."""
@@ -680,7 +747,9 @@ class Params(Strict):
     )
     released: Path | None = Field(
         None,
-        description="Folder spatial-metrics-data of the authors' released statistics, as evidence for the audit; null: without.",
+        description="Folder of the authors' released files, as `hf download REPA-E/iREPA-collections --local-dir` leaves it. The "
+        "statistics in it (`spatial-metrics-data`, or this folder itself) are evidence for the audit, the checkpoints are what "
+        "the tier `released` evaluates. null: without.",
     )
     results: str = Field("results", description="Folder of the results, relative to the repository.")
 
@@ -701,6 +770,7 @@ class Settings(Strict):
     tier: Tier = Field(description="The tier file, with what it extends and what `params` changes of it.")
     catalogue: dict[str, EncoderEntry] = Field(description="The rows of workflow/encoders.yaml.")
     methods: dict[str, Method] = Field(description="The rows of workflow/methods.yaml.")
+    taken: Taken | None = Field(None, description="What was found of the tier's released runs; null: it has none.")
 
     def __eq__(self, other: object) -> bool:
         return self is other

@@ -23,6 +23,7 @@ from irepa.config.cells import (
     targets,
     trained_cell,
 )
+from irepa.config.released import statistics_folder
 from irepa.config.tier import AutoencoderSettings, Settings
 
 
@@ -221,7 +222,7 @@ def _latents_settings(settings: Settings, key: str) -> Slice:
 
 
 def _train_needs(settings: Settings, key: str) -> list[Job]:
-    if key in settings.tier.checkpoints:
+    if settings.tier.adopts(key):
         return []
     recipe = Cell.parse(key).recipe
     latents = settings.latents_of(recipe)
@@ -248,8 +249,12 @@ def _train_settings(settings: Settings, key: str) -> Slice:
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
         "grid": list(tier.grid),
     }
-    if key in tier.checkpoints:
-        return network | {"checkpoint": str(tier.checkpoints[key])}
+    if tier.adopts(key):
+        kind = settings.methods[cell.method].projector
+        return network | {
+            "checkpoint": str(tier.checkpoints.get(key)),
+            **({"projector": kind} if tier.released else {}),
+        }
     kept = early_steps(settings, key)
     how = {"method": _dump(settings.methods[cell.method]), "training": tier.training_of(cell.recipe).that_matter()}
     return network | how | ({"snapshots": kept} if kept else {})
@@ -537,8 +542,9 @@ STAGES: dict[str, Stage] = {
             "title": s.tier.title,
             "paper": {name: experiment.paper for name, experiment in s.tier.experiments.items()},
             "released": None if s.params.released is None else str(s.params.released),
+            **({} if s.taken is None else {"taken": _dump(s.taken)}),
         },
-        outside=lambda s, key: [] if s.params.released is None else [s.params.released],
+        outside=lambda s, key: [] if (folder := statistics_folder(s)) is None else [folder],
         plugins=lambda s, key: [("audit.rules", name) for name in plugins.names("audit.rules")],
         sources=(
             "workflow/claims.yaml",

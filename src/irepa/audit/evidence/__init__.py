@@ -1,6 +1,7 @@
 """Evidence: runs with their distances and encoders with their metrics, in one shape whatever the source.
 
-One module per source: ``published`` numbers, the authors' ``released`` statistics, and the pipeline's own ``results``.
+One module per source: ``published`` numbers, the authors' ``released`` statistics, their ``checkpoints`` evaluated here, and
+the pipeline's own ``results``.
 Each has ``read(...)``, which returns an :class:`Evidence`. A further source is another module, and a line in
 :func:`irepa.stages.audit.others`; no rule has to know it.
 
@@ -60,7 +61,7 @@ class Evidence:
     """One source.
 
     Attributes:
-        name: ``published``, ``released`` or a tier.
+        name: ``published``, ``released-statistics`` or a tier.
         title: what it is, for a reader.
         distance: name of the Frechet distance in ``fd``.
         runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by

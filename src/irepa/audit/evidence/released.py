@@ -55,7 +55,7 @@ def read(folder: Path) -> Evidence:
         rows.append({"encoder": row.encoder, **facts})
         notes += [note] if note else []
     return Evidence(
-        name="released",
+        name="released-statistics",
         title="The authors' released statistics (REPA-E/iREPA-collections)",
         distance="FID",
         runs=pd.concat(runs, ignore_index=True),
