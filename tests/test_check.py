@@ -397,7 +397,7 @@ def test_all_that_the_papers_tier_lacks_is_told_in_one_message(offline: Path, mo
         "github.com cannot be reached",
         "judge inception: `python -c ",
         "recipes.repa-e (weights-vgg16-lpips.pth): `curl ",
-        "will be written (images 261.7 GB, latents 42.0 GB, samples 9.8 GB; tokens and weights come on top), 100.0 GB are free",
+        "will be written (images 261.7 GB, latents 125.9 GB, samples 9.8 GB; tokens and weights come on top), 100.0 GB are free",
     ):
         assert message.count(part) == 1, f"{part}\nnot once in\n{message}"
 
