@@ -186,6 +186,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "judge twice": ({"evaluation.extractors": ["effnet-lite2"] * 2}, r"would both give FD-EffLite2"),
     "reference of no judge": ({"evaluation.references": {"inception": "x"}}, r"references: unknown value 'inception'"),
     "empty experiment": ({"experiments.methods.methods": []}, r"experiments\.methods names no training run"),
+    "nothing but a hold-out": (
+        {"experiments.methods.seeds": 2, "experiments.methods.holdout": 2},
+        r"experiments\.methods\.holdout = 2: of 2 seeds at least 1 must be tested",
+    ),
     # figures of experiments without the runs that they draw
     "figure of no encoder": (
         {"experiments.correlation.methods": ["none"]},
