@@ -51,6 +51,7 @@ def check_start(plan: Plan, weights: bool = True) -> None:
                 functools.partial(check_machine, plan.settings, weights, runs),
                 functools.partial(check_claims, workflow),
                 functools.partial(check_disk, plan),
+                functools.partial(check_results, plan),
             ]
         )
     )
@@ -284,6 +285,24 @@ def barrier(host: str) -> str | None:
     except OSError as error:
         return f"{host} cannot be reached ({error.strerror or error})"
     return None
+
+
+def check_results(plan: Plan, only_existing: bool = False) -> None:
+    """Refuse results that jobs which have to run cannot write; ``only_existing``: or, of files that are there, replace."""
+    stale = sorted(jobs_of(plan))
+    places = {path: job for job in stale for path in plan.outputs(job) if path.exists() or not only_existing}
+    closed: dict[Path, Job] = {}
+    for path, job in places.items():
+        place = existing(path)
+        if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
+            closed.setdefault(place, job)
+    if closed:
+        place, job = next(iter(closed.items()))
+        more = f", and {len(closed) - 1} more" if len(closed) > 1 else ""
+        raise IrepaError(
+            f"results = {plan.settings.params.results}: {place}{more} cannot be written to, and {job} has to run "
+            f"({len(stale)} jobs in all); see that it is a folder that you may write to, or set `results` in params.yaml to one"
+        )
 
 
 def check_disk(plan: Plan) -> None:

@@ -216,9 +216,9 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Json:
-    if not path.exists():
-        raise CacheError(f"{path} is missing")
     with translated(CacheError, f"{path} is damaged, it is not JSON", "delete it and run again"):
+        if not path.exists():
+            raise CacheError(f"{path} is missing")
         value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise CacheError(f"{path} is damaged, it holds no JSON object; delete it and run again")
