@@ -591,6 +591,16 @@ def test_the_size_of_another_dataset_than_the_tiers_own_is_not_guessed(settings:
     assert written(Plan(settings(overrides={"dataset": dataset}), tmp_path))["images"] == 0
 
 
+def test_a_reference_of_another_network_is_refused_before_any_job(settings: Load, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    loaded = settings(overrides={"evaluation.references": {"effnet-lite2": str(path)}})
+    np.savez(path, mu=np.zeros(1280), sigma=np.eye(1280))
+    check_machine(loaded)
+    np.savez(path, mu=np.zeros(64), sigma=np.eye(64))
+    with pytest.raises(WeightsError, match=r"statistics of 64 dimensions, the judge's features have 1280"):
+        check_machine(loaded)
+
+
 def test_results_that_cannot_be_written_are_told_with_the_first_job(settings: Load, tmp_path: Path) -> None:
     """A file in the way is one that nobody may make a folder of, whoever runs the test."""
     plan = Plan(settings(), tmp_path)

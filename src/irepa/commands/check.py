@@ -9,6 +9,7 @@ that cannot be told, and nothing is refused.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import os
 import shutil
@@ -112,8 +113,14 @@ def _is_file(key: str, path: Path, cure: str) -> None:
 
 def _is_reference(key: str, path: Path, cure: str, settings: Settings, judge: str) -> None:
     _is_file(key, path, cure)
-    declared = Declared.of(judge, settings.catalogue[judge], settings.tier.evaluation.input_size)
-    check_reference(path, declared.library.judge_dim, declared.library.judge_spatial_dim)
+    entry = settings.catalogue[judge]
+    library = Declared.of(judge, entry, settings.tier.evaluation.input_size).library
+    dim = library.judge_dim
+    if dim is None and importlib.util.find_spec("torch") is not None:  # jobs of another environment look for themselves
+        from irepa.engine.judges import width
+
+        dim = width(judge, entry, settings.tier.evaluation)
+    check_reference(path, dim, library.judge_spatial_dim)
 
 
 def _has_statistics(folder: Path) -> None:

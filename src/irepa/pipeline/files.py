@@ -46,6 +46,8 @@ CLOCK = 2 * 10**9  # ns: the coarsest clock of a file system. What is newer may 
 GROUP, LEVEL = 256, 6  # rows that are compressed together, and how hard: more takes longer than it saves
 HEADER = 4096  # bytes: more than the header of any .npy file written here
 HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
+UMASK = os.umask(0o077)  # what the user keeps from others; asking means setting it
+os.umask(UMASK)
 # Temporary files say who writes them: .NAME.HOST-PID.RANDOM and the ending of NAME.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+(\.\w+)?")
 
@@ -69,7 +71,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         _lock(handle)
         yield temporary
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~UMASK)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in UNWRITABLE:
