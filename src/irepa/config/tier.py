@@ -564,29 +564,6 @@ class JobResources(Strict):
     )
 
 
-class ReleasedRun(Strict):
-    """Which cell a released run is, by the name of its folder."""
-
-    run: str = Field(
-        description="The name. `{scale}` stands for one of the tier's scales, `{encoder}` for one of `encoders`, a whole word of "
-        "the name, and `*` for anything."
-    )
-    cell: str | None = Field(
-        description="The cell, `recipe/scale/encoder/method/seed0`, in which `{scale}` and `{encoder}` are what the name has. "
-        "null: the run is known and left out."
-    )
-
-    @model_validator(mode="after")
-    def _placeholders(self) -> ReleasedRun:
-        written = {text: set(re.findall(r"\{(.*?)\}", text)) for text in (self.run, self.cell or "")}
-        if not written[self.run] <= {"scale", "encoder"} or not written[self.cell or ""] <= written[self.run]:
-            raise ValueError(
-                f"run = {self.run}, cell = {self.cell}: allowed in a run are {{scale}} and {{encoder}}, and in a cell those "
-                "that the run has"
-            )
-        return self
-
-
 class Released(Strict):
     """Checkpoints that others have trained and published, in a folder for each run: they are evaluated, and nothing is trained.
 
@@ -595,15 +572,33 @@ class Released(Strict):
 
     collection: str = Field(description="Id of the hub's collection that `released` of params.yaml is a copy of.")
     folder: str = Field(description="Where in it the runs are: `RUN/checkpoints/<step, 7 digits>.pt`.")
-    autoencoder: str = Field(description="Where in it the autoencoder and the statistics of its latents are.")
+    autoencoder: str = Field(
+        description="Where in it the autoencoder and the statistics of its latents are. `autoencoder.statistics` is a path "
+        "in the collection."
+    )
     encoders: dict[str, str] = Field(
         description="By the word that stands for an encoder in names of runs: its row of encoders.yaml."
     )
-    runs: list[ReleasedRun] = Field(description="Which cell a run is: the first row that fits its whole name.")
+    runs: dict[str, str | None] = Field(
+        description="By pattern of a run's whole name, the cell that it is, `recipe/scale/encoder/method/seed0`; the first that "
+        "fits counts. In both, `{scale}` stands for one of the tier's scales and `{encoder}` for one of `encoders`, a whole word of "
+        "the name; `*` stands for anything. null: such a run is known and left out."
+    )
+
+    @field_validator("runs")
+    @classmethod
+    def _placeholders(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        for run, cell in value.items():
+            of_run, of_cell = (set(re.findall(r"\{(.*?)\}", text or "")) for text in (run, cell))
+            if not of_cell <= of_run <= {"scale", "encoder"}:
+                raise ValueError(
+                    f"{run}: {cell}: allowed are {{scale}} and {{encoder}}, in a cell only those that the run has"
+                )
+        return value
 
 
 class Taken(Strict):
-    """What was found of released runs; what is of no use is told with its reason."""
+    """What was found of released runs when the tier was read; what is of no use is told with its reason."""
 
     unknown: list[str] = Field(description="Runs whose name no row fits.")
     elsewhere: dict[str, str] = Field(description="By run, a cell that no experiment of the tier has.")
@@ -614,13 +609,13 @@ class Taken(Strict):
     def notes(self) -> list[str]:
         """What a reader must know, in sentences; none where every run is a cell and every cell has a run."""
         told = {
-            "runs that no row of `released.runs` knows": self.unknown,
-            "runs of a cell that no experiment has": [f"{run} ({cell})" for run, cell in self.elsewhere.items()],
-            "runs without a checkpoint of the last step": self.without,
-            "runs left out by their row": self.left_out,
-            "cells without a released run": self.missing,
+            "Runs that no row of `released.runs` knows": self.unknown,
+            "Runs of a cell that no experiment has": [f"{run} ({cell})" for run, cell in self.elsewhere.items()],
+            "Runs without a checkpoint of the last step": self.without,
+            "Runs left out by their row": self.left_out,
+            "Cells without a released run": self.missing,
         }
-        return [f"{len(names)} {what}: {', '.join(names)}." for what, names in told.items() if names]
+        return [f"{what} ({len(names)}): {', '.join(names)}." for what, names in told.items() if names]
 
 
 class Tier(Strict):
