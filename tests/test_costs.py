@@ -57,7 +57,7 @@ def test_disk_is_counted_to_the_byte(smoke: Budget, paper: Budget) -> None:
     assert smoke.cost(Job("features", "hog")).disk == (128 + 48) * 16 * 128 * 2
     # Section 9: patch tokens of a ViT-B for the training set in float16 are 0.5 TB.
     assert paper._cache_bytes("dinov2-b", 1_281_167) == pytest.approx(0.5e12, rel=0.01)
-    assert paper.cost(Job("latents")).disk == 1_281_167 * 8 * 32 * 32 * 4
+    assert paper.cost(Job("latents", "default")).disk == 1_281_167 * 8 * 32 * 32 * 4
 
 
 def test_what_feeds_a_gpu_follows_from_its_images_per_second(paper: Budget) -> None:

@@ -21,12 +21,11 @@ from pathlib import Path
 
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.config import plugins
-from irepa.config.cells import Cell, cells, split_encoder, targets
+from irepa.config.cells import Cell, cells, mirrored_latents, split_encoder, targets
 from irepa.config.consistency import most_images
-from irepa.config.options import Plugged
 from irepa.config.plugins import offered, plugin_options
 from irepa.config.released import no_folder, statistics_folder
-from irepa.config.tier import Settings, Training
+from irepa.config.tier import AutoencoderSettings, Settings, Training
 from irepa.encoders import Declared, Use
 from irepa.errors import ConfigError, IrepaError, WeightsError, gather, refuse
 from irepa.pipeline.files import existing, free_bytes, size_of
@@ -96,6 +95,10 @@ def _files(settings: Settings, runs: Runs) -> Checks:
         if runs(Job("train", key)):
             cure = "give the path of the checkpoint, or take the key out"
             yield functools.partial(_is_file, f"checkpoints: {key}", path, cure)
+    for key, row in _autoencoders(settings, runs).items():
+        if row.statistics is not None:
+            cure = "give the path of the statistics file that was published beside the checkpoint or the autoencoder"
+            yield functools.partial(_is_file, f"{key}.statistics", row.statistics, cure)
     for judge, path in tier.evaluation.references.items():
         if runs(Job("reference", judge)):
             cure = "give the path of the .npz, or take the key out to compare with the training images"
@@ -215,7 +218,7 @@ def _weights(settings: Settings, runs: Runs) -> Checks:
         yield functools.partial(check, key, plugin_options("autoencoders", row, key))
 
 
-def _autoencoders(settings: Settings, runs: Runs) -> dict[str, Plugged]:
+def _autoencoders(settings: Settings, runs: Runs) -> dict[str, AutoencoderSettings]:
     """Those that a job will build, by the key that names them."""
     tier, stages = settings.tier, ("train", "inspect", "sample")
     used = dict.fromkeys(
@@ -311,10 +314,12 @@ def written(plan: Plan) -> dict[str, int]:
     sizes: dict[str, int] = {"images": 0, "latents": 0, "samples": 0}
     if not plan.is_current(Job("data")):
         sizes["images"] = (train + test + tier.dataset.judge_images) * pixels
-    if Job("latents") in jobs and not plan.is_current(Job("latents")):
-        shape_of = offered("autoencoders", tier.autoencoder.name, "shape_of", lambda options, size: None)
-        shape = shape_of(plugin_options("autoencoders", tier.autoencoder, "autoencoder"), tier.dataset.image_size)
-        sizes["latents"] = 0 if shape is None else train * 2 * math.prod(shape) * 4
+    for job in jobs:
+        if job.stage == "latents" and not plan.is_current(job):
+            row, views = settings.precomputed(job.key), 1 + (job.key in mirrored_latents(settings))
+            shape_of = offered("autoencoders", row.name, "shape_of", lambda options, size: None)
+            shape = shape_of(plugin_options("autoencoders", row, "autoencoder"), tier.dataset.image_size)
+            sizes["latents"] += 0 if shape is None else views * train * 2 * math.prod(shape) * 4
     drawn = sum(1 for cell in cells(settings) if not plan.is_current(Job("sample", str(cell))))
     # One set is written as it is before it is compressed; how small those are that are kept nobody knows beforehand.
     sizes["samples"] = min(drawn, 1) * tier.sampling.samples * pixels

@@ -22,7 +22,7 @@ from irepa.commands.check import downloads
 from irepa.commands.counted import Counted
 from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops, network_facts, projector_facts
 from irepa.config import plugins
-from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, split_encoder
+from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, mirrored_latents, split_encoder
 from irepa.config.plugins import plugin_options
 from irepa.config.released import damaged, download_command
 from irepa.config.tier import AutoencoderSettings, EncoderEntry, Expected
@@ -81,7 +81,6 @@ class Budget:
         self.plan, self.settings, self.tier = plan, plan.settings, plan.settings.tier
         self.sizes = self._sizes()
         self.counted = Counted()
-        self.autoencoder = self._describe(self.tier.autoencoder)
         self.pixels = 3 * self.tier.dataset.image_size**2
         self.tokens = math.prod(self.tier.grid)
 
@@ -149,12 +148,13 @@ class Budget:
         return Cost(stored=images, decoded=images)
 
     def _latents(self, key: str) -> Cost:
-        images = self.sizes.train_images
-        return Cost(images * self.autoencoder.encode_flops, images * self._moments(), images=images)
+        images = self.sizes.train_images * (1 + (key in mirrored_latents(self.settings)))
+        facts = self._describe(self.settings.precomputed(key))
+        return Cost(images * facts.encode_flops, images * self._moments(facts), images=images)
 
-    def _moments(self) -> int:
+    def _moments(self, facts: AutoencoderFacts) -> int:
         """Bytes of an image's mean and deviation."""
-        return 2 * math.prod(self.autoencoder.shape) * FLOAT
+        return 2 * math.prod(facts.shape) * FLOAT
 
     def _pretrain(self, key: str) -> Cost:
         chosen = self.tier.pretraining[key]
@@ -196,25 +196,27 @@ class Budget:
             return Cost(disk=parameters * FLOAT)
         training = self.tier.training_of(cell.recipe)
         seen = training.steps * training.batch
-        latents = self.settings.reads_latents(cell.recipe)
-        read = seen * self._moments() if latents else 0
+        latents = self.settings.latents_of(cell.recipe)
+        read = 0 if latents is None else seen * self._moments(self._describe(self.settings.precomputed(latents)))
         online = 0.0
         if cell.encoder != NO_ENCODER:
             base = split_encoder(cell.encoder)[0]
             extra = self.projector(cell.method, cell.scale, self.encoder(base).dim)
             parameters, forward = parameters + extra[0], forward + extra[1]
-            online = self.encoder(base).flops if self.online(base) else 0.0
+            online = self.encoder(base).flops if training.flips or self.online(base) else 0.0
             read += 0 if online else self._cache_bytes(base, seen)
-        encode = 0 if latents else self.autoencoder_of(cell.recipe).encode_flops
+        encode = 0 if latents is not None else self.autoencoder_of(cell.recipe).encode_flops
         flops = seen * ((1 + BACKWARD) * forward + online + encode)
-        return Cost(flops, parameters * FLOAT, images=seen if online or not latents else 0, read=read)
+        return Cost(flops, parameters * FLOAT, images=seen if online or latents is None else 0, read=read)
 
     def _sample(self, key: str) -> Cost:
         cell = Cell.parse(key)
         recipe, images = self.tier.recipes[cell.recipe], self.tier.sampling.samples
         sampler = plugins.load("samplers", recipe.sampler.name, key)
         steps = sampler.build(plugin_options("samplers", recipe.sampler, key)).evaluations
-        share = 0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
+        share = (
+            0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
+        )  # in either direction of time
         per_image = (
             steps * (1 + share) * self.network(cell.recipe, cell.scale)[1]
             + self.autoencoder_of(cell.recipe).decode_flops

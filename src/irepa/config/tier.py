@@ -17,6 +17,8 @@ from irepa.weights import PRETRAINED
 
 ALL = "all"
 Decay = Annotated[float, Field(ge=0, lt=1)]
+NO_TIME = 1e-9  # shorter than any step of a sampler, longer than rounding
+DEFAULT = "default"  # the key of the latents of the tier's own autoencoder
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
 # which the paper does not have.
@@ -57,8 +59,37 @@ class AutoencoderSettings(Plugged):
     precompute: bool = Field(
         False,
         description="True: the latents' means and deviations are computed once for all training images, in a stage of their "
-        "own, and latents are drawn from them in every step. Only for the tier's `autoencoder`.",
+        "own, and latents are drawn from them in every step. Not for one that is trained here.",
     )
+    normalisation: Literal["scalar", "per-channel", "file"] | None = Field(
+        None,
+        description="How latents z are brought to the size of the noise, (z - mean) / std, and back before decoding. scalar: "
+        "by the model's own factors, 0.18215 and 0 for SD-VAE, as REPA and the original SiT; per-channel: by mean and standard "
+        "deviation of each channel over the training latents, which the `latents` stage computes and records; file: by those in "
+        "`statistics`, as REPA-E. null: scalar, but not named: a published checkpoint is not adopted with it.",
+    )
+    statistics: Path | None = Field(
+        None,
+        description="With `normalisation: file`, the statistics of the hub: a file of torch or safetensors with `latents_scale` "
+        "(1 / std) and `latents_bias` (mean), or with `mean` and `std`, a number per channel.",
+    )
+
+    grey: Literal["nearest", "below"] = Field(
+        "nearest",
+        description="The level, 0 to 255, that a decoded pixel becomes: the nearest one, or the next one below, as in the "
+        "released code for latents (half a level darker).",
+    )
+
+    @model_validator(mode="after")
+    def _statistics_are_there(self) -> AutoencoderSettings:
+        if (self.normalisation == "file") != (self.statistics is not None):
+            raise ValueError(
+                f"normalisation ({self.normalisation}) and statistics ({self.statistics}) belong together: `statistics: PATH` is "
+                "read with `normalisation: file`, and with nothing else"
+            )
+        if self.normalisation == "per-channel" and not self.precompute:
+            raise ValueError("normalisation: per-channel needs `precompute: true`: the `latents` stage computes it")
+        return self
 
     @property
     def trained_here(self) -> bool:
@@ -72,12 +103,24 @@ class Guidance(Strict):
     scale: float = Field(ge=1, description="Factor by which the class is followed; 1 is no guidance.")
     low: Fraction = Field(0.0, description="Smallest time t at which guidance applies (t = 0 is data); at most `high`.")
     high: Fraction = Field(1.0, description="Largest time t at which guidance applies (t = 1 is noise).")
+    time: Literal["t", "1 - t"] = Field(
+        "t",
+        description="What `low` and `high` are times of. 1 - t: as in JiT's code, where 1 is data, and the ends are not in the "
+        "interval, but for a `low` of 0.",
+    )
 
     @model_validator(mode="after")
     def _times_are_in_order(self) -> Guidance:
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) must not exceed high ({self.high}): guidance would apply at no time")
         return self
+
+    def applies(self, t: float) -> bool:
+        """Whether guidance applies at time t, 1 at noise."""
+        if self.time == "t":
+            return self.low <= t <= self.high
+        # In the other direction the ends are rounded: what is closer to one than any step of a sampler is that end.
+        return t > 1 - self.high + NO_TIME and (self.low == 0 or t < 1 - self.low - NO_TIME)
 
 
 class SamplerChoice(Plugged):
@@ -96,8 +139,15 @@ class RecipeSettings(Plugged):
     )
     sampler: SamplerChoice = Field(description="How images are drawn.")
     guidance: Guidance | None = Field(None, description="Guidance while sampling; null: none.")
+    labels: Literal["random", "equal"] = Field(
+        "random",
+        description="Classes of the samples. random: uniform, each drawn for itself; equal: in turn, so that each class has the "
+        "same number, as in JiT's code (the numbers differ by 1 where they cannot be the same).",
+    )
     training: dict[str, Any] = Field(
-        {}, description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`."
+        {},
+        description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`. An override of "
+        "`training` in params.yaml is one of all recipes, and counts more.",
     )
     trained_as: str | None = Field(
         None,
@@ -292,6 +342,11 @@ class Training(Strict):
         1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it. null: none is."
     )
     ema: Fraction = Field(0.9999, description="Share of the averaged weights that stays in each step.")
+    flips: bool = Field(
+        False,
+        description="True: half of the images, at random, are seen as a mirror shows them, by the network and by the encoder, "
+        "which then runs in every step. Latents that are computed beforehand are computed of both views.",
+    )
     label_dropout: Fraction = Field(
         0.1,
         description="Share of the labels replaced by 'no class', from which guidance learns what no class looks like.",
@@ -465,6 +520,12 @@ class Experiment(Strict):
     )
     seeds: Positive | None = Field(
         None, description="Training runs of each combination, a seed each; null: the tier's `seeds`."
+    )
+    holdout: int = Field(
+        0,
+        ge=0,
+        description="How many of those seeds, the last ones, were added after a look at the others: no test of the audit counts "
+        "them, and what they say stands beside it.",
     )
     inspect: bool = Field(
         False,
@@ -727,6 +788,10 @@ class Settings(Strict):
         name = self.tier.recipes[recipe].autoencoder
         return name if name is not None and self.tier.autoencoders[name].trained_here else None
 
-    def reads_latents(self, recipe: str) -> bool:
-        """Whether the recipe learns from moments of the training images that were computed beforehand."""
-        return self.tier.recipes[recipe].autoencoder is None and self.tier.autoencoder.precompute
+    def latents_of(self, recipe: str) -> str | None:
+        """The key of the `latents` job whose moments the recipe learns from; None where it learns from images."""
+        return (self.tier.recipes[recipe].autoencoder or DEFAULT) if self.autoencoder(recipe).precompute else None
+
+    def precomputed(self, key: str) -> AutoencoderSettings:
+        """The autoencoder of a `latents` job."""
+        return self.tier.autoencoder if key == DEFAULT else self.tier.autoencoders[key]

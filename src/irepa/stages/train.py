@@ -58,20 +58,20 @@ def learn(context: Context, device: torch.device) -> Json:
     source: TokenSource | None = None
     alignment: Alignment | None = None
     if cell.encoder != NO_ENCODER:
-        source = token_source(context, cell.encoder, "train", device)
+        source = token_source(context, cell.encoder, "train", device, settings.flips)
         method = context.settings.methods[cell.method]
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
     parts = parts_of(context, cell, classes, device)
-    reads_latents = context.settings.reads_latents(cell.recipe)
+    latents = context.settings.latents_of(cell.recipe)
     stored: dict[str, Stored] = (
-        {"moments": context.input("latents").rows("train.moments.npy")}
-        if reads_latents
-        else {"images": stored_images(data, "train")}
+        {"images": stored_images(data, "train", settings.flips)}
+        if latents is None
+        else {"moments": context.input("latents", latents).rows("train.moments.npy")}
     )
 
     def inputs(rows: Rows, draws: StepRandom) -> Tensor:
-        if reads_latents:
+        if latents is not None:
             return parts.autoencoder.sample(rows["moments"], draws.normal(*parts.autoencoder.shape))
         return parts.recipe.data(rows["images"].permute(0, 3, 1, 2), parts.autoencoder)
 
@@ -95,6 +95,8 @@ def learn(context: Context, device: torch.device) -> Json:
         preview,
         early,
         context.resources.workers,
+        parts.recipe.averages,
+        parts.recipe.clipped_apart(parts.network),
     )
     check_weights_finite(weights, f"EMA weights after {settings.steps} steps with lr = {settings.lr}")
     metrics = {
@@ -174,6 +176,7 @@ def adopt(context: Context, device: torch.device) -> Json:
         "images_seen": None,
         "checkpoint_sha256": sha256(path),
         "checkpoint_entry": public.entry,
+        "normalisation": context.settings.autoencoder(cell.recipe).normalisation,
     }
 
 
