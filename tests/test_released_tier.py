@@ -114,7 +114,7 @@ def test_runs_are_sampled_and_audited_and_what_is_wrong_is_told(folder: Path, se
         "fetch it again."
     ]
     plan = Plan(loaded, REPOSITORY)
-    for job in plan.jobs([Job("audit")]):
+    for job in plan.jobs([Job("figure", "self-similarity"), Job("audit")]):
         execute(plan, job)
     taken = load_file(plan.outputs(Job("train", RGB))[1])
     path = folder / "exps" / name_of("rgb-vit-s", "mlp") / "checkpoints" / "0400000.pt"
@@ -128,9 +128,9 @@ def test_runs_are_sampled_and_audited_and_what_is_wrong_is_told(folder: Path, se
     notes = "\n".join(audit["sources"][1]["notes"])
     for said in (
         "after 400,000 steps",
-        "1 runs that no row of `released.runs` knows: nano-32-something-new.",
-        "1 runs left out by their row: debug-1.",
-        "1 cells without a released run: sit/nano-32/hog/irepa/seed0.",
+        "Runs that no row of `released.runs` knows (1): nano-32-something-new.",
+        "Runs left out by their row (1): debug-1.",
+        "Cells without a released run (1): sit/nano-32/hog/irepa/seed0.",
         f"Left out: train {RGB_CONV}: {folder}/exps/{name_of('rgb-vit-s', 'conv')}",
     ):
         assert said in notes
@@ -185,7 +185,7 @@ def test_layouts_and_rows_that_cannot_be_are_refused(save: Callable[..., Path], 
         settings(tmp_path)
     save("new-1")
     with pytest.raises(
-        ConfigError, match=r"no run in exps is a cell of the tier\. 1 runs that no row .* knows: new-1\."
+        ConfigError, match=r"no run in exps is a cell of the tier\. Runs that no row .* knows \(1\): new-1\."
     ):
         settings(tmp_path / "hub")
     save(name_of("rgb-vit-s", "mlp"))

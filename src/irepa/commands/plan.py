@@ -374,7 +374,7 @@ def released_runs(budget: Budget, rate: float) -> dict[str, dict[str, Any]]:
         flops = budget.total(Job(stage, key) for stage in ("train", "sample", "evaluate")).flops
         size = 4 * FLOAT * budget.network(cell.recipe, cell.scale)[0]
         found[key] = {
-            "file": str(path) if path else None,
+            "run": None if path is None else path.parents[1].name,
             "gpu_hours": flops / rate / 3600,
             "bytes": 0 if path else size,
         }
@@ -383,14 +383,14 @@ def released_runs(budget: Budget, rate: float) -> dict[str, dict[str, Any]]:
 
 def released_table(costs: dict[str, Any]) -> Table:
     """A row per released checkpoint."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("cell", "checkpoint", title="Each released checkpoint")
+    table = Table("cell", Column("run", overflow="fold"), title="Each released checkpoint")
     for column in ("GPU-hours", "to download, GB"):
         table.add_column(column, justify="right")
     runs = costs["released"]["runs"]
     for cell, run in runs.items():
-        table.add_row(cell, run["file"] or "not there", f"{run['gpu_hours']:,.2f}", f"{run['bytes'] / 1e9:,.1f}")
+        table.add_row(cell, run["run"] or "not there", f"{run['gpu_hours']:,.2f}", f"{run['bytes'] / 1e9:,.1f}")
     table.add_section()
     hours, size = (sum(run[name] for run in runs.values()) for name in ("gpu_hours", "bytes"))
     table.add_row(f"{len(runs)} checkpoints", "", f"{hours:,.1f}", f"{size / 1e9:,.1f}")
@@ -454,7 +454,8 @@ def show(costs: dict[str, Any], gpu: str, peak: float, utilisation: float) -> No
         console.print(released_table(costs))
         for line in costs["released"]["notes"]:
             console.print(line)
-        console.print("\nTo be downloaded, besides the images:", *costs["released"]["downloads"], sep="\n  ")
+        if costs["released"]["downloads"]:
+            console.print("\nTo be downloaded, besides the images:", *costs["released"]["downloads"], sep="\n  ")
     for name, part in costs["experiments"].items():
         power = part["power_at_r_0.85"]
         note = "" if power is None else f"; power to see |r| = 0.85 at alpha = 0.05: {power:.2f}"

@@ -97,12 +97,9 @@ def _of_these(settings: Settings, paths: dict[str, Path], folder: Path) -> Setti
         name: row for name, row in tier.experiments.items() if any(str(c) in paths for c in combinations(settings, row))
     }
     figures = {name: row for name, row in tier.figures.items() if row.experiment in experiments}
-    statistics = tier.autoencoder.model_dump().get("statistics")
-    autoencoder = (
-        tier.autoencoder
-        if statistics is None
-        else tier.autoencoder.model_copy(update={"statistics": folder / statistics})  # an absolute path stays
-    )
+    autoencoder = tier.autoencoder
+    if autoencoder.statistics is not None:  # an absolute path stays
+        autoencoder = autoencoder.model_copy(update={"statistics": folder / autoencoder.statistics})
     kept = {"checkpoints": paths, "experiments": experiments, "figures": figures, "autoencoder": autoencoder}
     chosen = settings.model_copy(update={"tier": tier.model_copy(update=kept)})
     used = {split_encoder(cell.encoder)[0] for cell in cells(chosen)}

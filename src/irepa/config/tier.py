@@ -595,7 +595,10 @@ class Released(Strict):
 
     collection: str = Field(description="Id of the hub's collection that `released` of params.yaml is a copy of.")
     folder: str = Field(description="Where in it the runs are: `RUN/checkpoints/<step, 7 digits>.pt`.")
-    autoencoder: str = Field(description="Where in it the autoencoder and the statistics of its latents are.")
+    autoencoder: str = Field(
+        description="Where in it the autoencoder and the statistics of its latents are. `autoencoder.statistics` is a path "
+        "in the collection."
+    )
     encoders: dict[str, str] = Field(
         description="By the word that stands for an encoder in names of runs: its row of encoders.yaml."
     )
@@ -614,13 +617,13 @@ class Taken(Strict):
     def notes(self) -> list[str]:
         """What a reader must know, in sentences; none where every run is a cell and every cell has a run."""
         told = {
-            "runs that no row of `released.runs` knows": self.unknown,
-            "runs of a cell that no experiment has": [f"{run} ({cell})" for run, cell in self.elsewhere.items()],
-            "runs without a checkpoint of the last step": self.without,
-            "runs left out by their row": self.left_out,
-            "cells without a released run": self.missing,
+            "Runs that no row of `released.runs` knows": self.unknown,
+            "Runs of a cell that no experiment has": [f"{run} ({cell})" for run, cell in self.elsewhere.items()],
+            "Runs without a checkpoint of the last step": self.without,
+            "Runs left out by their row": self.left_out,
+            "Cells without a released run": self.missing,
         }
-        return [f"{len(names)} {what}: {', '.join(names)}." for what, names in told.items() if names]
+        return [f"{what} ({len(names)}): {', '.join(names)}." for what, names in told.items() if names]
 
 
 class Tier(Strict):

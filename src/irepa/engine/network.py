@@ -20,7 +20,7 @@ from irepa.config.options import Shape
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import AutoencoderSettings, Settings, Tier
 from irepa.engine.trainer import PROJECTOR, build_alignment
-from irepa.errors import CacheError, WeightsError, translated
+from irepa.errors import CacheError, ConfigError, WeightsError, translated
 from irepa.pipeline.files import Record
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
@@ -128,7 +128,9 @@ def check_latents(values: Tensor, images: Iterable[int], named: AutoencoderSetti
 def describe_autoencoder(named: AutoencoderSettings, image_size: int) -> AutoencoderFacts:
     """One of a tier's autoencoders without its weights, for images of ``image_size`` pixels. Raises ConfigError."""
     module = plugins.load("autoencoders", named.name, "autoencoder")
-    facts: AutoencoderFacts = module.describe(plugin_options("autoencoders", named, "autoencoder"), image_size)
+    options = plugin_options("autoencoders", named, "autoencoder")
+    with translated(ConfigError, f"autoencoder {named.name} cannot be described", "see its `architecture`"):
+        facts: AutoencoderFacts = module.describe(options, image_size)
     return facts
 
 

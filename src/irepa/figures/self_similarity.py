@@ -59,23 +59,29 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     from irepa.figures._drawing import WIDTH, bare, panels, show_image
 
-    images, methods = sorted(frame["image"].unique()), list(dict.fromkeys(frame["method"]))
-    maps = [("encoder", methods[0])] + [(source, method) for method in methods for source in ("projected", "hidden")]
-    columns = 1 + len(maps)
+    # What is known inside: no projector is of a published checkpoint.
+    maps = list(frame.loc[frame["source"] != "encoder", ["source", "method"]].drop_duplicates().itertuples(index=False))
+    maps.sort(key=lambda one: (list(frame["method"]).index(one.method), one.source == "hidden"))
+    lines = sorted(frame[["encoder", "image"]].drop_duplicates().itertuples(index=False))
+    columns = 2 + len(maps)
     side = WIDTH / (columns + 0.4)
-    figure, axes = panels(len(images), columns, 1, side * len(images) + 0.7, squeeze=False)
+    figure, axes = panels(len(lines), columns, 1, side * len(lines) + 0.7, squeeze=False)
     drawn = None
-    for line, image in zip(axes, images, strict=True):
-        here = frame[frame["image"] == image]
+    for line, (encoder, image) in zip(axes, lines, strict=True):
+        here = frame[(frame["encoder"] == encoder) & (frame["image"] == image)]
         show_image(line[0], here["png"].dropna().loc[lambda text: text != ""].iloc[0])
-        for axis, (source, method) in zip(line[1:], maps, strict=True):
+        line[0].set_ylabel(encoder, fontsize=9)
+        for axis, (source, method) in zip(line[1:], [("encoder", here["method"].iloc[0]), *maps], strict=True):
             values = here[(here["source"] == source) & (here["method"] == method)]
+            if values.empty:  # a run that failed, or that nobody has released
+                axis.set_axis_off()
+                continue
             grid = values.pivot(index="row", columns="column", values="similarity").to_numpy(float)
             drawn = axis.imshow(grid, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
             axis.plot(here["anchor_column"].iloc[0], here["anchor_row"].iloc[0], marker="+", color="black", ms=9)
         for axis in line:
             bare(axis)
-    titles = ["image", "encoder"] + [f"{source}\n({method})" for source, method in maps[1:]]
+    titles = ["image", "encoder"] + [f"{source}\n({method})" for source, method in maps]
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     assert drawn is not None
@@ -86,5 +92,6 @@ def draw(frame: pd.DataFrame) -> Figure:
 def caption(frame: pd.DataFrame) -> str:
     groups = frame.groupby(["method", "source"])["similarity"]
     text = ", ".join(f"{' '.join(map(str, name))} {values.std():.2f}" for name, values in groups)
-    encoder = frame["encoder"].iloc[0]
-    return f"Encoder {encoder}. Standard deviation of the cosine to the anchor, over positions: {text}"
+    encoders = list(dict.fromkeys(frame["encoder"]))
+    named = f"Encoder{'s' * (len(encoders) > 1)} {', '.join(encoders)}"
+    return f"{named}. Standard deviation of the cosine to the anchor, over positions: {text}"
