@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,11 @@ from tests.conftest import REPOSITORY, WORKFLOW
 
 Load = Callable[..., Settings]
 WORDS = {"rgb-vit-s": "rgb", "hog-vit-s": "hog"}
-RUNS = [
-    {"run": "{scale}-sdvae-{encoder}-enc*-projlayer-mlp*", "cell": "sit/{scale}/{encoder}/repa/seed0"},
-    {"run": "{scale}-sdvae-{encoder}-enc*-projlayer-conv*", "cell": "sit/{scale}/{encoder}/irepa/seed0"},
-    {"run": "debug-*", "cell": None},
-]
+RUNS: dict[str, str | None] = {
+    "{scale}-sdvae-{encoder}-enc*-projlayer-mlp*": "sit/{scale}/{encoder}/repa/seed0",
+    "{scale}-sdvae-{encoder}-enc*-projlayer-conv*": "sit/{scale}/{encoder}/irepa/seed0",
+    "debug-*": None,
+}
 OVERRIDES: dict[str, Any] = {
     "released": {
         "collection": "someone/models",
@@ -190,20 +189,19 @@ def test_layouts_and_rows_that_cannot_be_are_refused(save: Callable[..., Path], 
         settings(tmp_path / "hub")
     save(name_of("rgb-vit-s", "mlp"))
     save(name_of("rgb-vit-s", "mlp").replace("v1", "v2"))
-    twice = rf"{name_of('rgb-vit-s', 'mlp')} and .*-v2 are both {RGB}; put a row"
+    twice = rf"{name_of('rgb-vit-s', 'mlp')} and .*-v2 are both {RGB}; put the whole name"
     with pytest.raises(ConfigError, match=twice):
         settings(tmp_path / "hub")
-    first = [{"run": name_of("rgb-vit-s", "mlp"), "cell": None}, *RUNS]
+    first = {name_of("rgb-vit-s", "mlp"): None} | RUNS
     corrected = settings(tmp_path / "hub", **{"released.runs": first})
     assert "v2" in str(corrected.tier.checkpoints[RGB])
     assert corrected.taken is not None
     assert corrected.taken.left_out == [name_of("rgb-vit-s", "mlp")]
-    for row, wrong in (
-        ({"run": "{size}-x", "cell": None}, "allowed in a run are {scale} and {encoder}"),
-        ({"run": "x", "cell": "sit/{scale}/rgb/repa/seed0"}, "in a cell those that the run has"),
-    ):
-        with pytest.raises(ConfigError, match=re.escape(wrong)):
-            settings(tmp_path / "hub", **{"released.runs": [row]})
+    for runs in ({"{size}-x": None}, {"x": "sit/{scale}/rgb/repa/seed0"}):
+        with pytest.raises(
+            ConfigError, match=r"allowed are \{scale\} and \{encoder\}, in a cell only those that the run has"
+        ):
+            settings(tmp_path / "hub", **{"released.runs": runs})
 
 
 def statistics() -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from irepa.config.cells import cells, combinations, split_encoder
-from irepa.config.tier import Released, ReleasedRun, Settings, Taken, Tier
+from irepa.config.tier import Released, Settings, Taken, Tier
 from irepa.errors import ConfigError, translated
 
 STATISTICS = "spatial-metrics-data"
@@ -75,8 +75,8 @@ def take_over(settings: Settings, where: str) -> Settings:
             lists["without"].append(run)
         elif row[1] in found:
             raise ConfigError(
-                f"{key}.runs: {found[row[1]]} and {run} are both {row[1]}; put a row with the whole name and `cell: null` before "
-                "the others for the one that is to be left out"
+                f"{key}.runs: {found[row[1]]} and {run} are both {row[1]}; put the whole name of the one to leave out, with "
+                "null, before the others"
             )
         else:
             found[row[1]] = run
@@ -116,16 +116,16 @@ def damaged(tier: Tier) -> list[str]:
     return [f"{path} is damaged or cut short: its run will fail; fetch it again." for path in broken]
 
 
-def match(run: str, tier: Tier) -> tuple[ReleasedRun, str | None] | None:
-    """The first row that fits a run's whole name, and the cell by it; None where none fits."""
+def match(run: str, tier: Tier) -> tuple[str, str | None] | None:
+    """The first pattern that fits a run's whole name, and its cell; None where none fits."""
     assert tier.released is not None
-    for row in tier.released.runs:
-        fits = re.fullmatch(_expression(row.run, tier.scales, tier.released.encoders), run)
+    for pattern, cell in tier.released.runs.items():
+        fits = re.fullmatch(_expression(pattern, tier.scales, tier.released.encoders), run)
         if fits is not None:
             named = fits.groupdict()
             if "encoder" in named:
                 named["encoder"] = tier.released.encoders[named["encoder"]]
-            return row, None if row.cell is None else row.cell.format(**named)
+            return pattern, None if cell is None else cell.format(**named)
     return None
 
 

@@ -564,29 +564,6 @@ class JobResources(Strict):
     )
 
 
-class ReleasedRun(Strict):
-    """Which cell a released run is, by the name of its folder."""
-
-    run: str = Field(
-        description="The name. `{scale}` stands for one of the tier's scales, `{encoder}` for one of `encoders`, a whole word of "
-        "the name, and `*` for anything."
-    )
-    cell: str | None = Field(
-        description="The cell, `recipe/scale/encoder/method/seed0`, in which `{scale}` and `{encoder}` are what the name has. "
-        "null: the run is known and left out."
-    )
-
-    @model_validator(mode="after")
-    def _placeholders(self) -> ReleasedRun:
-        written = {text: set(re.findall(r"\{(.*?)\}", text)) for text in (self.run, self.cell or "")}
-        if not written[self.run] <= {"scale", "encoder"} or not written[self.cell or ""] <= written[self.run]:
-            raise ValueError(
-                f"run = {self.run}, cell = {self.cell}: allowed in a run are {{scale}} and {{encoder}}, and in a cell those "
-                "that the run has"
-            )
-        return self
-
-
 class Released(Strict):
     """Checkpoints that others have trained and published, in a folder for each run: they are evaluated, and nothing is trained.
 
@@ -602,11 +579,26 @@ class Released(Strict):
     encoders: dict[str, str] = Field(
         description="By the word that stands for an encoder in names of runs: its row of encoders.yaml."
     )
-    runs: list[ReleasedRun] = Field(description="Which cell a run is: the first row that fits its whole name.")
+    runs: dict[str, str | None] = Field(
+        description="By pattern of a run's whole name, the cell that it is, `recipe/scale/encoder/method/seed0`; the first that fits "
+        "counts. In both, `{scale}` stands for one of the tier's scales and `{encoder}` for one of `encoders`, a whole word of the "
+        "name; `*` stands for anything. null: such a run is known and left out."
+    )
+
+    @field_validator("runs")
+    @classmethod
+    def _placeholders(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        for run, cell in value.items():
+            of_run, of_cell = (set(re.findall(r"\{(.*?)\}", text or "")) for text in (run, cell))
+            if not of_cell <= of_run <= {"scale", "encoder"}:
+                raise ValueError(
+                    f"{run}: {cell}: allowed are {{scale}} and {{encoder}}, in a cell only those that the run has"
+                )
+        return value
 
 
 class Taken(Strict):
-    """What was found of released runs; what is of no use is told with its reason."""
+    """What was found of released runs when the tier was read; what is of no use is told with its reason."""
 
     unknown: list[str] = Field(description="Runs whose name no row fits.")
     elsewhere: dict[str, str] = Field(description="By run, a cell that no experiment of the tier has.")
