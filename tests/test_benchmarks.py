@@ -65,4 +65,4 @@ def test_the_audits_tests_are_simulated() -> None:
     said = run("benchmarks/audit_simulation.py", "--repeats", "2", "--draws", "200")
     assert len(re.findall(r"^\| (?:12|20|36) \| 0\.[369] \| [24] \|", said, re.MULTILINE)) == 18
     assert all(float(share) <= 100 for share in re.findall(r"([\d.]+)%", said))
-    assert said.count("| --: |") == 4
+    assert len(re.findall(r"^(?:\| --: )+\|$", said, re.MULTILINE)) == 4

@@ -71,7 +71,7 @@ class AutoencoderSettings(Plugged):
     statistics: Path | None = Field(
         None,
         description="With `normalisation: file`, the statistics of the hub: a file of torch or safetensors with `latents_scale` "
-        "(1 / std) and `latents_bias` (mean), or with `mean` and `std`, a number per channel.",
+        "(1 / std) and `latents_bias` (mean), or with `mean` and `std`, a number per channel. null: no file is read.",
     )
 
     grey: Literal["nearest", "below"] = Field(
