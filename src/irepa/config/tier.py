@@ -580,9 +580,9 @@ class Released(Strict):
         description="By the word that stands for an encoder in names of runs: its row of encoders.yaml."
     )
     runs: dict[str, str | None] = Field(
-        description="By pattern of a run's whole name, the cell that it is, `recipe/scale/encoder/method/seed0`; the first that fits "
-        "counts. In both, `{scale}` stands for one of the tier's scales and `{encoder}` for one of `encoders`, a whole word of the "
-        "name; `*` stands for anything. null: such a run is known and left out."
+        description="By pattern of a run's whole name, the cell that it is, `recipe/scale/encoder/method/seed0`; the first that "
+        "fits counts. In both, `{scale}` stands for one of the tier's scales and `{encoder}` for one of `encoders`, a whole word "
+        "of the name; `*` stands for anything. null: such a run is known and left out."
     )
 
     @field_validator("runs")
