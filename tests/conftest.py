@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -27,6 +29,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 WORKFLOW = REPOSITORY / "workflow"
 BIN = Path(sys.executable).parent
 PARTS = ("Snakefile", "params.yaml", "dvc.yaml", "environment.yml", "workflow", "src", "reports", ".dvc", ".dvcignore")
+
+
+def guide_of(package: ModuleType) -> str:
+    """The example in a package's guide: the indented block of its docstring that ``::`` introduces."""
+    block: list[str] = []
+    for line in (package.__doc__ or "").partition("::\n\n")[2].splitlines():
+        if line and not line.startswith("    "):
+            break
+        block.append(line)
+    return textwrap.dedent("\n".join(block))
 
 
 def copy_project(target: Path) -> Path:

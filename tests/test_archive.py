@@ -10,7 +10,7 @@ import pytest
 
 from irepa.commands.archive import redraw, save
 from irepa.config.load import load_settings
-from irepa.errors import CacheError
+from irepa.errors import CacheError, ConfigError
 from irepa.pipeline.plan import Plan
 from tests.conftest import call, copy_project, snakemake, succeed
 from tests.test_pipeline import jobs
@@ -129,5 +129,17 @@ def test_records_of_other_settings_are_not_taken_over(archived: Path, tmp_path: 
 def test_an_unfinished_tier_is_not_archived(finished: Path, tmp_path: Path) -> None:
     plan = plan_of(finished)
     plan.results = tmp_path / "empty"
+    kept = tmp_path / "archive" / "settings.json"
+    kept.parent.mkdir()
+    kept.touch()
     with pytest.raises(CacheError, match="is missing"):
         save(plan, tmp_path / "archive")
+    assert kept.exists(), "the archive of before"
+
+
+def test_nothing_but_an_archive_is_replaced(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("not to be lost")
+    for place in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(ConfigError, match="it is there and is no archive"):
+            save(plan_of(finished), place)
+    assert (tmp_path / "mine.txt").read_text() == "not to be lost"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from irepa.commands import check
-from irepa.commands.check import barrier, check_machine, check_start, downloads, written
+from irepa.commands.check import barrier, check_machine, check_results, check_start, downloads, written
 from irepa.commands.screen import screen
 from irepa.config.cells import Cell, cells
 from irepa.config.consistency import images_that_do_not_fit
@@ -595,6 +595,26 @@ def test_the_size_of_another_dataset_than_the_tiers_own_is_not_guessed(settings:
     assert written(Plan(settings(overrides={"dataset": dataset}), tmp_path))["images"] == 0
 
 
+def test_a_reference_of_another_network_is_refused_before_any_job(settings: Load, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    loaded = settings(overrides={"evaluation.references": {"effnet-lite2": str(path)}})
+    np.savez(path, mu=np.zeros(1280), sigma=np.eye(1280))
+    check_machine(loaded)
+    np.savez(path, mu=np.zeros(64), sigma=np.eye(64))
+    with pytest.raises(WeightsError, match=r"statistics of 64 dimensions, the judge's features have 1280"):
+        check_machine(loaded)
+
+
+def test_results_that_cannot_be_written_are_told_with_the_first_job(settings: Load, tmp_path: Path) -> None:
+    """A file in the way is one that nobody may make a folder of, whoever runs the test."""
+    plan = Plan(settings(), tmp_path)
+    check_results(plan)
+    (tmp_path / "results").touch()
+    with pytest.raises(IrepaError, match=r"results cannot be written to, and audit has to run \(42 jobs in all\); see"):
+        check_results(plan)
+    check_results(plan, only_existing=True)
+
+
 def test_several_errors_are_one_of_their_class_and_one_stays_as_it_is() -> None:
     def fail(error: IrepaError) -> Callable[[], None]:
         def check() -> None:
@@ -603,7 +623,9 @@ def test_several_errors_are_one_of_their_class_and_one_stays_as_it_is() -> None:
         return check
 
     one, two, three = ConfigError("a"), ConfigError("b\nc"), DataError("d")
-    assert gather([fail(one), lambda: None, fail(three)]) == [one, three]
+    assert gather([fail(one), lambda: None, fail(three), fail(one)]) == [one, three]
+    (told,) = gather([lambda: Path("x" * 300).is_file()])
+    assert str(told).startswith("x" * 300 + ": File name too long; see")
     refuse([])
     with pytest.raises(ConfigError) as alone:
         refuse([one])
@@ -647,8 +669,24 @@ def test_a_score_without_images_says_why(tmp_path: Path) -> None:
         read_images(tmp_path / "nowhere", 64, 10)
     with pytest.raises(DataError, match=r"--images .*a\.txt: it is a file; give a folder"):
         read_images(tmp_path / "a.txt", 64, 10)
-    with pytest.raises(DataError, match=r"no image in this folder or below it \(\.bmp, "):
+    with pytest.raises(DataError, match=r"no image in this folder or below it \(\.avif, "):
         read_images(tmp_path, 64, 10)
+
+
+def test_what_the_system_refuses_is_one_message(tmp_path: Path) -> None:
+    """A screen that is closed, a full disk behind it, paths that cannot be made or are no repository."""
+    quiet = call(REPOSITORY, "bash", "-c", "irepa tiers >&-")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    for command, message in (
+        ("irepa tiers > /dev/full", "error: No space left on device"),
+        ("irepa probe rgb --tier smoke --log /", "error: /: Is a directory"),
+        (f"irepa schemas --root {tmp_path}", f"error: --root {tmp_path}: there is no folder workflow/tiers in it"),
+        ("irepa probe '' --tier smoke", "error: probe key: unknown value ''; allowed are"),
+    ):
+        done = call(REPOSITORY, "bash", "-c", command)
+        assert (done.returncode, done.stderr.startswith(message)) == (1, True), done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cell_of_the_tier_is_what_the_refused_keys_are_not(settings: Load) -> None:

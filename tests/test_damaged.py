@@ -7,8 +7,10 @@ and empty, as well as well-formed files that hold something odd. `pytest -s` pri
 from __future__ import annotations
 
 import argparse
+import gzip
 import io
 import json
+import os
 import pickle
 import struct
 import warnings
@@ -138,14 +140,18 @@ def test_images(form: str, tmp_path: Path) -> None:
 
 
 def test_image_folders(tmp_path: Path) -> None:
-    """Odd trees: links to nowhere, folders called as images, files in place of class folders."""
+    """Odd trees: links to nowhere and to themselves, pipes and folders called as images, files in place of class folders."""
     (tmp_path / "a" / "cat").mkdir(parents=True)
     (tmp_path / "a" / "cat" / "x.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "cat").write_bytes(b"")
     (tmp_path / "c" / "cat" / "x.png").mkdir(parents=True)
+    (tmp_path / "d" / "cat").mkdir(parents=True)
+    os.mkfifo(tmp_path / "d" / "cat" / "x.png")
+    (tmp_path / "e" / "cat").mkdir(parents=True)
+    (tmp_path / "e" / "cat" / "x.png").symlink_to(tmp_path / "e" / "cat" / "x.png")
     (tmp_path / "file").write_bytes(b"")
-    for name in ("a", "b", "c", "file", "none"):
+    for name in ("a", "b", "c", "d", "e", "file", "none", "n" * 300):
         options = image_folder.Options(train=tmp_path / name, test=tmp_path / name)
         assert not throw("image folder", lambda: list(image_folder.load(options, 8).train.batches()), str(tmp_path))  # noqa: B023
         throw("image folder", lambda: image_folder.check(options), str(tmp_path))  # noqa: B023
@@ -160,6 +166,20 @@ def parquet_bytes(table: Any, **options: object) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, **options)
     return sink.getvalue()
+
+
+def test_parquet_folders(tmp_path: Path) -> None:
+    """What is no file is refused, and what is hidden is no part of the dataset."""
+    (tmp_path / "a.parquet").write_bytes(parquet_bytes(pa.table(ROWS)))
+    (tmp_path / "._a.parquet").write_bytes(b"left by a program")
+    assert throw("parquet", lambda: read_parquet(tmp_path))
+    (tmp_path / "b.parquet").symlink_to(tmp_path / "b.parquet")
+    assert not throw("parquet", lambda: read_parquet(tmp_path), "b.parquet")
+    (tmp_path / "b.parquet").unlink()
+    os.mkfifo(tmp_path / "b.parquet")
+    for path in (tmp_path, tmp_path / "b.parquet"):
+        assert not throw("parquet", lambda: read_parquet(path), "b.parquet: it is a folder, a pipe")  # noqa: B023
+    assert not throw("parquet", lambda: read_parquet(tmp_path / ("n" * 300)), "nnn")
 
 
 def read_parquet(path: Path) -> None:
@@ -262,6 +282,7 @@ def test_reference_files(tmp_path: Path) -> None:
         ({"mu": np.zeros(3), "sigma": np.eye(3)}, "statistics of 3 dimensions, the judge's features have 4"),
         ({"sigma": np.triu(np.ones((4, 4)))}, "sigma is no covariance: it must be symmetric"),
         ({"sigma": -np.eye(4)}, "sigma is no covariance"),
+        ({"sigma": np.ones((4, 4)) - np.eye(4)}, "nothing beyond the product of two standard deviations"),
         ({"sigma": np.eye(3)}, r"mu \(4,\) and sigma \(3, 3\)"),
         ({"mu": np.zeros(4, np.int64)}, "mu is int64; floating-point numbers are needed"),
         ({"mu": np.zeros(4, np.complex64)}, "mu is complex64"),
@@ -280,6 +301,17 @@ def test_odd_reference_statistics(arrays: dict[str, Any], message: str, tmp_path
     without = {name: array for name, array in MOMENTS.items() if name not in arrays}
     path.write_bytes(npz(**without))
     throw("statistics", lambda: check_reference(path, 4), str(path))
+
+
+def test_files_that_are_no_statistics_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(npz(arr_0=PIXELS))
+    with pytest.raises(IrepaError, match=r"x\.npz has arr_0; mu and sigma are needed"):
+        check_reference(path, 4)
+    for content in (npy(np.zeros(4)), npz(**MOMENTS)[:-30], b"<html>"):
+        path.write_bytes(content)
+        with pytest.raises(IrepaError, match=r"x\.npz: it is no whole \.npz"):
+            check_reference(path, 4)
 
 
 # Records and their arrays
@@ -504,6 +536,22 @@ def test_odd_state_dicts(tmp_path_factory: pytest.TempPathFactory, top: dict[Any
         path = checkpoint(content, folder / "odd.pt")
         throw("checkpoint", lambda: adopt(path))  # noqa: B023
         throw("weights", lambda: load_in_order(tiny(), read_state(str(path), "x", "fetch"), "x"))  # noqa: B023
+
+
+def test_files_that_are_no_checkpoints_are_told_apart(tmp_path: Path) -> None:
+    path = checkpoint({"ema": STATE}, tmp_path / "x.pt")
+    for content in (b"<html>", path.read_bytes()[:-300], gzip.compress(path.read_bytes())):
+        path.write_bytes(content)
+        with pytest.raises(
+            IrepaError, match=r"x\.pt is no file of torch\.save, or is cut off, .*save its tensors anew"
+        ):
+            adopt(path)
+    checkpoint({"ema": {name: tensor.numpy() for name, tensor in STATE.items()}}, path)
+    with pytest.raises(
+        IrepaError, match=r"Weights only load failed.*; fetch it again, or save its tensors anew"
+    ) as refusal:
+        adopt(path)
+    assert "\x1b" not in str(refusal.value), "torch colours its words"
 
 
 def test_pickles_that_would_run_code_are_refused(tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ def record_of(folder: Path) -> Record:
     return Record(folder / "r.json")
 
 
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+def test_a_file_is_for_whom_the_user_lets_read_it(tmp_path: Path, umask: int) -> None:
+    write = "from pathlib import Path; from irepa.pipeline.files import write_text; write_text(Path('a'), 'x')"
+    subprocess.run([sys.executable, "-c", write], cwd=tmp_path, umask=umask, check=True)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("old")

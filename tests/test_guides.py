@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -24,21 +23,10 @@ from irepa.models.learner import Learner
 from irepa.models.sit import SiT
 from irepa.random import StepRandom
 from irepa.stored import InMemory
+from tests.conftest import guide_of
 
 CPU = torch.device("cpu")
 Load = Callable[[str], ModuleType]
-
-
-def example(kind: str) -> str:
-    """The indented block that the guide of a folder introduces with ``::``."""
-    guide = importlib.import_module(f"irepa.{kind}").__doc__
-    assert guide is not None
-    block: list[str] = []
-    for line in guide.partition("::\n\n")[2].splitlines():
-        if line and not line.startswith("    "):
-            break
-        block.append(line)
-    return textwrap.dedent("\n".join(block))
 
 
 @pytest.fixture
@@ -47,7 +35,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def imported(kind: str) -> ModuleType:
         path = tmp_path / f"example_of_{kind}.py"
-        path.write_text(example(kind) + "\n")
+        path.write_text(guide_of(importlib.import_module(f"irepa.{kind}")) + "\n")
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None
         assert spec.loader is not None

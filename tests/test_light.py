@@ -59,6 +59,41 @@ for name in plugins.names("{kind}"):
     assert not imported(code) & HEAVY
 
 
+def test_claims_verdicts_and_the_table_are_read_without_them() -> None:
+    assert not imported("import irepa.audit.claims, irepa.audit.verdicts, irepa.figures, irepa.table") & HEAVY
+
+
+def test_encoders_and_datasets_are_checked_without_them() -> None:
+    code = """
+from pathlib import Path
+from irepa.config import plugins
+from irepa.config.read import read_yaml
+from irepa.config.tier import EncoderEntry
+from irepa.encoders import Declared
+from irepa.errors import DataError, WeightsError
+
+for name, row in read_yaml(Path("workflow/encoders.yaml")).items():
+    declared = Declared.of(name, EncoderEntry.model_validate(row), 256)
+    if "weights" in type(declared.options).model_fields:
+        for weights in ("random", "package:irepa_has_no_such_package", "/nowhere"):
+            try:
+                declared.changed(weights=Path(weights) if row["library"] == "torch-fidelity" else weights).check()
+            except WeightsError:
+                pass
+    declared.check()
+photos, folders, parquet = (plugins.load("data", name, "x") for name in ("photos", "image-folder", "parquet"))
+photos.check(photos.Options())
+refused = 0
+for module in (folders, parquet):
+    try:
+        module.check(module.Options(train="/nowhere", test="/nowhere"))
+    except DataError:
+        refused += 1
+assert refused == 2
+"""
+    assert not imported(code) & HEAVY
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["train", "--help"], ["status"], ["check"], ["tiers"], ["where"], ["settings"], ["schemas"]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -58,6 +59,15 @@ def test_every_tier_is_valid(name: str) -> None:
             {"overrides": {"training.processes": 5}},
             r"batch \(16\) must be a multiple of processes x accumulation \(5 x 1\)",
         ),
+        ({"overrides": {"training.lr": math.inf}}, r"training\.lr = Infinity: .*finite number"),
+        ({"overrides": {"training.steps": True}}, r"training\.steps = true: true and false are no value of this key"),
+        ({"overrides": {"dataset.seed": -1}}, r"dataset: seed = -1: .*greater than or equal to 0"),
+        ({"results": ""}, r"params: results = \"\": .*at least 1"),
+        (
+            {"overrides": {"figures": {"../x": {"kind": "samples", "experiment": "methods"}}}},
+            r"\"\.\./x\": a name is of",
+        ),
+        ({"overrides": {"scales.{key}": {}}}, r"scales\.\{key\}\.\[key\] = \"\{key\}\": a name is of letters"),
         ({"overrides": {"training.ema": 1.5}}, r"training\.ema = 1\.5: .*less than or equal to 1"),
         ({"overrides": {"sampling.samples": 8}}, r"kid_subset_size \(16\) must not exceed sampling\.samples \(8\)"),
         ({"overrides": {"dataset.name": "cifar"}}, r"dataset: unknown value 'cifar'; allowed are image-folder, "),
@@ -124,6 +134,16 @@ def test_two_encoders_of_one_name_are_refused(tmp_path: Path) -> None:
     table = tmp_path / "workflow" / "encoders.yaml"
     table.write_text(table.read_text() + "\nrgb: {library: rgb, family: handcrafted}\n")
     with pytest.raises(ConfigError, match=r"encoders\.yaml: rgb stands twice \(line \d+\)"):
+        load_settings({"tier": "smoke"}, tmp_path / "workflow")
+
+
+def test_a_row_whose_name_cannot_be_part_of_a_path_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(WORKFLOW, tmp_path / "workflow")
+    with (tmp_path / "workflow" / "encoders.yaml").open("a") as stream:
+        stream.write("../mine: {library: timm, family: x, model: m}\n")
+    with pytest.raises(
+        ConfigError, match=r"encoders\.yaml: '\.\./mine': a name is of letters, digits and _ \. -, and begins"
+    ):
         load_settings({"tier": "smoke"}, tmp_path / "workflow")
 
 

@@ -19,7 +19,7 @@ from irepa.commands.check import check_start, downloads, jobs_of
 from irepa.config.load import load_settings, read_tier, tier_names
 from irepa.config.read import read_yaml
 from irepa.config.released import damaged, statistics_folder
-from irepa.errors import ConfigError, IrepaError
+from irepa.errors import ConfigError, IrepaError, of_system
 from irepa.pipeline.graph import STAGES, Job, Stage
 from irepa.pipeline.plan import Plan
 
@@ -38,6 +38,13 @@ def make_plan(params: Path, root: Path, tier: str | None, check_options: bool = 
     return Plan(load_settings(values, root / "workflow", check_options), root)
 
 
+def repository(root: Path) -> Path:
+    """``root``, where the repository is. Raises ConfigError where it is not."""
+    if not (root / "workflow" / "tiers").is_dir():
+        raise ConfigError(f"--root {root}: there is no folder workflow/tiers in it; give the folder of the repository")
+    return root
+
+
 def start_log(path: Path | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
@@ -51,7 +58,7 @@ def _stage_run(plan: Plan, job: Job, log: Path | None) -> None:
 
     start_log(log)
     try:
-        if job.key and not plan.knows(job):
+        if STAGES[job.stage].key and not plan.knows(job):
             raise ConfigError.unknown(f"{job.stage} key", job.key, plan.keys(job.stage))
         record = execute(plan, job)
         if (
@@ -183,7 +190,9 @@ def score(
     images: Annotated[Path, typer.Option(help="Folder of images, searched in depth.")],
     weights: Annotated[str | None, typer.Option(help="hub, random, or the path of weights.")] = None,
     side: Annotated[int, typer.Option(min=4, help="The token grid is SIDE x SIDE.")] = 16,
-    image_size: Annotated[int, typer.Option(min=32, help="Images are centre-cropped to this many pixels.")] = 256,
+    image_size: Annotated[
+        int, typer.Option(min=32, max=4096, help="Images are centre-cropped to this many pixels.")
+    ] = 256,
     limit: Annotated[int, typer.Option(min=2, help="At most this many images.")] = 1000,
     root: RootOption = Path("."),
 ) -> None:
@@ -296,7 +305,7 @@ def summary(
 @app.command()
 def tiers(root: RootOption = Path(".")) -> None:
     """List the tiers."""
-    for name in tier_names(root / "workflow"):
+    for name in tier_names(repository(root) / "workflow"):
         print(f"{name:<12} {read_tier(name, root / 'workflow').get('title', '')}")
 
 
@@ -332,7 +341,7 @@ def dvc(root: RootOption = Path(".")) -> None:
     from irepa.pipeline.dvc import dvc_yaml
     from irepa.pipeline.files import write_text
 
-    write_text(root / "dvc.yaml", dvc_yaml(root))
+    write_text(repository(root) / "dvc.yaml", dvc_yaml(root))
     for folder in archive.archives(root):
         write_text(folder / archive.PIPELINE, archive.dvc_yaml(folder, root))
 
@@ -351,7 +360,7 @@ def settings(
     from irepa.pipeline.files import write_text
 
     if write:
-        write_text(root / "docs" / "settings.md", reference())
+        write_text(repository(root) / "docs" / "settings.md", reference())
     else:
         show(part)
 
@@ -363,22 +372,30 @@ def schemas(root: RootOption = Path(".")) -> None:
     from irepa.pipeline.files import write_text
 
     for name, text in schema_texts().items():
-        write_text(root / "workflow" / "schemas" / name, text)
+        write_text(repository(root) / "workflow" / "schemas" / name, text)
 
 
 def main() -> None:
-    """Entry point: an IrepaError is one message on standard error and a non-zero exit, without a traceback."""
+    """Entry point: an IrepaError is one message on standard error and a non-zero exit, without a traceback.
+
+    So is what the system refuses, such as a path that cannot be written to.
+    """
+    for name in ("stdout", "stderr"):  # None where the caller has closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, for as long as the process lives
     code: object = 0
     try:
-        app()
-    except SystemExit as done:
-        code = done.code
-    except IrepaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
+        try:
+            app()
+        except SystemExit as done:
+            code = done.code
+        sys.stdout.flush()
+    except (IrepaError, OSError) as error:
+        told = of_system(error) if isinstance(error, OSError) else error
+        print(f"error: {told}", file=sys.stderr)
+        code = told.exit_code
     # Leave at once: tearing the interpreter and its libraries down takes a second of every short job.
     logging.shutdown()
-    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else bool(code))
 

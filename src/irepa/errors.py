@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -51,9 +52,12 @@ class PreemptedError(IrepaError):
     exit_code = 75
 
 
+COLOUR = re.compile("\x1b\\[[0-9;]*m")  # some libraries write for a terminal
+
+
 def first_line(error: Exception) -> str:
     """Why a library could not load something, without the paragraphs that follow."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in COLOUR.sub("", str(error)).splitlines() if line.strip()]
     # A heading, such as torch's "Error(s) in loading state_dict for SiT:", says nothing without what follows.
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 
@@ -80,15 +84,27 @@ def translated(kind: type[IrepaError], what: str, cure: str = "") -> Iterator[No
         raise kind(f"{what} ({cause(error)})" + (f"; {cure}" if cure else "")) from error
 
 
+def of_system(error: OSError) -> IrepaError:
+    """What the system refused, with its path: a folder on the way may not be entered, a name is too long, a disk failed."""
+    path = "" if error.filename is None else f"{error.filename}: "
+    return IrepaError(f"{path}{error.strerror or error}; see that it is there and may be used")
+
+
 def gather(checks: Iterable[Callable[[], object]]) -> list[IrepaError]:
-    """Run every check and return what they raise, so that a user learns of everything at once."""
-    errors: list[IrepaError] = []
+    """Run every check and return what they raise, so that a user learns of everything at once; the same is told once.
+
+    What the system refuses while a check looks for a file is told as well.
+    """
+    errors: dict[str, IrepaError] = {}
     for check in checks:
         try:
             check()
         except IrepaError as error:
-            errors += error.several or (error,)
-    return errors
+            errors |= {str(one): one for one in error.several or (error,)}
+        except OSError as error:
+            told = of_system(error)
+            errors[str(told)] = told
+    return list(errors.values())
 
 
 def refuse(errors: Sequence[IrepaError]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -136,6 +137,8 @@ def decode_all(sources: Sequence[tuple[bytes | Path, str]], size: int) -> Images
         content, where = source
         if isinstance(content, Path):
             with translated(DataError, f"{where}: cannot be read", "see that it is there and may be read"):
+                if not stat.S_ISREG(content.stat().st_mode):  # reading a pipe would wait for ever
+                    raise DataError(f"{where}: it is a folder, a pipe or a device and no file; move it away")
                 content = content.read_bytes()
         return decode(content, size, where)
 

@@ -65,10 +65,14 @@ def _reading(path: Path) -> AbstractContextManager[None]:
 def _moments(path: Path, dim: int | None, ending: str = "") -> Statistics:
     """``mu`` and ``sigma``, with this ending to their names in the file, as float64. Raises WeightsError."""
     where = f"evaluation.references: {path}"
-    with _reading(path), np.load(path, allow_pickle=False) as stored:
-        if isinstance(stored, np.ndarray):
-            raise WeightsError(f"{where} is one array; an .npz with mu and sigma is needed")
-        reference: dict[str, NDArray[Any]] = {key: stored[key] for key in (f"mu{ending}", f"sigma{ending}")}
+    keys = (f"mu{ending}", f"sigma{ending}")
+    with _reading(path), path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):
+            raise WeightsError(f"{where}: it is no whole .npz; one with {' and '.join(keys)} is needed: fetch it again")
+        with np.load(stream, allow_pickle=False) as stored:
+            if not {*keys} <= {*stored}:
+                raise WeightsError(f"{where} has {', '.join(stored) or 'nothing'}; {' and '.join(keys)} are needed")
+            reference: dict[str, NDArray[Any]] = {key: stored[key] for key in keys}
     for key, values in reference.items():
         if not np.issubdtype(values.dtype, np.floating):
             raise WeightsError(f"{where}: {key} is {values.dtype}; floating-point numbers are needed")
@@ -84,9 +88,17 @@ def _moments(path: Path, dim: int | None, ending: str = "") -> Statistics:
         raise WeightsError(
             f"{where}: statistics of {len(mu)} dimensions, the judge's features have {dim}: they are another network's"
         )
-    if np.abs(sigma - sigma.T).max() > ASYMMETRY * np.abs(sigma).max() or (sigma.diagonal() < 0).any():
+    variance = sigma.diagonal()
+    spread = np.sqrt(variance.clip(min=0))
+    slack = ASYMMETRY * np.abs(sigma).max()
+    if (
+        np.abs(sigma - sigma.T).max() > slack
+        or (variance < 0).any()
+        or (np.abs(sigma) > np.outer(spread, spread) + slack).any()
+    ):
         raise WeightsError(
-            f"{where}: sigma{ending} is no covariance: it must be symmetric, with nothing negative on its diagonal"
+            f"{where}: sigma{ending} is no covariance: it must be symmetric, with nothing negative on its diagonal and nothing "
+            "beyond the product of two standard deviations"
         )
     return {"mu": mu, "sigma": sigma}
 

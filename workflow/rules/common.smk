@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 
 sys.path.insert(0, str(REPOSITORY / "src"))
 
-from irepa.commands.check import check_start
+from irepa.commands.check import check_results, check_start
 from irepa.config.load import load_settings
 from irepa.config.read import from_command_line
 from irepa.config.tier import JobResources
@@ -185,6 +185,7 @@ def set_back():
 # Before the graph is built, because Snakemake remembers which files a folder holds; and not again by the jobs that it starts.
 if workflow.is_main_process:
     try:
+        check_results(PLAN, only_existing=True)  # Snakemake would speak of write-protected outputs, in a dry run too
         write_stamps()
     except OSError as error:
         raise refuse_to_write(error) from None

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from irepa.config.tier import Settings
-from irepa.errors import CacheError
+from irepa.errors import CacheError, ConfigError
 from irepa.pipeline.dvc import WITH_ENVIRONMENT, code
 from irepa.pipeline.files import Json, Record, describe_file, read_json, sha256, whole, write_json, write_text
 from irepa.pipeline.graph import Job, kept, written
@@ -45,24 +45,30 @@ class Archive(AsIs):
 def save(plan: Plan, folder: Path) -> int:
     """Copy a finished tier's numbers, table, figures, verdicts and report; returns how many files.
 
-    Raises CacheError where a result is missing or out of date.
+    An archive that is there is replaced, once everything has been found. Raises CacheError where a result is missing or out of
+    date, and ConfigError for a folder, or a file, that is something else.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    copied = 0
+    if folder.exists() and not (folder / SETTINGS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder}: it is there and is no archive; give a new folder, or an archive, which is replaced"
+        )
     jobs = plan.jobs()
+    paths: list[Path] = []
     for job in jobs:
-        if job.stage not in (*RECORDS, *WHOLE):
-            continue
-        record = plan.record(job)
-        for path in plan.outputs(job) if job.stage in WHOLE else [record.path]:
-            target = folder / path.relative_to(plan.results)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            copied += 1
+        if job.stage in (*RECORDS, *WHOLE):
+            record = plan.record(job)
+            paths += plan.outputs(job) if job.stage in WHOLE else [record.path]
+    made_with = environment([plan.record(job) for job in jobs if plan.is_current(job)])
+    if folder.exists():
+        shutil.rmtree(folder)
+    for path in paths:
+        target = folder / path.relative_to(plan.results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     write_text(folder / SETTINGS, plan.settings.model_dump_json(indent=2) + "\n")
-    write_json(folder / ENVIRONMENT, environment([plan.record(job) for job in jobs if plan.is_current(job)]))
+    write_json(folder / ENVIRONMENT, made_with)
     write_text(folder / PIPELINE, dvc_yaml(folder, plan.root))
-    return copied + 3
+    return len(paths) + 3
 
 
 def restore(plan: Plan, folder: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ that cannot be told, and nothing is refused.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import os
 import shutil
@@ -51,6 +52,7 @@ def check_start(plan: Plan, weights: bool = True) -> None:
                 functools.partial(check_machine, plan.settings, weights, runs),
                 functools.partial(check_claims, workflow),
                 functools.partial(check_disk, plan),
+                functools.partial(check_results, plan),
             ]
         )
     )
@@ -117,8 +119,14 @@ def _is_file(key: str, path: Path, cure: str) -> None:
 
 def _is_reference(key: str, path: Path, cure: str, settings: Settings, judge: str) -> None:
     _is_file(key, path, cure)
-    declared = Declared.of(judge, settings.catalogue[judge], settings.tier.evaluation.input_size)
-    check_reference(path, declared.library.judge_dim, declared.library.judge_spatial_dim)
+    entry = settings.catalogue[judge]
+    library = Declared.of(judge, entry, settings.tier.evaluation.input_size).library
+    dim = library.judge_dim
+    if dim is None and importlib.util.find_spec("torch") is not None:  # jobs of another environment look for themselves
+        from irepa.engine.judges import width
+
+        dim = width(judge, entry, settings.tier.evaluation)
+    check_reference(path, dim, library.judge_spatial_dim)
 
 
 def _has_statistics(folder: Path) -> None:
@@ -290,6 +298,24 @@ def barrier(host: str) -> str | None:
     except OSError as error:
         return f"{host} cannot be reached ({error.strerror or error})"
     return None
+
+
+def check_results(plan: Plan, only_existing: bool = False) -> None:
+    """Refuse results that jobs which have to run cannot write; ``only_existing``: or, of files that are there, replace."""
+    stale = sorted(jobs_of(plan))
+    places = {path: job for job in stale for path in plan.outputs(job) if path.exists() or not only_existing}
+    closed: dict[Path, Job] = {}
+    for path, job in places.items():
+        place = existing(path)
+        if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
+            closed.setdefault(place, job)
+    if closed:
+        place, job = next(iter(closed.items()))
+        more = f", and {len(closed) - 1} more" if len(closed) > 1 else ""
+        raise IrepaError(
+            f"results = {plan.settings.params.results}: {place}{more} cannot be written to, and {job} has to run "
+            f"({len(stale)} jobs in all); see that it is a folder that you may write to, or set `results` in params.yaml to one"
+        )
 
 
 def check_disk(plan: Plan) -> None:

@@ -89,7 +89,9 @@ def _timm_row(model: str) -> dict[str, Any]:
 
 def read_images(folder: Path, size: int, limit: int) -> Images:
     """Up to ``limit`` images below a folder, spread over them in order of name: (n, size, size, 3) uint8. Raises DataError."""
-    if not folder.is_dir():
+    with translated(DataError, f"--images {folder} cannot be read", "see that it may be read"):
+        is_there = folder.is_dir()
+    if not is_there:
         what = "it is a file" if folder.exists() else "there is no such folder"
         raise DataError(f"--images {folder}: {what}; give a folder of images ({', '.join(sorted(SUFFIXES))})")
     files = image_files(folder)

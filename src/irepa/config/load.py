@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from irepa.config import plugins
 from irepa.config.cells import split_encoder, targets
 from irepa.config.consistency import plugins_that_do_not_fit, settings_that_do_not_fit
-from irepa.config.options import Plugged
+from irepa.config.options import Plugged, named
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.config.read import read_yaml, validated
 from irepa.config.released import take_over
@@ -131,7 +131,14 @@ def _with_one_training(content: dict[str, Any], key: list[str]) -> dict[str, Any
 
 
 def _table(model: type[_Model], path: Path) -> dict[str, _Model]:
-    return {name: validated(model, row or {}, f"{path}: {name}") for name, row in read_yaml(path).items()}
+    def row(name: str, content: Any) -> _Model:
+        try:
+            named(name)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {name!r}: {error}") from None
+        return validated(model, content or {}, f"{path}: {name}")
+
+    return {str(name): row(str(name), content) for name, content in read_yaml(path).items()}
 
 
 def _unknown(where: str, names: Iterable[str | None], allowed: Iterable[str]) -> Iterator[str]:

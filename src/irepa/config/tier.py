@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from irepa.config.options import Fraction, Grid, Plugged, Positive, Strict
+from irepa.config.options import Fraction, Grid, Name, Plugged, Positive, Seed, Strict
 from irepa.weights import PRETRAINED
 
 ALL = "all"
@@ -634,10 +634,10 @@ class Tier(Strict):
     autoencoder: AutoencoderSettings = Field(
         description="What turns images into what the model sees, unless a recipe names another."
     )
-    autoencoders: dict[str, AutoencoderSettings] = Field(
+    autoencoders: dict[Name, AutoencoderSettings] = Field(
         {}, description="By name, further ones, for recipes that name them."
     )
-    pretraining: dict[str, Pretraining] = Field(
+    pretraining: dict[Name, Pretraining] = Field(
         {}, description="By name, how encoders are trained whose weights are `trained:NAME` in encoders.yaml."
     )
     grid: Grid = Field(
@@ -648,8 +648,8 @@ class Tier(Strict):
         description="Rows of encoders.yaml, with transforms if wanted: the targets that experiments take as `all`.",
     )
     methods: list[str] = Field(min_length=1, description="Rows of methods.yaml that experiments take as `all`.")
-    scales: dict[str, Scale] = Field(min_length=1, description="By name, sizes of the network.")
-    recipes: dict[str, RecipeSettings] = Field(
+    scales: dict[Name, Scale] = Field(min_length=1, description="By name, sizes of the network.")
+    recipes: dict[Name, RecipeSettings] = Field(
         min_length=1,
         description="By name, how models are trained and sampled; experiments take the first if they name none.",
     )
@@ -671,11 +671,11 @@ class Tier(Strict):
     released: Released | None = Field(
         None, description="Released checkpoints that the tier evaluates in place of training; null: none."
     )
-    experiments: dict[str, Experiment] = Field(
+    experiments: dict[Name, Experiment] = Field(
         min_length=1,
         description="By name, the questions and their training runs.",
     )
-    figures: dict[str, Figure] = Field(description="By name, the figures of the report.")
+    figures: dict[Name, Figure] = Field(description="By name, the figures of the report.")
     resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
 
     def adopts(self, key: str) -> bool:
@@ -732,9 +732,7 @@ class Params(Strict):
     """`params.yaml`: which tier runs, and what is changed of it."""
 
     tier: str = Field("demo", description="Which tier runs: a file of workflow/tiers, without its ending.")
-    seed: int = Field(
-        0, ge=0, lt=2**31, description="The first seed; further training runs of a cell count up from it."
-    )
+    seed: Seed = Field(0, description="The first seed; further training runs of a cell count up from it.")
     encoders: list[str] | None = Field(None, description="Replaces the tier's list of encoders; null: the tier's.")
     methods: list[str] | None = Field(None, description="Replaces the tier's list of methods; null: the tier's.")
     overrides: dict[str, Any] = Field(
@@ -746,7 +744,7 @@ class Params(Strict):
         "statistics in it (`spatial-metrics-data`, or this folder itself) are evidence for the audit, the checkpoints are what "
         "the tier `released` evaluates. null: without.",
     )
-    results: str = Field("results", description="Folder of the results, relative to the repository.")
+    results: str = Field("results", min_length=1, description="Folder of the results, relative to the repository.")
 
     def changes(self) -> dict[str, Any]:
         """What a user has changed of the tier file, by key, but for what jobs may take of the machine."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +13,12 @@ from pydantic import Field
 from irepa.config.options import Positive, Strict
 from irepa.data import Split, Splits
 from irepa.errors import DataError, gather, refuse, translated
+from irepa.pipeline.outside import below
 
 if TYPE_CHECKING:
     from irepa.images import Images
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 BATCH = 256
 
 
@@ -59,11 +59,11 @@ def hidden(name: str) -> bool:
 
 def classes(folder: Path, key: str) -> list[str]:
     """Names of the class folders, in order, hidden ones left out. Raises DataError, naming the option ``key``, without any."""
-    if not folder.is_dir():
-        raise DataError(
-            f"dataset.{key} = {folder}: there is no such folder; set dataset.{key} under overrides in params.yaml"
-        )
     with translated(DataError, f"dataset.{key} = {folder} cannot be read"):
+        if not folder.is_dir():
+            raise DataError(
+                f"dataset.{key} = {folder}: there is no such folder; set dataset.{key} under overrides in params.yaml"
+            )
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not hidden(entry.name))
     if not names:
         raise DataError(f"dataset.{key} = {folder}: the folder is empty of class folders; it must hold one per class")
@@ -86,19 +86,14 @@ def same_classes(options: Options) -> list[str]:
     return names
 
 
-def _unreadable(error: OSError) -> None:
-    raise error
-
-
 def walk(folder: Path, images: bool = True) -> Iterator[Path]:
-    """The image files below a folder, or all its files; hidden files and folders are passed over. Raises DataError."""
+    """The image files below a folder, or all its files; links are followed, what is hidden is passed over. Raises DataError."""
     with translated(DataError, f"{folder} cannot be read", "see that it is there and may be read"):
-        for place, folders, files in os.walk(folder, onerror=_unreadable):
-            folders[:] = sorted(name for name in folders if not hidden(name))
-            for name in files:
-                path = Path(place, name)
-                if not hidden(name) and (not images or path.suffix.lower() in SUFFIXES):
-                    yield path
+        beside = folder.parent.stat()  # a link to the folders of other classes would give their images this label
+        for entry in below(str(folder), frozenset({(beside.st_dev, beside.st_ino)})):
+            path = Path(entry.path)
+            if not hidden(entry.name) and (not images or path.suffix.lower() in SUFFIXES):
+                yield path
 
 
 def image_files(folder: Path) -> list[Path]:

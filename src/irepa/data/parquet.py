@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,7 +43,7 @@ class Options(Strict):
     test: Path = Field(description="File, or folder of *.parquet files, with the held-out images.")
     image_column: str = Field("image", description="Name of the column of images.")
     label_column: str = Field("label", description="Name of the column of labels, which count from 0.")
-    class_names: list[str] | None = Field(None, description="In label order; null: the numbers.")
+    class_names: list[str] | None = Field(None, min_length=1, description="In label order; null: the numbers.")
     train_images: Positive | None = Field(None, description="Use only the first so many; null: all.")
     test_images: Positive | None = Field(None, description="Use only the first so many; null: all.")
 
@@ -75,13 +77,21 @@ def _has_columns(path: Path, key: str, options: Options) -> None:
 
 
 def _files(path: Path, key: str) -> list[Path]:
-    if not path.exists():
-        raise DataError(
-            f"dataset.{key} = {path}: there is no such file or folder; set dataset.{key} under overrides in params.yaml"
-        )
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if not files:
-        raise DataError(f"dataset.{key} = {path}: the folder holds no *.parquet file")
+    where = f"dataset.{key} = {path}"
+    with translated(DataError, f"{where} cannot be read", "see that it may be read"):
+        if not path.exists():
+            raise DataError(
+                f"{where}: there is no such file or folder; set dataset.{key} under overrides in params.yaml"
+            )
+        # Path.glob would pass over a folder that may not be read.
+        files = [path]
+        if path.is_dir():
+            files = [path / name for name in sorted(os.listdir(path)) if fnmatch(name, "[!.]*.parquet")]
+        if not files:
+            raise DataError(f"{where}: the folder holds no *.parquet file")
+        for file in files:
+            if not file.is_file():
+                raise DataError(f"{file}: it is a folder, a pipe or a link to nowhere and no file; move it away")
     return files
 
 
@@ -111,13 +121,13 @@ def _check_columns(file: Path, options: Options) -> None:
         kind = schema.field(options.label_column).type
         if not pa.types.is_integer(kind):
             rows = enumerate(_rows(file, options.label_column))
-            whole = (float, int)
-            row, label = next(
-                (r for r in rows if not isinstance(r[1], whole) or r[1] % 1), (0, "a number with a point")
+            odd = ((row, label) for row, label in rows if not isinstance(label, (float, int)) or label % 1)
+            seen = next(
+                (f", row {row}: the label is {label!r} ({kind})" for row, label in odd), f" holds labels of {kind}"
             )
             raise DataError(
-                f"dataset.label_column = {options.label_column}: {file}, row {row}: the label is {label!r} ({kind}); labels are "
-                "whole numbers from 0: write the column anew as int64"
+                f"dataset.label_column = {options.label_column}: {file}{seen}; labels are whole numbers from 0: write the column "
+                "anew as int64"
             )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Positive, Seed, Strict
 from irepa.data import Split, Splits
 from irepa.errors import DataError
 
@@ -51,7 +51,7 @@ class Options(Strict):
     smallest_crop: float = Field(
         0.3, gt=0, le=1, description="Side of the smallest crop, as a share of its region's shorter side."
     )
-    seed: int = Field(0, description="Seed of the crops and flips.")
+    seed: Seed = Field(0, description="Seed of the crops and flips.")
 
 
 def at_most(options: Options) -> tuple[int | None, int | None]:

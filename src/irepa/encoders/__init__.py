@@ -80,7 +80,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from irepa.config import plugins
-from irepa.config.options import Strict
+from irepa.config.options import Seed, Strict
 from irepa.errors import ConfigError, WeightsError, translated
 from irepa.weights import HUB, RANDOM, Download, fingerprint, is_path
 
@@ -235,7 +235,7 @@ class NetworkOptions(Strict):
     weights: str = Field(
         HUB, description="hub, random, package:NAME, trained:NAME, an https:// address, or the path of a file."
     )
-    seed: int = Field(0, description="Seed of random weights.")
+    seed: Seed = Field(0, description="Seed of random weights.")
     mean: PerChannel | None = Field(
         None, description="Of the input, for images in [0, 1]; null: what the library says of this model."
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Positive, Seed, Strict
 from irepa.encoders import Library
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Options(Strict):
     images: Positive = Field(5000, description="Training images, the first so many.")
     lr: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     keep: float = Field(0.0, ge=0, description="Weight of the term that holds the map near the identity; 0: freely.")
-    seed: int = Field(0, description="Seed of the order of the images.")
+    seed: Seed = Field(0, description="Seed of the order of the images.")
 
 
 def lds(tokens: Tensor, grid: Grid) -> Tensor:

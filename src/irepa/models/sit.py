@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,12 +284,18 @@ def public_state_dict(path: Path) -> PublicWeights:
 
     Raises WeightsError where the file cannot be read, holds no SiT, or leaves open which of several is meant.
     """
-    with translated(WeightsError, f"{path} cannot be read as a checkpoint", "fetch it again"):
+    cure = "fetch it again, or save its tensors anew, by name: torch.save({'ema': model.state_dict()}, file)"
+    with translated(WeightsError, f"{path} cannot be read as a checkpoint", cure):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             content: Any = load_file(path)
         else:
+            with path.open("rb") as stream:
+                if not zipfile.is_zipfile(stream):  # torch would speak of mapping into memory
+                    raise WeightsError(
+                        f"{path} is no file of torch.save, or is cut off, or of before torch 1.6; {cure}"
+                    )
             # The training scripts store their command line beside the weights.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

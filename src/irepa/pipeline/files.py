@@ -46,6 +46,8 @@ CLOCK = 2 * 10**9  # ns: the coarsest clock of a file system. What is newer may 
 GROUP, LEVEL = 256, 6  # rows that are compressed together, and how hard: more takes longer than it saves
 HEADER = 4096  # bytes: more than the header of any .npy file written here
 HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
+UMASK = os.umask(0o077)  # what the user keeps from others; asking means setting it
+os.umask(UMASK)
 # Temporary files say who writes them: .NAME.HOST-PID.RANDOM and the ending of NAME.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+(\.\w+)?")
 
@@ -69,7 +71,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         _lock(handle)
         yield temporary
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~UMASK)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in UNWRITABLE:
@@ -216,9 +218,9 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Json:
-    if not path.exists():
-        raise CacheError(f"{path} is missing")
     with translated(CacheError, f"{path} is damaged, it is not JSON", "delete it and run again"):
+        if not path.exists():
+            raise CacheError(f"{path} is missing")
         value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise CacheError(f"{path} is damaged, it holds no JSON object; delete it and run again")

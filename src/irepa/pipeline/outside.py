@@ -29,8 +29,11 @@ IDENTITIES = "IREPA_OUTSIDE"  # the environment variable that tells jobs where t
 Entry = tuple[str, os.stat_result]  # the path of a file, and what the system says of it
 
 
-def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Entry]:
-    """The files below a folder, in order of their names; ``above``: the folders that it is in, against links in a circle."""
+def below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:
+    """All that is no folder below a folder, in order of their names; links are followed, hidden folders are not looked at.
+
+    ``above``: the folders that it is in, against links in a circle. Raises OSError.
+    """
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -40,9 +43,9 @@ def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iter
     for entry in listed:
         if entry.is_dir():
             if not entry.name.startswith("."):
-                yield from _files(entry.path, above | {here})
-        elif entry.is_file():  # no link to nowhere
-            yield entry.path, entry.stat()
+                yield from below(entry.path, above | {here})
+        else:
+            yield entry
 
 
 def identity(path: Path) -> str | None:
@@ -59,7 +62,8 @@ def identity(path: Path) -> str | None:
 def _identity(path: str) -> str | None:
     entries: Iterator[Entry]
     if os.path.isdir(path):
-        entries, start = _files(path), len(path) + 1
+        # no link to nowhere
+        entries, start = ((entry.path, entry.stat()) for entry in below(path) if entry.is_file()), len(path) + 1
     elif os.path.isfile(path):
         entries, start = iter([(path, os.stat(path))]), len(path)
     else:
