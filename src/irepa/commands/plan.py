@@ -243,13 +243,14 @@ class Budget:
         experiment = self.tier.experiments[name]
         chosen = experiment_cells(self.settings, experiment)
         scale = min({cell.scale for cell in chosen}, key=lambda s: min(self.network(c.recipe, s)[1] for c in chosen))
-        bases = {split_encoder(cell.encoder)[0] for cell in chosen} - {NO_ENCODER}
+        there = [cell for cell in chosen if cell.scale == scale]  # of released runs, not every encoder at every scale
+        bases = {split_encoder(cell.encoder)[0] for cell in there} - {NO_ENCODER}
         members: dict[str, str] = {}
         for base in sorted(bases, key=lambda base: (self.encoder(base).flops, base)):
             family = self.settings.catalogue[base].family
             members.setdefault(family if experiment.one_per_family else base, base)
         kept = {NO_ENCODER, *members.values()}
-        return {cell for cell in chosen if cell.scale == scale and split_encoder(cell.encoder)[0] in kept}
+        return {cell for cell in there if split_encoder(cell.encoder)[0] in kept}
 
 
 def _dump(part: BaseModel) -> Any:
