@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from irepa.config.tier import EncoderEntry, Method, Scale, Settings, Tier
@@ -15,6 +17,9 @@ from irepa.encoders import Declared, NetworkOptions
 from irepa.engine.network import build_network
 from irepa.projectors import build_projector
 from irepa.tokens import Grid
+
+# Of what torch.nn.init and the libraries call, what changes numbers and no shape.
+INITIALISING = {"normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "sub_", "div_", "clamp_", "copy_"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,15 @@ class EncoderFacts:
     flops: int
 
 
+class Uninitialised(TorchFunctionMode):
+    """Passes over what initialises weights that have no storage, half of the time that building a network takes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if args and getattr(func, "__name__", "") in INITIALISING and isinstance(args[0], Tensor) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def describe_encoder(
     name: str, catalogue: Mapping[str, EncoderEntry], grid: Grid, image_size: int, input_size: int | None
 ) -> EncoderFacts:
@@ -62,7 +76,8 @@ def describe_encoder(
     declared, device = Declared.of(name, entry, input_size).without_weights()
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     try:
-        encoder = declared.encoder(grid, torch.device(device))
+        with Uninitialised():
+            encoder = declared.encoder(grid, torch.device(device))
     finally:
         logging.disable(logging.NOTSET)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
