@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import save_file
 
-from irepa.autoencoders import autoencoder_kl, identity
+from irepa.autoencoders import autoencoder_kl, identity, read_statistics
 from irepa.errors import ConfigError, WeightsError
+from irepa.images import to_images
 from tests.test_paper_tier import small_autoencoder
 
 CPU = torch.device("cpu")
@@ -89,3 +91,60 @@ def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
     options = autoencoder_kl.Options(model="x/y", weights=str(folder))
     with pytest.raises(ConfigError, match=r"dataset\.image_size = 36: .* needs a multiple of 8"):
         autoencoder_kl.build(options, 36, CPU)
+
+
+def test_latents_normalised_per_channel_are_decoded_as_the_plain_ones(folder: Path) -> None:
+    plain, changed = build(folder), build(folder)
+    raw = plain.encode(images()) / plain.scale + plain.shift
+    shift, scale = torch.tensor([0.1, -0.2, 0.3, 0.0]), torch.tensor([0.5, 1.0, 2.0, 4.0])
+    changed.normalise(shift, scale)
+    expected = (raw - shift.view(1, 4, 1, 1)) * scale.view(1, 4, 1, 1)
+    torch.testing.assert_close(changed.encode(images()), expected)
+    moments, noise = plain.moments(images()), torch.randn(3, *plain.shape)
+    drawn = changed.sample(moments, noise) / scale.view(1, 4, 1, 1) + shift.view(1, 4, 1, 1)
+    torch.testing.assert_close(drawn, plain.sample(moments, noise) / plain.scale + plain.shift)
+    assert (changed.decode(expected).int() - plain.decode(plain.encode(images())).int()).abs().max() <= 1
+    assert [s.tolist() for s in changed.statistics()] == [shift.tolist(), scale.tolist()]
+
+
+SHIFT, SPREAD = [0.1, -0.2, 0.3, 0.0], [0.5, 1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_statistics_of_both_kinds_mean_the_same(tmp_path: Path, suffix: str) -> None:
+    shift, scale = (torch.tensor(values).view(1, 4, 1, 1) for values in (SHIFT, SPREAD))
+    kinds = [{"latents_bias": shift, "latents_scale": scale}, {"mean": shift.flatten(), "std": 1 / scale.flatten()}]
+    for number, content in enumerate(kinds):
+        file = tmp_path / f"{number}.{suffix}"
+        save_file(content, file) if suffix == "safetensors" else torch.save(content, file)
+        found = read_statistics(file, 4)
+        torch.testing.assert_close(found[0], torch.tensor(SHIFT))
+        torch.testing.assert_close(found[1], torch.tensor(SPREAD))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"mean": torch.zeros(4)}, r"holds mean float32 \(4,\); statistics of latents are latents_bias and"),
+        ({"mean": torch.zeros(4), "std": torch.zeros(4)}, "spreads above 0"),
+        ({"mean": torch.full((4,), torch.nan), "std": torch.ones(4)}, "must be finite"),
+        ({"mean": torch.zeros(3), "std": torch.ones(4)}, "one number for each of 4 channels is needed"),
+        ({"mean": torch.zeros(4, dtype=torch.int64), "std": torch.ones(4)}, r"mean is int64 \(4,\)"),
+        ({"latents_bias": torch.zeros(4), "latents_scale": torch.ones(4), "mean": torch.zeros(4), "std": torch.ones(4)},
+         "one of the two pairs"),
+        (torch.zeros(4), r"holds float32 \(4,\)"),
+        (b"garbage", "cannot be read as statistics of latents"),
+    ],
+)  # fmt: skip
+def test_statistics_that_are_none_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    file = tmp_path / "x.pt"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(WeightsError, match=message):
+        read_statistics(file, 4)
+
+
+def test_pixels_become_the_nearest_level_or_the_next_below() -> None:
+    levels = torch.tensor([0.0, 0.4, 0.6, 254.6, 255.0, 300.0])
+    pixels = (levels / 127.5 - 1).view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    assert to_images(pixels)[0, 0, 0].tolist() == [0, 0, 1, 255, 255, 255]
+    assert to_images(pixels, "below")[0, 0, 0].tolist() == [0, 0, 0, 254, 255, 255]

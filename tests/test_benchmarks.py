@@ -59,3 +59,10 @@ def test_what_feeding_an_encoder_otherwise_changes_is_measured_setting_by_settin
     assert moved["siglip-b", "mean, std"] > 10 > moved["c-radio-v3-b", "positions"] > 0
     assert moved["siglip-b", "resize"] == 0, "there is nothing to resize at 256 pixels"
     assert moved["pe-core-g", "rotary"] > 1
+
+
+def test_the_audits_tests_are_simulated() -> None:
+    said = run("benchmarks/audit_simulation.py", "--repeats", "2", "--draws", "200")
+    assert len(re.findall(r"^\| (?:12|20|36) \| 0\.[369] \| [24] \|", said, re.MULTILINE)) == 18
+    assert all(float(share) <= 100 for share in re.findall(r"([\d.]+)%", said))
+    assert len(re.findall(r"^(?:\| --: )+\|$", said, re.MULTILINE)) == 4

@@ -186,6 +186,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "judge twice": ({"evaluation.extractors": ["effnet-lite2"] * 2}, r"would both give FD-EffLite2"),
     "reference of no judge": ({"evaluation.references": {"inception": "x"}}, r"references: unknown value 'inception'"),
     "empty experiment": ({"experiments.methods.methods": []}, r"experiments\.methods names no training run"),
+    "nothing but a hold-out": (
+        {"experiments.methods.seeds": 2, "experiments.methods.holdout": 2},
+        r"experiments\.methods\.holdout = 2: of 2 seeds at least 1 must be tested",
+    ),
     # figures of experiments without the runs that they draw
     "figure of no encoder": (
         {"experiments.correlation.methods": ["none"]},
@@ -397,7 +401,7 @@ def test_all_that_the_papers_tier_lacks_is_told_in_one_message(offline: Path, mo
         "github.com cannot be reached",
         "judge inception: `python -c ",
         "recipes.repa-e (weights-vgg16-lpips.pth): `curl ",
-        "will be written (images 261.7 GB, latents 42.0 GB, samples 9.8 GB; tokens and weights come on top), 100.0 GB are free",
+        "will be written (images 261.7 GB, latents 125.9 GB, samples 9.8 GB; tokens and weights come on top), 100.0 GB are free",
     ):
         assert message.count(part) == 1, f"{part}\nnot once in\n{message}"
 

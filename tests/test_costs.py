@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from irepa.audit.statistics import correlation_power
-from irepa.commands.plan import Budget, summary
+from irepa.commands.counted import Counted
+from irepa.commands.describe import EncoderFacts, describe_encoder
+from irepa.commands.plan import Budget, feeding, summary
 from irepa.config.load import load_settings
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
@@ -49,11 +53,50 @@ def test_training_is_three_forward_passes_of_every_image_and_the_encoder_where_i
 
 
 def test_disk_is_counted_to_the_byte(smoke: Budget, paper: Budget) -> None:
-    assert smoke.cost(Job("data")).disk == (128 + 64) * 32 * 32 * 3
+    assert summary(smoke, 1e12, 0.5)["stages"]["data"]["disk_bytes"] == (128 + 64) * 32 * 32 * 3
     assert smoke.cost(Job("features", "hog")).disk == (128 + 48) * 16 * 128 * 2
     # Section 9: patch tokens of a ViT-B for the training set in float16 are 0.5 TB.
     assert paper._cache_bytes("dinov2-b", 1_281_167) == pytest.approx(0.5e12, rel=0.01)
-    assert paper.cost(Job("latents")).disk == 1_281_167 * 8 * 32 * 32 * 4
+    assert paper.cost(Job("latents", "default")).disk == 1_281_167 * 8 * 32 * 32 * 4
+
+
+def test_what_feeds_a_gpu_follows_from_its_images_per_second(paper: Budget) -> None:
+    """SiT-B/2 on latents with DINOv2-B online, by hand: each step reads moments of 32 KiB and an image of 192 KiB."""
+    job = Job("train", "sit/sit-b-2/dinov2-b/repa/seed0")
+    cost, rate = paper.cost(job), 400e12
+    seconds = cost.flops / rate
+    per_second = 100_000 * 256 / seconds
+    raw, webp = (feeding(cost, paper.pixels, kind, seconds) for kind in ("raw", "webp"))
+    assert raw["bytes_per_gpu_second"] == pytest.approx(per_second * (32 + 192) * 1024)
+    assert raw["cores_per_gpu"] == 0
+    assert webp["bytes_per_gpu_second"] == pytest.approx(per_second * (32 + 0.45 * 192) * 1024)
+    assert webp["cores_per_gpu"] == pytest.approx(per_second * 1.5e-3, rel=0.01)
+    assert feeding(paper.cost(Job("data")), paper.pixels, "raw", 0)["core_hours"] == pytest.approx(1.1, rel=0.02)
+    alone = paper.cost(Job("train", "sit/sit-b-2/none/none/seed0"))
+    assert (alone.images, alone.read) == (0, 100_000 * 256 * 32 * 1024)
+    jit = paper.cost(Job("train", "jit/jit-b-16/none/none/seed0"))
+    assert (jit.images, jit.read) == (100_000 * paper.tier.training_of("jit").batch, 0)
+
+
+def test_what_has_been_counted_is_not_counted_again_and_other_settings_are(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def count(settings: object) -> tuple[int, int]:
+        def counts() -> tuple[int, int]:
+            asked.append(1)
+            return 3, 4
+
+        return Counted(tmp_path / "counted.json").of(tuple[int, int], settings, ("architectures", "sit"), counts)
+
+    assert [count({"depth": 2}), count({"depth": 2}), count({"depth": 3})] == [(3, 4)] * 3
+    assert len(asked) == 2
+    (tmp_path / "counted.json").write_text("{")
+    assert count({"depth": 2}) == (3, 4)
+    assert len(asked) == 3
+    facts = describe_encoder("hog", load_settings({"tier": "smoke"}, WORKFLOW).catalogue, (4, 4), 32, 32)
+    for _ in range(2):
+        kept = Counted(tmp_path / "counted.json").of(EncoderFacts, "hog", ("encoders", "hog-blocks"), lambda: facts)
+        assert kept == facts
 
 
 def test_the_total_is_the_sum_and_experiments_share(smoke: Budget) -> None:

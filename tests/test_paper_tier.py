@@ -97,15 +97,20 @@ def test_the_paper_tier_runs_to_its_report_at_toy_size(toy: Path) -> None:
     assert "training" in report
     sampled = record(toy, "samples/sit/toy/effnet-lite0-s16/irepa/seed0/sample.json")
     assert sampled["settings"]["sampler"]["name"] == "euler-maruyama"
-    assert sampled["settings"]["guidance"] == {"scale": 1.5, "low": 0.1, "high": 0.9}
+    assert sampled["settings"]["guidance"] == {"scale": 1.5, "low": 0.1, "high": 0.9, "time": "t"}
 
 
 def test_latents_are_stored_as_moments_of_every_training_image(toy: Path) -> None:
-    latents = record(toy, "data/latents.json")
+    latents = record(toy, "data/latents/default/latents.json")
     assert latents["files"]["train.moments.npy"]["shape"] == [96, 8, 16, 16]
     assert not list((toy / "data").glob(".*.shards"))
-    moments = np.load(toy / "data" / "train.moments.npy")
+    moments = np.load(toy / "data" / "latents" / "default" / "train.moments.npy")
     assert (moments[:, 4:] > 0).all()  # standard deviations
+    # The mean and spread of latents drawn from them, by the law of total variance.
+    mean, std = moments[:, :4].astype(float), moments[:, 4:].astype(float)
+    spread = np.sqrt(mean.var(axis=(0, 2, 3)) + (std**2).mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(latents["metrics"]["mean"], mean.mean(axis=(0, 2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(latents["metrics"]["std"], spread, rtol=1e-9)
 
 
 def test_an_encoder_whose_cache_would_be_too_large_runs_online(toy: Path) -> None:

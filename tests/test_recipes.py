@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
@@ -29,6 +30,7 @@ from irepa.models.lpips import Lpips
 from irepa.models.patchgan import PatchGan, adversarial_terms
 from irepa.models.sit import TimestepEmbedder
 from irepa.pipeline.plan import Plan
+from irepa.projectors import ConvProjector, LinearProjector, MlpProjector
 from irepa.random import StepRandom
 from irepa.recipes import Recipe, interpolate, meanflow, repa_e, reported_metrics
 from irepa.recipes import jit as jit_recipe
@@ -352,6 +354,7 @@ def test_repa_e_hands_the_vae_the_gradient_of_the_whole_chain() -> None:
     pixels = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
     tokens = torch.randn(4, 16, 6, generator=torch.Generator().manual_seed(3))
     rng = draws(4)
+    network.norm.eval()  # as the autoencoder is steered
     z = network.norm(posterior_sample(network.vae, pixels, rng.normal(4, 8, 8))[0])
     t = rng.uniform()
     hidden = network(interpolate(z, rng.normal(4, 8, 8), t), t, torch.tensor([0, 1, 2, 3]))[1]
@@ -362,7 +365,7 @@ def test_repa_e_hands_the_vae_the_gradient_of_the_whole_chain() -> None:
 
 
 def test_repa_e_learns_by_heart_and_its_codec_undoes_the_norm() -> None:
-    recipe, network, alignment = joint(repa_e.Options(kl=1e-4))
+    recipe, network, alignment = joint(repa_e.Options())
     images = (torch.rand(16, 3, 1, 1, generator=torch.Generator().manual_seed(5)) * 2 - 1).expand(16, 3, 16, 16)
     torch.manual_seed(1)
     tokens, labels = torch.randn(16, 1, 6).expand(16, 16, 6), torch.arange(16) % CLASSES
@@ -595,3 +598,79 @@ def test_jit_starts_with_short_time_embeddings() -> None:
     variance = 0.02**2 * 128
     by_hand = (512 * 0.02**2 * 512 * variance / 4) ** 0.5
     assert float(embedded.detach().norm(dim=1).mean()) == pytest.approx(by_hand, rel=0.1)
+
+
+def test_meanflow_squared_is_the_square_of_each_images_loss() -> None:
+    """With power 1 an image's loss is e / (e + floor), so its square has the gradient times 2 e / (e + floor)."""
+    found = {}
+    for squared in (False, True):
+        recipe = meanflow.build(meanflow.Options(squared=squared, floor=1e-9))
+        torch.manual_seed(0)
+        network = awake(build("mean-sit", SCALE, (3, 16, 16), CLASSES, (4, 4)))
+        x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+        loss = recipe.loss(network, x, torch.arange(4) % CLASSES, lambda hidden: hidden.new_zeros(()), draws(4))[
+            "denoise"
+        ]
+        loss.backward()
+        found[squared] = [p.grad for p in network.parameters() if p.grad is not None]
+    for once, twice in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(twice, 2 * once, rtol=1e-3, atol=1e-6)
+
+
+def test_guidance_of_the_public_meanflow_is_allowed_and_weaker_than_none_is_not() -> None:
+    assert meanflow.Options(omega=0.2, kappa=0.92).omega == 0.2
+    with pytest.raises(ValidationError, match=r"omega / \(1 - kappa\) = 0.4, less than without guidance"):
+        meanflow.Options(omega=0.2, kappa=0.5)
+
+
+def test_projectors_start_as_the_linear_layers_of_sit() -> None:
+    torch.manual_seed(0)
+    for layer in [*MlpProjector(64, 128, hidden=256), LinearProjector(64, 128)]:
+        if isinstance(layer, nn.Linear):
+            bound = math.sqrt(6 / (layer.in_features + layer.out_features))
+            assert not layer.bias.any()
+            assert 0.98 * bound < float(layer.weight.detach().abs().max()) <= bound
+    conv = ConvProjector(64, 128, 3, (4, 4))
+    assert any(parameter.any() for name, parameter in conv.named_parameters() if name.endswith("bias"))
+
+
+def test_the_discriminator_has_batch_norm_and_starts_small() -> None:
+    torch.manual_seed(0)
+    network = PatchGan()
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert (len(convolutions), len(norms)) == (5, 3)
+    for layer in convolutions[1:4]:
+        assert float(layer.weight.std()) == pytest.approx(0.02, rel=0.05)
+    assert all(float(norm.weight.mean()) == pytest.approx(1, abs=0.01) and not norm.bias.any() for norm in norms)
+
+
+def test_repa_e_starts_from_the_statistics_of_the_latents_and_averages_them() -> None:
+    """A norm that starts from (z - shift) * scale gives the autoencoder's own latents; its EMA is that of the network."""
+    recipe, network, _ = joint(repa_e.Options(adversarial=0.1))
+    network.preset(torch.tensor([0.5, 0.0, -1.0, 2.0]), torch.tensor([0.5, 1.0, 2.0, 4.0]))
+    z = torch.randn(2, 4, 8, 8)
+    wanted = (z - torch.tensor([0.5, 0, -1, 2]).view(1, 4, 1, 1)) * torch.tensor([0.5, 1, 2, 4]).view(1, 4, 1, 1)
+    torch.testing.assert_close(network.normalised(z), wanted, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(network.raw(network.normalised(z)), z)
+    before = [statistic.clone() for statistic in network.statistics()]
+    network.normalised(z)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.statistics(), strict=True))
+    averaged = {name for name, _ in network.named_parameters() if recipe.averages(name, False)}
+    assert averaged == {name for name, _ in network.named_parameters() if name.startswith("denoiser.")}
+    assert recipe.averages("norm.running_var", True)
+    assert recipe.clipped_apart(network) == [network.vae, network.discriminator]
+
+
+def test_the_divergence_of_a_posterior_is_that_of_the_closed_form_summed_over_a_latent() -> None:
+    model = SmallVae().model
+    pixels = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    with torch.no_grad():
+        posterior = model.encode(pixels).latent_dist
+        drawn = torch.distributions.Normal(posterior.mean, posterior.std)
+        wanted = (
+            torch.distributions.kl_divergence(drawn, torch.distributions.Normal(0.0, 1.0)).sum(dim=(1, 2, 3)).mean()
+        )
+        assert float(posterior_sample(model, pixels, torch.zeros_like(posterior.mean))[2]) == pytest.approx(
+            float(wanted), rel=1e-4
+        )

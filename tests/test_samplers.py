@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from irepa.config.tier import Guidance
+from irepa.engine.sampling import labels_of
 from irepa.samplers import euler_maruyama, guided, ode_euler, ode_heun
 
 MEAN, SD = 1.5, 0.5
@@ -162,3 +163,19 @@ def test_two_modes_are_both_reached_in_their_share() -> None:
         assert float(samples[upper].mean()) == pytest.approx(2, abs=0.02)
         assert float(samples[~upper].mean()) == pytest.approx(-1, abs=0.03)
         assert float(samples[upper].std()) == pytest.approx(sd, abs=0.03)
+
+
+def test_an_interval_in_the_other_direction_of_time_leaves_its_ends_out() -> None:
+    """JiT's code: guidance where low < 1 - t < high, and from the first step on for a low of 0."""
+    for low, high in ((0.1, 1.0), (0.0, 0.5), (0.25, 0.75)):
+        inside = Guidance(scale=2.0, low=low, high=high, time="1 - t")
+        for step in range(51):
+            data = step / 50  # JiT's time, 1 at data
+            assert inside.applies(1 - data) == ((data > low or low == 0) and data < high), (low, high, data)
+
+
+def test_samples_of_equal_classes_have_each_as_often() -> None:
+    labels = labels_of(0, range(500), 10, equal=True)
+    assert torch.bincount(labels).tolist() == [50] * 10
+    assert torch.equal(labels[130:140], labels_of(0, range(130, 140), 10, equal=True))  # whatever is drawn beside them
+    assert len(set(torch.bincount(labels_of(0, range(500), 10)).tolist())) > 1

@@ -33,14 +33,83 @@ def test_correlations_are_scipys_and_stay_within_one(rows: list[tuple[int, int]]
     assert abs(s.pearson(x, y)) <= 1 + 1e-12
 
 
-def test_bootstrap_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_a_correlation_without_noise_has_the_interval_of_the_textbook(columns: Columns) -> None:
+    """The pivot's is that of Fisher's z but for its approximation, and a true value at its end has p = 0.05."""
+    x, y, _ = columns
+    found = s.correlations(x[None], y)
+    mine, fisher = found.estimate([1.0], 25), stats.pearsonr(x, y).confidence_interval()
+    assert mine.value == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert (mine.low, mine.high) == pytest.approx((fisher.low, fisher.high), abs=0.02)
+    assert found.p([1.0], mine.high) == pytest.approx(0.05, abs=0.001)
+    assert found.reliability == s.Estimate(1.0, 1.0, 1.0, 25)
+    simple = s.correlation(x, y)
+    assert (simple.low, simple.high) == pytest.approx((fisher.low, fisher.high), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("units", "share", "seeds", "rho"), [(12, 0.3, 2, 0.0), (20, 0.6, 3, -0.5), (36, 0.9, 2, -0.8)]
+)
+def test_the_interval_behind_the_noise_covers_the_truth(
+    monkeypatch: pytest.MonkeyPatch, units: int, share: float, seeds: int, rho: float
+) -> None:
+    """Three corners of the table in docs/audit.md, with fewer draws: 95% of 400, give or take four standard errors."""
+    monkeypatch.setattr(s, "DRAWS", 1000)
+    rng = np.random.default_rng(3)
+    noise, freedom, covered = (1 - share) / share, (units - 1) * (seeds - 1), 0
+    for _ in range(400):
+        x = rng.normal(size=units)
+        truth = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=units)
+        seen = truth + rng.normal(scale=np.sqrt(noise), size=units)
+        found = s.correlations(x[None], seen, noise * rng.chisquare(freedom) / freedom, freedom).estimate([1.0], units)
+        covered += found.low <= rho <= found.high
+    assert covered / 400 == pytest.approx(0.95, abs=0.045)
+
+
+def test_where_noise_explains_everything_nothing_is_said_of_a_correlation(columns: Columns) -> None:
+    x, y, _ = columns
+    found = s.correlations(x[None], y, 50 * y.var(), 100)
+    interval = found.estimate([1.0], 25)
+    assert (interval.low, interval.high) == (-1, 1)
+    assert found.p([1.0], -0.5) == 1
+    assert found.reliability.high < 0
+
+
+def test_reliability_is_that_of_analysis_of_variance() -> None:
+    """The interval from the F distribution of mean squares, in closed form."""
     rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(60):
-        x = rng.normal(size=30)
-        interval = s.correlation(x, 0.6 * x + 0.8 * rng.normal(size=30))
-        covered += interval.low <= 0.6 <= interval.high
-    assert 51 <= covered <= 60  # 57 expected
+    y, x = rng.normal(size=(2, 20))
+    noise, freedom = 0.4 * y.var(ddof=1), 38
+    found = s.correlations(x[None], y, noise, freedom).reliability
+    assert found.value == pytest.approx(0.6)
+    ends = [1 - 0.4 * float(stats.f.ppf(q, 19, freedom)) for q in (0.975, 0.025)]
+    assert (found.low, found.high) == pytest.approx(ends, abs=0.03)
+
+
+def test_clustered_units_count_for_fewer() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([f"f{k}" for k in range(10)], 4)
+    shared = np.repeat(rng.normal(size=10), 4)
+    alone = rng.normal(size=40)
+    assert s.effective_units(shared, shared, list(labels)) == pytest.approx(10)
+    assert s.effective_units(alone, alone, [str(k) for k in range(40)]) == 40
+    assert 10 < s.effective_units(alone, shared, list(labels)) <= 40
+    # One-way analysis of variance by hand: balanced groups, (MSB - MSW) / (MSB + 3 MSW).
+    mixed = shared + alone
+    table = mixed.reshape(10, 4)
+    between, within = 4 * table.mean(axis=1).var(ddof=1), table.var(axis=1, ddof=1).mean()
+    assert s.shared_within(mixed, labels) == pytest.approx((between - within) / (between + 3 * within))
+
+
+def test_the_weakest_unit_decides_what_holds_of_every_one() -> None:
+    def test(value: float, p: float) -> tuple[s.Estimate, float]:
+        return s.Estimate(value, value - 1, value + 1, 3), p
+
+    def below(value: float) -> bool:
+        return value < 0
+
+    assert s.weakest([test(-3, 0.001), test(-1, 0.03)], below) == test(-1, 0.03)
+    estimate, p = s.weakest([test(-3, 0.001), test(1, 0.3), test(2, 0.01)], below)
+    assert (estimate.value, p) == (2, pytest.approx(0.03))
 
 
 def test_permutation_p_is_that_of_all_orders() -> None:
@@ -76,15 +145,17 @@ def test_partial_correlation_is_the_textbook_formula(columns: Columns) -> None:
 
 def test_dependent_correlations_are_compared_over_the_same_units(columns: Columns) -> None:
     x, y, z = columns
-    difference, p = s.strength_difference(y, z, x)
-    assert difference.value == pytest.approx(abs(np.corrcoef(y, x)[0, 1]) - abs(np.corrcoef(z, x)[0, 1]))
+    found = s.correlations(np.stack([y, z]), x)
+    difference = found.estimate([1.0, -1.0], 25)
+    assert difference.value == pytest.approx(np.corrcoef(y, x)[0, 1] - np.corrcoef(z, x)[0, 1])
     assert difference.low > 0
-    assert p < 0.05
-    mirrored, same = s.strength_difference(z, y, x)
-    assert mirrored.value == pytest.approx(-difference.value)
-    assert same == pytest.approx(p, abs=0.01)
-    equal, certain = s.strength_difference(y, -y, x)
-    assert (equal.value, certain) == (pytest.approx(0, abs=1e-12), 1.0)
+    assert found.p([1.0, -1.0], 0.0) < 0.05
+    mirrored = s.correlations(np.stack([z, y]), x)
+    assert mirrored.estimate([1.0, -1.0], 25).value == pytest.approx(-difference.value)
+    assert mirrored.p([1.0, -1.0], 0.0) == pytest.approx(found.p([1.0, -1.0], 0.0), abs=0.01)
+    twice = s.correlations(np.stack([y, y]), x)
+    assert twice.estimate([1.0, -1.0], 25).low == pytest.approx(0, abs=1e-3)
+    assert twice.p([1.0, -1.0], 0.0) > 0.9
 
 
 def test_leaving_out_is_computing_again(columns: Columns) -> None:
@@ -113,6 +184,8 @@ def test_paired_effects_are_students_and_holm_is_holms() -> None:
 def test_too_little_to_say_is_said() -> None:
     few = np.array([1.0, 2.0])
     assert np.isnan(s.correlation(few, few).value)
+    with pytest.raises(ValueError, match="too few units"):
+        s.correlations(few[None], few)
     assert s.correlation_p(0.9, 0.0, 3) == 1.0
     estimate, p = s.mean_effect(np.array([0.3]))
     assert (estimate.value, p) == (0.3, 1.0)
@@ -132,18 +205,3 @@ def test_a_slope_is_scipys_with_its_t_interval() -> None:
     two, undecided = s.slope(x[:2], y[:2])
     assert np.isnan(two.low)
     assert undecided == 1.0
-
-
-def test_noise_between_repeats_hides_the_correlation_that_reliability_says() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=4000)
-    repeats = truth[:, None] + rng.normal(scale=1.5, size=(4000, 3)) + np.array([0.0, 5.0, -3.0])
-    share = s.reliability(repeats)
-    assert share == pytest.approx(1 / (1 + 1.5**2 / 3), abs=0.02)
-    assert float(s.pearson(truth, repeats.mean(axis=1))) == pytest.approx(np.sqrt(share), abs=0.02)
-    total = repeats.sum(axis=1).var(ddof=1)
-    assert share == pytest.approx(3 / 2 * (1 - repeats.var(axis=0, ddof=1).sum() / total))  # Cronbach's own formula
-    missing = np.vstack([repeats, [np.nan, 1.0, 2.0]])
-    assert s.reliability(missing) == pytest.approx(share)
-    assert np.isnan(s.reliability(repeats[:, :1]))
-    assert 0 <= s.reliability(rng.normal(size=(20, 3))) < 0.8

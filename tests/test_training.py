@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +20,22 @@ from irepa.config.tier import Method, Scale, SpatialNorm, Training
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.loading import Rows
 from irepa.engine.targets import TokenCache
-from irepa.engine.trainer import TrainingData, build_alignment, drop_labels, learning_rate, train
+from irepa.engine.trainer import (
+    TrainingData,
+    build_alignment,
+    clip,
+    clip_groups,
+    drop_labels,
+    followed,
+    learning_rate,
+    make_accelerator,
+    train,
+)
 from irepa.errors import DivergedError, WeightsError
 from irepa.models.sit import SiT
 from irepa.random import StepRandom
 from irepa.recipes.sit import SiTRecipe
-from irepa.stored import InMemory
+from irepa.stored import InMemory, Mirrored
 
 SCALE = Scale(depth=2, width=32, heads=2, patch=4, align_depth=1, projector_hidden=16)
 CPU = torch.device("cpu")
@@ -245,3 +257,55 @@ def test_reading_ahead_changes_no_byte(tmp_path: Path) -> None:
     )  # fmt: skip
     assert alone[1] == ahead[1]
     assert all(torch.equal(alone[0][name], ahead[0][name]) for name in alone[0])
+
+
+def test_flips_show_half_of_the_images_in_a_mirror_and_no_label_changes(tmp_path: Path) -> None:
+    plain, shown = data(), []
+
+    def inputs(rows: Rows, draws: StepRandom) -> Tensor:
+        shown.append((rows["images"].clone(), rows["labels"].clone()))
+        return plain.inputs(rows, draws)
+
+    images, labels = plain.stored["images"][np.arange(16)], plain.labels
+    flipping = replace(plain, stored={"images": Mirrored(plain.stored["images"])}, inputs=inputs)
+    settings = Training(steps=20, batch=16, flips=True, label_dropout=0)
+    train(network(), None, SiTRecipe(data_at=0).loss, flipping, settings, 0, CPU, Checkpoints(tmp_path, "stamp"))
+    seen = [(row.numpy(), int(label)) for rows, told in shown for row, label in zip(rows, told, strict=True)]
+    turned = 0
+    for row, label in seen:
+        (straight,), (mirror,) = [
+            [i for i in range(16) if np.array_equal(row, view[i])] or [None] for view in (images, images[:, :, ::-1])
+        ]
+        found = straight if straight is not None else mirror
+        assert label == labels[found]
+        turned += straight is None
+    assert len(seen) == 320
+    assert 160 - 4 * 9 < turned < 160 + 4 * 9  # four standard deviations of a fair coin
+
+
+def test_gradients_are_clipped_module_by_module() -> None:
+    whole, one = torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)
+    parameters = [*whole.parameters(), *one.parameters()]
+    groups = clip_groups(parameters, [one])
+    assert [len(group) for group in groups] == [2, 2]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 3.0)
+    before = [math.sqrt(sum(float(p.grad.square().sum()) for p in group)) for group in groups]  # type: ignore[union-attr]
+    assert float(clip(make_accelerator(Training(steps=1, batch=1), CPU, Path()), groups, 2.0)) == pytest.approx(
+        math.hypot(*before)
+    )
+    for group in groups:
+        norm = math.sqrt(sum(float(p.grad.square().sum()) for p in group))  # type: ignore[union-attr]
+        assert norm == pytest.approx(2.0, rel=1e-4)
+
+
+def test_what_is_averaged_and_what_is_taken_as_it_is() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    kept = copy.deepcopy(network)
+    names = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert list(network.state_dict()) == names
+    for averages, means in ((lambda name, is_buffer: not is_buffer, 4), (lambda name, is_buffer: name[0] == "1", 4)):
+        found, copies = followed(kept, network, averages)
+        assert (len(found[0]), len(copies[0])) == (means, 7 - means)
+        assert all(a.shape == b.shape for a, b in zip(*found, strict=True))
+    assert followed(kept, network, lambda name, is_buffer: True)[1][0][0].dtype == torch.int64  # a count has no mean

@@ -38,7 +38,11 @@ class CacheError(IrepaError):
     """A result file that is missing, truncated, edited or made from other settings."""
 
 
-class DivergedError(IrepaError):
+class FailedRunError(IrepaError):
+    """A run that has no result, which is itself a finding: its record says so, and the others go on."""
+
+
+class DivergedError(FailedRunError):
     """A number that stopped being finite."""
 
 

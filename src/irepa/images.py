@@ -24,6 +24,7 @@ from irepa.tokens import check_finite
 
 Images = NDArray[np.uint8]  # (n, height, width, 3), or one image (height, width, 3)
 Mode = Literal["bicubic", "bilinear"]  # of resizing
+Grey = Literal["nearest", "below"]  # the level that a pixel becomes
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -205,7 +206,11 @@ def to_unit(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def to_images(pixels: Tensor) -> Tensor:
-    """Pixels (batch, 3, H, W), clamped to [-1, 1], to uint8. Raises DivergedError for NaN, which would become black."""
+def to_images(pixels: Tensor, grey: Grey = "nearest") -> Tensor:
+    """Pixels (batch, 3, H, W), clamped to [-1, 1], to the nearest level of uint8, or to the next one below.
+
+    Raises DivergedError for NaN, which would become black.
+    """
     check_finite(pixels, "decoded pixels")
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    levels = (pixels.clamp(-1, 1) + 1) * 127.5
+    return (levels.round() if grey == "nearest" else levels.floor()).to(torch.uint8)

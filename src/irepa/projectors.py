@@ -1,10 +1,22 @@
-"""Projectors from hidden tokens to the encoder's width (paper sections 3 and 4): mlp, linear, conv."""
+"""Projectors from hidden tokens to the encoder's width (paper sections 3 and 4): mlp, linear, conv.
+
+In the released code they are part of the network, whose linear layers all start with Xavier-uniform weights and zero biases. So
+do those of mlp and linear; the convolution starts as torch has it.
+"""
 
 from __future__ import annotations
 
 import math
 
 from torch import Tensor, nn
+
+
+def initialise_linear(network: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases in every linear layer, as DiT and SiT start."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 class MlpProjector(nn.Sequential):
@@ -17,10 +29,15 @@ class MlpProjector(nn.Sequential):
         super().__init__(
             nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, dim)
         )
+        initialise_linear(self)
 
 
 class LinearProjector(nn.Linear):
     """One linear layer, (batch, T, width) -> (batch, T, dim)."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__(width, dim)
+        initialise_linear(self)
 
 
 class ConvProjector(nn.Module):

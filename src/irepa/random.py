@@ -156,6 +156,11 @@ def batch_indices(seed: int, step: int, batch: int, total: int) -> NDArray[np.in
     return indices
 
 
+def mirrored(seed: int, step: int, images: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Rows (batch,) of the images of a step, half of them, at random, as a mirror shows them: row i + ``total`` is image i."""
+    return images + total * _generator(seed, 7, step).integers(2, size=len(images))
+
+
 def image_permutation(image: int, count: int) -> NDArray[np.int64]:
     """A permutation of ``count`` places that belongs to one image, (count,); the same in every run."""
     return _generator(5, image).permutation(count)

@@ -78,6 +78,19 @@ class Some(Stored):
         self.stored.read(self.indices[indices], out)
 
 
+class Mirrored(Stored):
+    """Images (n, height, width, channels) twice: row i is image i, row n + i the same as a mirror shows it, left for right."""
+
+    def __init__(self, images: Stored) -> None:
+        self.images, self.dtype = images, images.dtype
+        self.shape = (2 * len(images), *images.shape[1:])
+
+    def read(self, indices: Indices, out: NDArray[Any]) -> None:
+        self.images.read(indices % len(self.images), out)
+        turned = indices >= len(self.images)
+        out[turned] = out[turned, :, ::-1]
+
+
 class Packed(Stored):
     """Rows that are stored as texts of any length, one after another in one file, and unpacked as they are read.
 

@@ -24,5 +24,6 @@ for stage_name, stage in STAGES.items():
             mem_mb=resource(stage_name, "mem_mb"),
             runtime=resource(stage_name, "runtime"),
             gpu=resource(stage_name, "gpus"),
+        # The shell gives way to the job: else a SIGTERM to both ends the shell, and with it the job before its checkpoint is written.
         shell:
-            ": > {log:q}; python -m irepa {params.stage} {params.key} {params.arguments} --log {log:q}"
+            ": > {log:q}; exec python -m irepa {params.stage} {params.key} {params.arguments} --log {log:q}"

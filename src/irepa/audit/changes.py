@@ -1,9 +1,9 @@
 """What one change does to the distance: every pair of runs that differ in nothing else, with its interval over seeds.
 
 A change is a method against the one that it adds to, an encoder whose tokens were changed against the same encoder
-unchanged, or an encoder fed in one way against the same fed in another. A few seeds say little about their own spread,
-and the spread is much the same for all changes: so it is pooled over all changes that a source measured. There is no
-correction for the number of changes, because each is read by its own interval; the claims have tests of their own.
+unchanged, or an encoder fed in one way against the same fed in another. A few seeds say little about their own spread:
+it is that of their recipe (:mod:`irepa.audit.noise`). There is no correction for the number of changes, because each is
+read by its own interval; the claims have tests of their own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irepa.audit.evidence import Evidence
-from irepa.audit.statistics import Estimate, mean_by_pooled, pooled_spread
+from irepa.audit.noise import effects_of
+from irepa.audit.statistics import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CASE = ["recipe", "scale", "encoder", "setting", "seed"]  # runs that differ in nothing but what is compared
 ENOUGH = 3  # seeds for an interval to be read
-SMALL = 0.05  # an interval inside this share, either way, is a change that hardly matters
+SMALL = 0.5  # of REPA's own effect: a change whose interval lies inside it, either way, hardly matters
 READINGS = ("lower", "higher", "small")  # or inconclusive
 ALONE = "none"  # the method, and the encoder, of a run without alignment
 REPA = "repa"
@@ -33,7 +34,8 @@ COLUMNS = ["source", "kind", "first", "second", *CASE[:-1], "change", "low", "hi
 def pair_methods(runs: pd.DataFrame, method: str, than: str) -> pd.DataFrame:
     """Runs of one method, each beside the run of another with the same encoder, scale, recipe and seed.
 
-    Adds ``fd_than``, ``record_than`` and ``ratio``: log(FD of method / FD of than). Empty where there is no pair.
+    Adds ``fd_than``, ``record_than``, ``run_than`` and ``ratio``: log(FD of method / FD of than). Empty where there is no
+    pair. runs: as :attr:`irepa.audit.evidence.Evidence.final` or a part of it.
     """
     first, second = (runs[runs["method"] == name] for name in (method, than))
     # A method without alignment has one run per scale, whatever the encoder.
@@ -48,7 +50,7 @@ def pair_encoders(runs: pd.DataFrame, encoder: str, than: str) -> pd.DataFrame:
 
 
 def _beside(first: pd.DataFrame, second: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    pairs = first.merge(second[[*on, "fd", "record"]], on=on, suffixes=("", "_than"))
+    pairs = first.merge(second[[*on, "fd", "record", "run"]], on=on, suffixes=("", "_than"))
     return pairs.assign(ratio=np.log((pairs["fd"] / pairs["fd_than"]).to_numpy(float)))
 
 
@@ -57,17 +59,16 @@ def to_percent(log_ratio: float) -> float:
     return 100 * math.expm1(log_ratio)
 
 
-def reading(change: Estimate) -> str:
+def reading(change: Estimate, margin: float = math.nan) -> str:
     """What the interval of a log ratio says: ``lower``, ``higher``, ``small`` or ``inconclusive``.
 
-    Small is inside 5% either way. Fewer than three seeds say nothing.
+    Small is inside the margin either way, a log ratio; NaN: there is none. Fewer than three seeds say nothing.
     """
     if change.n < ENOUGH or not math.isfinite(change.low):
         return "inconclusive"
     if change.low > 0 or change.high < 0:
         return "lower" if change.value < 0 else "higher"
-    limit = math.log1p(SMALL)
-    return "small" if -limit < change.low and change.high < limit else "inconclusive"
+    return "small" if -margin < change.low and change.high < margin else "inconclusive"
 
 
 def measure_changes(
@@ -80,24 +81,29 @@ def measure_changes(
     """
     import pandas as pd
 
-    runs = evidence.runs[evidence.runs["final"].astype(bool)]
+    from irepa.audit import gate
+
+    runs = evidence.final
     # One configuration may be printed in several places, with several numbers (D10): compare what stands together.
     together = [part for _, part in runs.groupby("experiments", sort=False)] if evidence.printed else [runs]
     variants, encoders = list(variants), list(encoders)
-    measured = [
-        ({"source": evidence.name, "kind": kind, "first": first, "second": second, **dict(zip(CASE, case, strict=False))},
-         seeds["ratio"].to_numpy(float))
-        for part in together
-        for kind, first, second, pairs in _pairs(evidence, part, variants, encoders)
-        for case, seeds in pairs.groupby(CASE[:-1], sort=False, dropna=False)
-    ]  # fmt: skip
-    spread, freedom = pooled_spread([ratios for _, ratios in measured])
+    margins = {recipe: gate.half_of_repa(gate.premise_of_recipe(evidence, recipe)) for recipe in set(runs["recipe"])}
     rows = []
-    for what, ratios in measured:
-        mean = mean_by_pooled(ratios, spread, freedom)
-        change = mean.map(to_percent)
-        ends = {"change": change.value, "low": change.low, "high": change.high}
-        rows.append(what | ends | {"n": mean.n, "verdict": reading(mean)})
+    seen: set[frozenset[tuple[float, ...]]] = set()
+    for part in together:
+        for kind, first, second, pairs in _pairs(evidence, part, variants, encoders):
+            for case, seeds in pairs.groupby(CASE[:-1], sort=False, dropna=False):
+                # Tokens normalised by a transform, or by the method, are one run under two names.
+                same = frozenset(zip(seeds["seed"], seeds["fd"], seeds["fd_than"], strict=True))
+                if kind == "tokens" and any(same <= other for other in seen):
+                    continue
+                seen.add(same)
+                what = {"source": evidence.name, "kind": kind, "first": first, "second": second}
+                ((mean, _),) = effects_of(seeds.assign(unit=""), evidence.noise).each()
+                change = mean.map(to_percent)
+                ends = {"change": change.value, "low": change.low, "high": change.high, "n": mean.n}
+                where = dict(zip(CASE, case, strict=False))
+                rows.append(what | where | ends | {"verdict": reading(mean, margins[where["recipe"]])})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

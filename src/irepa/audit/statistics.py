@@ -1,14 +1,14 @@
-"""What can be concluded from a few dozen encoders: correlations, paired differences, their intervals and their power.
+"""What can be concluded from a few dozen encoders: correlations, means and slopes, their intervals and their power.
 
 Intervals are 95% unless said otherwise. Everything random is drawn from a fixed seed, so that the same numbers give the
 same interval. SciPy and statsmodels take a second to import and are imported by the functions that use them: a rule of
-the audit can then be read without them.
+the audit can then be read without them. How noisy a distance is, is in :mod:`irepa.audit.noise`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Statistic = Callable[..., Array]
-RESAMPLES = 4000
+DRAWS = 20_000
 PERMUTATIONS = 9999
 
 
@@ -66,26 +65,136 @@ def complete(*columns: Sequence[float] | Array) -> tuple[Array, ...]:
     return tuple(kept)
 
 
+@dataclass(frozen=True)
+class Correlations:
+    """True correlations of several properties with one noisy quantity, and how reliable that quantity is.
+
+    Attributes:
+        values: (properties,), the estimates; a correlation that noise has weakened is strengthened by as much.
+        draws: (draws, properties), from their joint fiducial distribution; of reliabilities above 0 alone.
+        reliability: share of the variance between units that is not noise, with its interval; exactly 1 without noise.
+    """
+
+    values: Array
+    draws: Array
+    reliability: Estimate
+
+    def estimate(self, weights: Sequence[float], n: int) -> Estimate:
+        """A weighted sum of the correlations with its interval; n: the units that it rests on."""
+        drawn = self.draws @ np.asarray(weights, float)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        return Estimate(float(self.values @ np.asarray(weights, float)), float(low), float(high), n)
+
+    def p(self, weights: Sequence[float], null: float) -> float:
+        """Two-sided p of that sum being ``null``: twice the smaller share of draws beyond it."""
+        drawn = self.draws @ np.asarray(weights, float)
+        beyond = min(np.count_nonzero(drawn <= null), np.count_nonzero(drawn >= null))
+        return float(min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)))
+
+
+def correlations(
+    x: Array, y: Array, noise: float = 0.0, freedom: float = math.inf, effective: float | None = None
+) -> Correlations:
+    """Correlations of properties with the true values behind a noisy quantity, by a generalised pivot.
+
+    y is the truth plus normal noise of known freedom; x and the truth are normal together. A fiducial draw of their
+    covariance is T A^-1 (T A^-1)^T, with T the Cholesky factor of the sums of squares and A Bartlett's triangle of a
+    Wishart matrix (the pivot of Krishnamoorthy and Xia, 2007, for one correlation without noise, where it is exact); a draw of
+    the noise is its estimate over chi2 / freedom. The draw of the truth's variance is the difference of the two, and
+    draws in which it is not positive are left out. ``benchmarks/audit_simulation.py`` shows the coverage.
+
+    Args:
+        x: (properties, units).
+        y: (units,).
+        noise: variance of the noise in y; 0 where there is none or it is not known.
+        freedom: degrees of freedom with which that variance was estimated.
+        effective: how many independent units these count for; None: all.
+
+    Raises ValueError for fewer than 4 effective units, or where one of the columns is constant.
+    """
+    properties, n = x.shape
+    units = float(n) if effective is None else effective
+    columns = np.vstack([y, x])
+    columns = columns - columns.mean(axis=1, keepdims=True)
+    if units - properties <= 2 or np.any(np.ptp(columns, axis=1) == 0):
+        raise ValueError("too few units, or one value for all of them")
+    scale = np.sqrt((columns**2).sum(axis=1) / (n - 1))
+    columns = columns / scale[:, None]
+    noise = noise / float(scale[0]) ** 2
+    # A whisker on the diagonal, so that a property given twice has a factor.
+    squares = (columns @ columns.T + 1e-9 * np.eye(properties + 1)) * (units - 1) / (n - 1)
+    generator = np.random.default_rng(0)
+    total = np.concatenate(
+        [_covariances(squares, units - 1, start, DRAWS // properties, generator) for start in range(properties)]
+    )
+    noises = noise * freedom / generator.chisquare(freedom, len(total)) if noise > 0 else np.zeros(len(total))
+    share = 1 - noises / total[:, 0, 0]
+    kept = total[share > 0]
+    spreads = np.sqrt(kept[:, 0, 0, None] * share[share > 0, None] * np.diagonal(kept, axis1=1, axis2=2)[:, 1:])
+    draws = np.clip(kept[:, 0, 1:] / spreads, -1, 1)
+    if len(draws) < 0.01 * len(total):  # noise alone explains what is seen: every correlation is possible
+        draws = np.repeat(np.array(list(itertools.product((-1.0, 1.0), repeat=properties))), 100, axis=0)
+    reliable = max(1 - noise, 0.0)
+    r = columns[0] @ columns[1:].T / (n - 1)
+    values = np.clip(r / math.sqrt(reliable), -1, 1) if reliable > 0 else np.sign(r)
+    low, high = np.quantile(share, [0.025, 0.975])
+    return Correlations(values, draws, Estimate(1 - noise, float(low), float(high), n))
+
+
+def _covariances(squares: Array, freedom: float, start: int, draws: int, generator: np.random.Generator) -> Array:
+    """Fiducial draws (draws, k, k) of the covariance behind sums of squares (k, k), the first of which is the noisy quantity.
+
+    They depend a little on the order in which the others are factored. So :func:`correlations` starts with each in turn.
+    """
+    k = len(squares)
+    order = [0, *(1 + (start + place) % (k - 1) for place in range(k - 1))]
+    bartlett = np.tril(generator.standard_normal((draws, k, k)), -1)
+    for place in range(k):
+        bartlett[:, place, place] = np.sqrt(generator.chisquare(freedom - place, draws))
+    factor = np.linalg.cholesky(squares[np.ix_(order, order)]) @ np.linalg.inv(bartlett)
+    back = np.argsort(order)
+    drawn: Array = (factor @ factor.transpose(0, 2, 1))[:, back][:, :, back]
+    return drawn
+
+
 def correlation(x: Array, y: Array, rank: bool = False) -> Estimate:
-    """Pearson's r, or Spearman's rho, with its BCa bootstrap interval over units; NaN for fewer than 3 or a constant."""
+    """Pearson's r, or Spearman's rho, with the interval of Fisher's z; NaN for fewer than 4 or a constant.
+
+    The variance of z is 1 / (n - 3), and 1.06 times that for ranks (Fieller, Hartley and Pearson, 1957).
+    """
     x, y = complete(x, y)
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Estimate(np.nan, np.nan, np.nan, len(x))
-    statistic = spearman if rank else pearson
-    low, high = _bca((x, y), statistic)
-    return Estimate(float(statistic(x, y)), low, high, len(x))
+    value = float((spearman if rank else pearson)(x, y))
+    half = 1.959964 * math.sqrt((1.06 if rank else 1.0) / (len(x) - 3))
+    low, high = (math.tanh(math.atanh(_inside(value)) + side * half) for side in (-1, 1))
+    return Estimate(value, low, high, len(x))
 
 
-def _bca(columns: Sequence[Array], statistic: Statistic) -> tuple[float, float]:
-    """BCa interval of a statistic of paired columns; NaN where resamples hardly differ."""
-    from scipy import stats
+def effective_units(x: Array, y: Array, families: Sequence[str]) -> float:
+    """How many independent units clustered ones count for when x and y (units,) are correlated.
 
-    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # NaN says it
-        interval = stats.bootstrap(
-            tuple(columns), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-        ).confidence_interval
-    return float(interval.low), float(interval.high)
+    A family of k units counts for k / (1 + (k - 1) c), where c is the product of what the members of a family share in x
+    and in y (:func:`shared_within`): two variables that are each alike within families correlate by chance as if there
+    were fewer units (Kish's design effect, for a product). Without a family of two, the units themselves.
+    """
+    labels = np.asarray(families)
+    both = shared_within(x, labels) * shared_within(y, labels)
+    return float(sum(k / (1 + (k - 1) * both) for k in np.unique(labels, return_counts=True)[1]))
+
+
+def shared_within(values: Array, labels: NDArray[np.str_]) -> float:
+    """Intraclass correlation of values (units,) within groups, by one-way analysis of variance; 0 to 1."""
+    names, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    n, groups = len(values), len(names)
+    if groups < 2 or n == groups:
+        return 0.0
+    means = np.bincount(place, values) / counts
+    within = float(((values - means[place]) ** 2).sum()) / (n - groups)
+    between = float((counts * (means - values.mean()) ** 2).sum()) / (groups - 1)
+    size = (n - float((counts**2).sum()) / n) / (groups - 1)
+    total = between + (size - 1) * within
+    return max(0.0, (between - within) / total) if total > 0 else 0.0
 
 
 def permutation_p(x: Array, y: Array, rank: bool = False) -> float:
@@ -136,47 +245,6 @@ def _inside(r: float) -> float:
     return min(max(r, -1 + 1e-9), 1 - 1e-9)
 
 
-def bootstrap_p(columns: Sequence[Array], statistic: Statistic, null: float) -> float:
-    """Two-sided p of a statistic of paired columns being ``null``: twice the smaller share of resamples beyond it."""
-    from scipy import stats
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = stats.bootstrap(
-            tuple(columns), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile",
-            rng=np.random.default_rng(0),
-        ).bootstrap_distribution  # fmt: skip
-    below, above = np.count_nonzero(drawn <= null), np.count_nonzero(drawn >= null)
-    return float(min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1)))
-
-
-def strength_difference(better: Array, worse: Array, target: Array) -> tuple[Estimate, float]:
-    """|r(better, target)| - |r(worse, target)| over the same units: two dependent correlations, by paired bootstrap.
-
-    Returns the estimate and its two-sided p.
-    """
-    columns = complete(better, worse, target)
-
-    def statistic(a: Array, b: Array, y: Array, axis: int = -1) -> Array:
-        return np.abs(pearson(a, y, axis)) - np.abs(pearson(b, y, axis))
-
-    value = float(statistic(columns[0], columns[1], columns[2]))
-    low, high = _bca(columns, statistic)
-    return Estimate(value, low, high, len(columns[0])), bootstrap_p(columns, statistic, 0.0)
-
-
-def weakest_strength(x: Sequence[Array], y: Sequence[Array]) -> tuple[Estimate, Statistic]:
-    """The smallest |r| of several pairs of columns (n,) over the same units, with its interval; and the statistic."""
-    half = len(x)
-
-    def statistic(*values: Array, axis: int = -1) -> Array:
-        strengths = [np.abs(pearson(a, b, axis)) for a, b in zip(values[:half], values[half:], strict=True)]
-        smallest: Array = np.min(strengths, axis=0)
-        return smallest
-
-    low, high = _bca([*x, *y], statistic)
-    return Estimate(float(statistic(*x, *y)), low, high, len(x[0])), statistic
-
-
 def partial_correlation(x: Array, y: Array, given: Array) -> float:
     """Correlation of x and y once what ``given`` predicts linearly of each is taken off."""
     x, y, given = complete(x, y, given)
@@ -225,43 +293,21 @@ def slope(x: Array, y: Array) -> tuple[Estimate, float]:
     return Estimate(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half, len(x)), float(fit.pvalue)
 
 
-def pooled_spread(groups: Sequence[Array]) -> tuple[float, int]:
-    """Standard deviation within groups, pooled over them, and its degrees of freedom.
+def weakest(tests: Sequence[tuple[Estimate, float]], holds: Callable[[float], bool]) -> tuple[Estimate, float]:
+    """The unit that decides whether something holds of every one of several units, and the p of the claim about all.
 
-    NaN and 0 where no group has two values.
+    An intersection-union test: where every unit is on the claimed side, the claim is as strong as the unit with the largest
+    p. Where some are not, it is contradicted by the one with the smallest p, times the number of units (Bonferroni),
+    because each of them had its chance to.
+
+    tests: estimates of the units with the two-sided p of each being at the threshold. holds: whether a value is on the
+    claimed side.
     """
-    freedom = sum(len(values) - 1 for values in groups)
-    if freedom < 1:
-        return math.nan, 0
-    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in groups)
-    return math.sqrt(squares / freedom), freedom
-
-
-def mean_by_pooled(values: Array, spread: float, freedom: int) -> Estimate:
-    """Mean of a group with the t interval that a pooled standard deviation gives; NaN ends where there is none."""
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.975, freedom)) * spread / math.sqrt(len(values)) if freedom else math.nan
-    mean = float(values.mean())
-    return Estimate(mean, mean - half, mean + half, len(values))
-
-
-def reliability(values: Array) -> float:
-    """How much of the variance of units' means is the units' and not their repeats': Cronbach's alpha, 0 to 1.
-
-    values: (units, repeats), NaN where one was not measured; units without every repeat are left out. What a repeat
-    adds to all units alike does not count against it. A correlation with the means is at most its square root
-    (Spearman). NaN for fewer than 3 units or 2 repeats, or where all means are one.
-    """
-    values = values[np.isfinite(values).all(axis=1)]
-    units, repeats = values.shape
-    if units < 3 or repeats < 2:
-        return math.nan
-    means = values.mean(axis=1)
-    left = values - means[:, None] - values.mean(axis=0) + values.mean()
-    noise = float((left**2).sum()) / ((units - 1) * (repeats - 1))
-    between = repeats * float(means.var(ddof=1))
-    return max(0.0, 1 - noise / between) if between > 0 else math.nan
+    wrong = [test for test in tests if not holds(test[0].value)]
+    if not wrong:
+        return max(tests, key=lambda test: (test[1], abs(test[0].high - test[0].low)))
+    estimate, p = min(wrong, key=lambda test: test[1])
+    return estimate, min(1.0, len(tests) * p)
 
 
 def standardised(values: Array) -> float:

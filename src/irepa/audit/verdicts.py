@@ -1,25 +1,28 @@
 """The audit: every claim of the paper, the evidence for it from each source, and a verdict by a rule fixed in advance.
 
-Within a source, Holm's correction runs over all claims that were put to a test there, so that asking many questions
-does not by itself give answers.
+A source that cannot tell anything about encoders as targets (:mod:`irepa.audit.gate`) decides no claim about them. Among
+the others Holm's correction runs over what the source can decide, the paper's claims in one family and the project's own
+questions in another, so that asking many questions does not by itself give answers. Claims about properties that are
+one predictor there are one test.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from irepa.audit import words
+from irepa.audit import gate, words
 from irepa.audit.changes import to_percent
 from irepa.audit.claims import ANY, Claim, options_of, rule_of
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.rules import Finding, Rule
+from irepa.audit.rules._targets import NAMES, ONE, one_predictor
 from irepa.audit.statistics import Estimate, holm
 from irepa.config import plugins
 
-Verdict = Literal["supported", "contradicted", "inconclusive", "not testable"]
+Verdict = Literal["supported", "contradicted", "inconclusive", "cannot tell", "not testable"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 
 
@@ -44,50 +47,103 @@ class Judged:
 
 def judge(claims: dict[str, Claim], evidence: Evidence) -> list[Judged]:
     """The verdict on each claim, by name, from one source."""
-    findings: dict[str, Finding | str] = {}
+    later = evidence.held_out()
+    findings: dict[str, Finding] = {}
+    judged: dict[str, Judged] = {}
     for name, claim in claims.items():
-        module = plugins.load("audit.rules", claim.decision.name, name)
-        try:
-            findings[name] = module.decide(evidence, claim.experiment, options_of(claim, name))
-        except NotTestable as silent:
-            findings[name] = str(silent)
-    tested = {
-        name: finding.p
-        for name, finding in findings.items()
-        if isinstance(finding, Finding) and finding.sufficient and finding.p is not None
-    }
-    adjusted = holm(tested)
-    return [
-        Judged(name, evidence.name, "not testable", finding)
-        if isinstance(finding, str)
-        else _verdict(name, claims[name], evidence, finding, adjusted.get(name))
-        for name, finding in findings.items()
-    ]
+        found = _find(name, claim, evidence)
+        if isinstance(found, str):
+            judged[name] = Judged(name, evidence.name, "not testable", found)
+            continue
+        if not later.runs.empty:
+            found = replace(found, checks=[*found.checks, *_beside(_find(name, claim, later))])
+        findings[name] = found
+        undecided = _undecidable(claim, evidence, found)
+        if undecided is not None:
+            judged[name] = Judged(name, evidence.name, *undecided, found)
+        elif found.p is None:
+            verdict: Verdict = "supported" if found.decided else "contradicted"
+            judged[name] = Judged(name, evidence.name, verdict, "decided by the rule, without a test", found)
+    tested = {name: claim for name, claim in claims.items() if name in findings and name not in judged}
+    for name, (adjusted, told) in _corrected(tested, findings, evidence).items():
+        options = options_of(tested[name], name)
+        found = replace(findings[name], notes=[*findings[name].notes, *told])
+        judged[name] = Judged(name, evidence.name, *_by_test(found, options, adjusted), found, adjusted)
+    return [judged[name] for name in claims]
 
 
-def _verdict(name: str, claim: Claim, evidence: Evidence, finding: Finding, adjusted: float | None) -> Judged:
-    options = options_of(claim, name)
-    may_decide = claim.decided_at == ANY or evidence.printed or evidence.name in claim.decided_at
-    if not finding.sufficient:
-        verdict, reason = "inconclusive", finding.lacking
-    elif not may_decide:
-        verdict, reason = "inconclusive", f"the tier {evidence.name} is too small to decide it"
-    elif finding.decided is not None:
-        verdict, reason = ("supported" if finding.decided else "contradicted"), "decided by the rule, without a test"
-    else:
-        assert adjusted is not None
-        verdict, reason = _by_test(finding, options, adjusted)
-    return Judged(name, evidence.name, verdict, reason, finding, adjusted)  # type: ignore[arg-type]
+def _find(name: str, claim: Claim, evidence: Evidence) -> Finding | str:
+    """What a source says of a claim, or why it says nothing."""
+    module = plugins.load("audit.rules", claim.decision.name, name)
+    try:
+        found: Finding = module.decide(evidence, claim.experiment, options_of(claim, name))
+    except NotTestable as silent:
+        return str(silent)
+    return found
 
 
-def _by_test(finding: Finding, options: Rule, adjusted: float) -> tuple[str, str]:
+def _undecidable(claim: Claim, evidence: Evidence, finding: Finding) -> tuple[Verdict, str] | None:
+    """The verdict where the source may not, or cannot, decide the claim; None where it can."""
+    if not (claim.decided_at == ANY or evidence.printed or evidence.name in claim.decided_at):
+        return "inconclusive", f"the tier {evidence.name} is too small to decide it"
+    closed = gate.closed(evidence, claim.experiment, finding.reliability) if finding.premised else ""
+    if closed:
+        return "cannot tell", closed
+    return None if finding.sufficient else ("inconclusive", finding.lacking)
+
+
+def _beside(found: Finding | str) -> list[tuple[str, str, int | None]]:
+    """What seeds say that were added after a look at the others: a check, and no part of the test."""
+    if isinstance(found, str):
+        return []
+    value = found.estimate.map(to_percent) if found.log_ratio else found.estimate
+    told = words.percentages(value) if found.log_ratio else words.estimate(value)
+    return [("hold-out: the same over the seeds that were added after a look", told, value.n)]
+
+
+def _corrected(
+    tested: dict[str, Claim], findings: dict[str, Finding], evidence: Evidence
+) -> dict[str, tuple[float, list[str]]]:
+    """Holm-adjusted p of each claim, and what is to be said of its test.
+
+    Claims about properties that are one predictor enter as one test, with the largest p among them.
+    """
+    corrected = {}
+    for asked in ("paper", "here"):
+        names = [name for name, claim in tested.items() if claim.asked == asked]
+        test = _tests({name: tested[name] for name in names}, findings, evidence)
+        p: dict[str, float] = {}
+        for name in names:
+            p[test[name]] = max(p.get(test[name], 0.0), findings[name].p or 0.0)
+        adjusted = holm(p)
+        for name in names:
+            alike = [NAMES.get(findings[other].predictor, "") for other in names if test[other] == test[name]]
+            one = f"{' and '.join(alike)} are one predictor among these encoders, |r| above {ONE:g}: one test for all."
+            corrected[name] = adjusted[test[name]], [one] if len(alike) > 1 else []
+    return corrected
+
+
+def _tests(claims: dict[str, Claim], findings: dict[str, Finding], evidence: Evidence) -> dict[str, str]:
+    """The test that each claim is: itself, or that of a claim about the same predictor."""
+    test = {name: name for name in claims}
+    about = {name: findings[name].predictor for name in claims if findings[name].predictor}
+    for experiment in {claims[name].experiment for name in about}:
+        here = [name for name in about if claims[name].experiment == experiment]
+        first = one_predictor(evidence, experiment, [about[name] for name in here])
+        owner: dict[str, str] = {}
+        for name in here:
+            test[name] = owner.setdefault(first[about[name]], name)
+    return test
+
+
+def _by_test(finding: Finding, options: Rule, adjusted: float) -> tuple[Verdict, str]:
     estimate = finding.estimate
     significance = f"Holm-adjusted p = {adjusted:.2g}"
-    against = options.threshold if finding.tested_against is None else finding.tested_against
-    beyond = min(estimate.low, estimate.high) > against or max(estimate.low, estimate.high) < against
-    if adjusted >= options.alpha or not beyond or math.isnan(estimate.low):
-        return "inconclusive", f"{significance}; the interval is {estimate.low:.3g} to {estimate.high:.3g}"
-    return ("supported" if options.holds(estimate.value) else "contradicted"), significance
+    if not adjusted < options.alpha:
+        shown = estimate.map(to_percent) if finding.log_ratio else estimate
+        unit = "%" if finding.log_ratio else ""
+        return "inconclusive", f"{significance}; the interval is {shown.low:.3g}{unit} to {shown.high:.3g}{unit}"
+    return ("supported" if options.holds(estimate.value, finding.tested_against) else "contradicted"), significance
 
 
 def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str, Any]]:
@@ -118,6 +174,7 @@ def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str
                 "log_ratio": finding.log_ratio,
                 "p": finding.p,
                 "p_adjusted": item.adjusted,
+                "reliability": finding.reliability and _number(finding.reliability.value),
                 "power": finding.power,
                 "notes": finding.notes,
                 "checks": [{"what": what, "value": value, "n": n} for what, value, n in finding.checks],

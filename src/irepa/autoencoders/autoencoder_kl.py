@@ -1,6 +1,6 @@
 """Latents of a diffusers AutoencoderKL: the paper's SD-VAE ft-MSE, f8 d4 (paper section 3).
 
-z = (mean + std * noise - shift) * scale        scale and shift: the model's scaling_factor and shift_factor
+z = (mean + std * noise - shift) * scale        scale and shift: the model's scaling_factor and shift_factor, or one per channel
 """
 
 from __future__ import annotations
@@ -61,12 +61,21 @@ class Kl(Autoencoder):
     """
 
     def __init__(self, options: Options, image_size: int, device: torch.device) -> None:
+        import torch
+
         self.model: Any = load_model(options).eval().requires_grad_(False).to(device)
         self.device, self.batch = device, options.batch
         config = self.model.config
         side = latent_side(options, len(config.block_out_channels), image_size)
-        self.scale, self.shift = float(config.scaling_factor), float(config.shift_factor or 0.0)
         self.shape = (int(config.latent_channels), side, side)
+        each = torch.ones(self.shape[0])
+        self.normalise(float(config.shift_factor or 0.0) * each, float(config.scaling_factor) * each)
+
+    def normalise(self, shift: Tensor, scale: Tensor) -> None:
+        self.shift, self.scale = (numbers.to(self.device).view(1, -1, 1, 1) for numbers in (shift, scale))
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        return self.shift.flatten(), self.scale.flatten()
 
     def moments(self, images: Tensor) -> Tensor:
         import torch
@@ -96,7 +105,7 @@ class Kl(Autoencoder):
         with torch.inference_mode():
             z = latents.float() / self.scale + self.shift
             pixels = torch.cat([self.model.decode(some).sample for some in z.split(self.batch)])
-            return to_images(pixels)
+            return to_images(pixels, self.grey)
 
     def trainable(self) -> nn.Module:
         module: nn.Module = self.model

@@ -30,7 +30,7 @@ class Identity(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         from irepa.images import to_images
 
-        return to_images(latents)
+        return to_images(latents, self.grey)
 
 
 def shape_of(options: Options, image_size: int) -> Shape:

@@ -22,11 +22,11 @@ from pathlib import Path
 
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.config import plugins
-from irepa.config.cells import Cell, cells, split_encoder, targets
+from irepa.config.cells import Cell, cells, mirrored_latents, split_encoder, targets
 from irepa.config.consistency import most_images
-from irepa.config.options import Plugged
 from irepa.config.plugins import offered, plugin_options
-from irepa.config.tier import Settings, Training
+from irepa.config.released import no_folder, statistics_folder
+from irepa.config.tier import AutoencoderSettings, Settings, Training
 from irepa.encoders import Declared, Use
 from irepa.errors import ConfigError, IrepaError, WeightsError, gather, refuse
 from irepa.pipeline.files import existing, free_bytes, size_of
@@ -97,13 +97,19 @@ def _files(settings: Settings, runs: Runs) -> Checks:
         if runs(Job("train", key)):
             cure = "give the path of the checkpoint, or take the key out"
             yield functools.partial(_is_file, f"checkpoints: {key}", path, cure)
+    for key, row in _autoencoders(settings, runs).items():
+        if row.statistics is not None:
+            cure = "give the path of the statistics file that was published beside the checkpoint or the autoencoder"
+            yield functools.partial(_is_file, f"{key}.statistics", row.statistics, cure)
     for judge, path in tier.evaluation.references.items():
         if runs(Job("reference", judge)):
             cure = "give the path of the .npz, or take the key out to compare with the training images"
             yield functools.partial(_is_reference, f"evaluation.references: {judge}", path, cure, settings, judge)
-    released = settings.params.released
-    if released is not None and runs(Job("audit")):
-        yield functools.partial(_has_statistics, released)
+    statistics = statistics_folder(settings)
+    if statistics is not None and runs(Job("audit")):
+        yield functools.partial(_has_statistics, statistics)
+    if tier.released is not None and settings.params.released is None:
+        yield functools.partial(refuse, [ConfigError(no_folder(tier))])
 
 
 def _is_file(key: str, path: Path, cure: str) -> None:
@@ -147,8 +153,8 @@ def _arithmetic(settings: Settings, runs: Runs) -> Checks:
 
 def _trainings(settings: Settings, runs: Runs) -> Iterator[tuple[str, Training]]:
     """How the trainings that have to run are set, by key."""
-    trained = {str(cell) for cell in cells(settings)} - settings.tier.checkpoints.keys()
     tier = settings.tier
+    trained = {key for key in map(str, cells(settings)) if not tier.adopts(key)}
     recipes = sorted({Cell.parse(key).recipe for key in trained if runs(Job("train", key))})
     if any(not tier.recipes[recipe].training for recipe in recipes):
         yield "training", tier.training
@@ -220,7 +226,7 @@ def _weights(settings: Settings, runs: Runs) -> Checks:
         yield functools.partial(check, key, plugin_options("autoencoders", row, key))
 
 
-def _autoencoders(settings: Settings, runs: Runs) -> dict[str, Plugged]:
+def _autoencoders(settings: Settings, runs: Runs) -> dict[str, AutoencoderSettings]:
     """Those that a job will build, by the key that names them."""
     tier, stages = settings.tier, ("train", "inspect", "sample")
     used = dict.fromkeys(
@@ -334,10 +340,12 @@ def written(plan: Plan) -> dict[str, int]:
     sizes: dict[str, int] = {"images": 0, "latents": 0, "samples": 0}
     if not plan.is_current(Job("data")):
         sizes["images"] = (train + test + tier.dataset.judge_images) * pixels
-    if Job("latents") in jobs and not plan.is_current(Job("latents")):
-        shape_of = offered("autoencoders", tier.autoencoder.name, "shape_of", lambda options, size: None)
-        shape = shape_of(plugin_options("autoencoders", tier.autoencoder, "autoencoder"), tier.dataset.image_size)
-        sizes["latents"] = 0 if shape is None else train * 2 * math.prod(shape) * 4
+    for job in jobs:
+        if job.stage == "latents" and not plan.is_current(job):
+            row, views = settings.precomputed(job.key), 1 + (job.key in mirrored_latents(settings))
+            shape_of = offered("autoencoders", row.name, "shape_of", lambda options, size: None)
+            shape = shape_of(plugin_options("autoencoders", row, "autoencoder"), tier.dataset.image_size)
+            sizes["latents"] += 0 if shape is None else views * train * 2 * math.prod(shape) * 4
     drawn = sum(1 for cell in cells(settings) if not plan.is_current(Job("sample", str(cell))))
     # One set is written as it is before it is compressed; how small those are that are kept nobody knows beforehand.
     sizes["samples"] = min(drawn, 1) * tier.sampling.samples * pixels

@@ -205,15 +205,16 @@ class _Page:
                 )
 
     def _inside(self, value: Schema) -> tuple[str, str] | None:
-        """The class that a key holds, and ``.NAME`` where it holds one for each name."""
+        """The class that a key holds, one or a list of it, and ``.NAME`` where it holds one for each name."""
         if "$ref" in value:
             return value["$ref"].removeprefix(DEFINITIONS), ""
         for choice in value.get("anyOf", []):
             if self._inside(choice):
                 return self._inside(choice)
-        values = value.get("additionalProperties")
-        if isinstance(values, dict) and "$ref" in values:
-            return values["$ref"].removeprefix(DEFINITIONS), ".NAME"
+        for holder, named in (("additionalProperties", ".NAME"), ("items", "")):
+            held = value.get(holder)
+            if isinstance(held, dict) and "$ref" in held:
+                return held["$ref"].removeprefix(DEFINITIONS), named
         return None
 
     def _type(self, value: Schema) -> str:

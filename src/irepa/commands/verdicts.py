@@ -12,7 +12,13 @@ from irepa.commands.screen import screen
 from irepa.pipeline.files import Json, write_json
 from irepa.stages.audit import changes_of, document, others
 
-COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not testable": "dim"}
+COLOURS = {
+    "supported": "green",
+    "contradicted": "red",
+    "inconclusive": "yellow",
+    "cannot tell": "magenta",
+    "not testable": "dim",
+}
 
 
 def of_others(workflow: Path, released: Path | None, output: Path | None = None) -> Json:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from irepa.config import plugins
-from irepa.config.tier import ALL, Experiment, Settings
+from irepa.config.tier import ALL, EncoderEntry, Experiment, Settings
 from irepa.errors import ConfigError
 
 NO_ENCODER = "none"
@@ -88,16 +88,38 @@ def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]
     return base, tuple(transforms)
 
 
+def network_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:
+    """What encoders share that are layers of one network, or changes of its tokens: its library, model, weights and seed.
+
+    A library without models is named by the encoder.
+    """
+    base = split_encoder(name)[0]
+    entry = catalogue[base]
+    if entry.base is not None:
+        return network_of(entry.base, catalogue)
+    options = entry.options()
+    if not options.get("model"):
+        return base
+    told = (options.get(key) for key in ("model", "pretrained", "weights", "seed"))
+    return " ".join(str(text) for text in (entry.library, *told) if text is not None)
+
+
 def _named(names: list[str] | str, everything: list[str]) -> list[str]:
     """The names of a list, which may be ``all``."""
     return everything if names == ALL else list(names)
 
 
 def experiment_cells(settings: Settings, experiment: Experiment) -> list[Cell]:
+    """The training runs of an experiment: every combination of its lists, or those of them that have been released."""
+    every = combinations(settings, experiment)
+    return every if settings.taken is None else [cell for cell in every if str(cell) in settings.tier.checkpoints]
+
+
+def combinations(settings: Settings, experiment: Experiment) -> list[Cell]:
     """Every combination of an experiment's lists. A method without alignment has one cell, whatever the encoder."""
     tier = settings.tier
     first = settings.params.seed
-    combinations = itertools.product(
+    product = itertools.product(
         _named(experiment.recipes or list(tier.recipes)[:1], list(tier.recipes)),
         _named(experiment.scales, list(tier.scales)),
         _named(experiment.encoders, tier.encoders),
@@ -107,7 +129,7 @@ def experiment_cells(settings: Settings, experiment: Experiment) -> list[Cell]:
     return list(
         dict.fromkeys(
             Cell(recipe, scale, encoder if settings.methods[method].aligned else NO_ENCODER, method, seed)
-            for recipe, scale, encoder, method, seed in combinations
+            for recipe, scale, encoder, method, seed in product
         )
     )
 
@@ -129,6 +151,15 @@ def inspected(settings: Settings) -> list[Cell]:
     """The cells of experiments that ask for measurements of hidden tokens, in a fixed order."""
     asking = {name for name, experiment in settings.tier.experiments.items() if experiment.inspect}
     return [cell for cell, serves in cells(settings).items() if asking & set(serves)]
+
+
+@functools.lru_cache(maxsize=8)
+def mirrored_latents(settings: Settings) -> frozenset[str]:
+    """The keys of the `latents` jobs that work on both views of each image: a recipe that learns from them flips images."""
+    tier = settings.tier
+    recipes = {tier.recipes[cell.recipe].trained_as or cell.recipe for cell in cells(settings)}
+    flipping = [settings.latents_of(name) for name in recipes if tier.training_of(name).flips]
+    return frozenset(key for key in flipping if key is not None)
 
 
 def targets(settings: Settings) -> list[str]:

@@ -26,6 +26,9 @@ def settings_that_do_not_fit(settings: Settings) -> Iterator[str]:
     for name, experiment in tier.experiments.items():
         if not experiment_cells(settings, experiment):
             yield f"experiments.{name} names no training run: one of its lists is empty"
+        seeds = experiment.seeds or tier.seeds
+        if experiment.holdout >= seeds:
+            yield f"experiments.{name}.holdout = {experiment.holdout}: of {seeds} seeds at least 1 must be tested"
     for key in tier.checkpoints:
         yield from _checkpoint_key(settings, key)
     yield from _grid(tier)
@@ -176,6 +179,7 @@ def plugins_that_do_not_fit(settings: Settings) -> Iterator[str]:
         yield from _network(settings, recipe, scale)
     for key in tier.checkpoints:
         yield from _adopts(settings, key)
+    yield from _flips(settings)
     yield from _uses(settings)
     for name in tier.pretraining:
         yield from _pretrained_network(settings, name)
@@ -198,13 +202,14 @@ def _recipe(settings: Settings, name: str) -> Iterator[str]:
     if recipe.tunes_autoencoder:
         if not plugins.load("autoencoders", autoencoder.name, where).PRECOMPUTABLE:
             yield f"{where}: {chosen.name} trains the autoencoder along, and {autoencoder.name} has no weights to train"
-        elif settings.reads_latents(name):
+        elif autoencoder.precompute:
+            key = "the tier's `autoencoder`" if chosen.autoencoder is None else f"autoencoders.{chosen.autoencoder}"
             yield (
-                f"{where}: {chosen.name} trains the autoencoder along, and latents of the tier's `autoencoder` are computed "
-                f"beforehand (precompute = true); name one of `autoencoders` under {where}.autoencoder"
+                f"{where}: {chosen.name} trains the autoencoder along, and latents of {key} are computed "
+                f"beforehand (precompute = true); name another of `autoencoders` under {where}.autoencoder"
             )
     dropout = tier.training_of(name).label_dropout
-    own = any(cell.recipe == name and str(cell) not in tier.checkpoints for cell in cells(settings))
+    own = any(cell.recipe == name and not tier.adopts(str(cell)) for cell in cells(settings))
     if recipe.uses_null_class and own and dropout == 0:
         yield (
             f"{where}: the guidance in the target of {chosen.name} needs training.label_dropout > 0: without it the network "
@@ -240,9 +245,38 @@ def _adopts(settings: Settings, key: str) -> Iterator[str]:
         yield f"{where}: published checkpoints are of the recipe sit; {chosen.name} cannot take one over"
     elif not offered("architectures", chosen.architecture, "ADOPTS_PUBLISHED", False):
         yield f"{where}: published checkpoints are of a sit, not of {chosen.architecture}"
+    yield from _convention(settings, name, where)
     steps = early_steps(settings, key)
     if steps:
         yield f"{where}: other recipes draw from its weights after {steps} steps, which a published checkpoint does not have"
+
+
+def _convention(settings: Settings, recipe: str, where: str) -> Iterator[str]:
+    """How the latents of a published checkpoint were normalised is known to whoever adopts it, and to nobody else."""
+    autoencoder, name = settings.autoencoder(recipe), settings.tier.recipes[recipe].autoencoder
+    key = "autoencoder" if name is None else f"autoencoders.{name}"
+    has_latents = plugins.load("autoencoders", autoencoder.name, key).PRECOMPUTABLE
+    if has_latents and autoencoder.normalisation not in ("scalar", "file"):
+        yield (
+            f"{where}: {key}.normalisation = {autoencoder.normalisation or 'null'} does not say how the latents of its training "
+            "were normalised; set `normalisation: scalar` for checkpoints of SiT and REPA (0.18215 and 0 for SD-VAE), or "
+            "`normalisation: file` and `statistics: PATH` where a statistics file was published beside them (REPA-E, iREPA); a "
+            "recipe may name an autoencoder of its own for it"
+        )
+
+
+def _flips(settings: Settings) -> Iterator[str]:
+    """Who flips images needs an encoder that sees images."""
+    for key in dict.fromkeys((cell.recipe, cell.encoder) for cell in cells(settings) if cell.encoder != NO_ENCODER):
+        base = split_encoder(key[1])[0]
+        if settings.tier.training_of(key[0]).flips and settings.catalogue[base].base is not None:
+            yield (
+                f"recipes.{key[0]}: training.flips = true: {base} is fitted to stored tokens of another encoder and cannot see "
+                "an image in a mirror; set it to false, or leave the encoder out of the recipe's experiments"
+            )
+    for name, pretraining in settings.tier.pretraining.items():
+        if pretraining.training.flips:
+            yield f"pretraining.{name}.training.flips = true: an objective changes images by itself; it must be false"
 
 
 def _uses(settings: Settings) -> Iterator[str]:

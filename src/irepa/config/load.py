@@ -15,7 +15,8 @@ from irepa.config.consistency import plugins_that_do_not_fit, settings_that_do_n
 from irepa.config.options import Plugged, named
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.config.read import read_yaml, validated
-from irepa.config.tier import EncoderEntry, Method, Params, Settings, Tier, Training
+from irepa.config.released import take_over
+from irepa.config.tier import DEFAULT, EncoderEntry, Method, Params, Settings, Tier, Training
 from irepa.errors import ConfigError, gather
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -90,6 +91,7 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
         methods=_table(Method, workflow / "methods.yaml"),
     )
     _refuse(_wrong_names(settings, tier_path))
+    settings = take_over(settings, tier_path)
     _refuse(f"{tier_path}: {message}" for message in settings_that_do_not_fit(settings))
     if check_options:
         _check_plugins(settings, tier_path)
@@ -98,6 +100,10 @@ def load_settings(params: Mapping[str, Any] | Path, workflow: Path, check_option
 
 def _changed(content: dict[str, Any], params: Params) -> dict[str, Any]:
     """A tier file's content with what ``params.yaml`` changes of it."""
+    for key in params.overrides:
+        first, *rest = key.split(".")
+        if first == "training":
+            content = _with_one_training(content, rest[:1])
     for key, value in params.overrides.items():
         content = _override(content, key, key.split("."), value)
     lists = {"encoders": params.encoders, "methods": params.methods}
@@ -106,6 +112,22 @@ def _changed(content: dict[str, Any], params: Params) -> dict[str, Any]:
         if isinstance(content.get(group), dict):
             content[group] = {name: row for name, row in content[group].items() if row is not None}
     return content
+
+
+def _with_one_training(content: dict[str, Any], key: list[str]) -> dict[str, Any]:
+    """A tier's content whose recipes set this key of ``training`` no more, or none of it: what a user overrides is for all."""
+
+    def without(row: Any) -> Any:
+        if not isinstance(row, Mapping) or not isinstance(row.get("training"), Mapping):
+            return row
+        return {**row, "training": {name: value for name, value in row["training"].items() if key and name not in key}}
+
+    recipes = content.get("recipes")
+    return (
+        {**content, "recipes": {name: without(row) for name, row in recipes.items()}}
+        if isinstance(recipes, Mapping)
+        else content
+    )
 
 
 def _table(model: type[_Model], path: Path) -> dict[str, _Model]:
@@ -150,8 +172,10 @@ def _wrong_names(settings: Settings, where: str) -> Iterator[str]:
         trained_by = settings.catalogue[name].trained_by if name in settings.catalogue else None
         yield from _unknown(key, [trained_by], tier.pretraining)
     for name, autoencoder in tier.autoencoders.items():
-        if autoencoder.precompute:
-            yield f"{where}: autoencoders.{name}.precompute = true: only the tier's `autoencoder` can be"
+        if autoencoder.precompute and autoencoder.trained_here:
+            yield f"{where}: autoencoders.{name}.precompute = true: not of one that the pipeline trains"
+        if name == DEFAULT:
+            yield f"{where}: autoencoders.{name}: this name stands for the tier's `autoencoder`; give it another"
     if tier.autoencoder.trained_here:
         yield f"{where}: autoencoder.weights = trained: only one of `autoencoders` can be, which a recipe then names"
     for name, pretraining in tier.pretraining.items():
@@ -241,7 +265,15 @@ def _check_plugins(settings: Settings, where: str) -> None:
         for name, size in sorted(sizes.items())
     ]
     _refuse(map(str, gather(checks)))
-    module = plugins.load("autoencoders", tier.autoencoder.name, where)
-    if tier.autoencoder.precompute and not module.PRECOMPUTABLE:
-        raise ConfigError(f"{where}: autoencoder.precompute = true: {tier.autoencoder.name} has no moments to compute")
+    for key, row in {
+        "autoencoder": tier.autoencoder,
+        **{f"autoencoders.{k}": v for k, v in tier.autoencoders.items()},
+    }.items():
+        if not plugins.load("autoencoders", row.name, where).PRECOMPUTABLE:
+            if row.precompute:
+                raise ConfigError(f"{where}: {key}.precompute = true: {row.name} has no moments to compute")
+            if row.normalisation is not None:
+                raise ConfigError(
+                    f"{where}: {key}.normalisation = {row.normalisation}: {row.name} has no latents to normalise"
+                )
     _refuse(f"{where}: {message}" for message in plugins_that_do_not_fit(settings))

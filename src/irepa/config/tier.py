@@ -6,6 +6,7 @@ validated here, once, before any job starts; every refusal names the key, the va
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from irepa.weights import PRETRAINED
 
 ALL = "all"
 Decay = Annotated[float, Field(ge=0, lt=1)]
+NO_TIME = 1e-9  # shorter than any step of a sampler, longer than rounding
+DEFAULT = "default"  # the key of the latents of the tier's own autoencoder
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
 # which the paper does not have.
@@ -56,8 +59,37 @@ class AutoencoderSettings(Plugged):
     precompute: bool = Field(
         False,
         description="True: the latents' means and deviations are computed once for all training images, in a stage of their "
-        "own, and latents are drawn from them in every step. Only for the tier's `autoencoder`.",
+        "own, and latents are drawn from them in every step. Not for one that is trained here.",
     )
+    normalisation: Literal["scalar", "per-channel", "file"] | None = Field(
+        None,
+        description="How latents z are brought to the size of the noise, (z - mean) / std, and back before decoding. scalar: "
+        "by the model's own factors, 0.18215 and 0 for SD-VAE, as REPA and the original SiT; per-channel: by mean and standard "
+        "deviation of each channel over the training latents, which the `latents` stage computes and records; file: by those in "
+        "`statistics`, as REPA-E. null: scalar, but not named: a published checkpoint is not adopted with it.",
+    )
+    statistics: Path | None = Field(
+        None,
+        description="With `normalisation: file`, the statistics of the hub: a file of torch or safetensors with `latents_scale` "
+        "(1 / std) and `latents_bias` (mean), or with `mean` and `std`, a number per channel. null: no file is read.",
+    )
+
+    grey: Literal["nearest", "below"] = Field(
+        "nearest",
+        description="The level, 0 to 255, that a decoded pixel becomes: the nearest one, or the next one below, as in the "
+        "released code for latents (half a level darker).",
+    )
+
+    @model_validator(mode="after")
+    def _statistics_are_there(self) -> AutoencoderSettings:
+        if (self.normalisation == "file") != (self.statistics is not None):
+            raise ValueError(
+                f"normalisation ({self.normalisation}) and statistics ({self.statistics}) belong together: `statistics: PATH` is "
+                "read with `normalisation: file`, and with nothing else"
+            )
+        if self.normalisation == "per-channel" and not self.precompute:
+            raise ValueError("normalisation: per-channel needs `precompute: true`: the `latents` stage computes it")
+        return self
 
     @property
     def trained_here(self) -> bool:
@@ -71,12 +103,24 @@ class Guidance(Strict):
     scale: float = Field(ge=1, description="Factor by which the class is followed; 1 is no guidance.")
     low: Fraction = Field(0.0, description="Smallest time t at which guidance applies (t = 0 is data); at most `high`.")
     high: Fraction = Field(1.0, description="Largest time t at which guidance applies (t = 1 is noise).")
+    time: Literal["t", "1 - t"] = Field(
+        "t",
+        description="What `low` and `high` are times of. 1 - t: as in JiT's code, where 1 is data, and the ends are not in the "
+        "interval, but for a `low` of 0.",
+    )
 
     @model_validator(mode="after")
     def _times_are_in_order(self) -> Guidance:
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) must not exceed high ({self.high}): guidance would apply at no time")
         return self
+
+    def applies(self, t: float) -> bool:
+        """Whether guidance applies at time t, 1 at noise."""
+        if self.time == "t":
+            return self.low <= t <= self.high
+        # In the other direction the ends are rounded: what is closer to one than any step of a sampler is that end.
+        return t > 1 - self.high + NO_TIME and (self.low == 0 or t < 1 - self.low - NO_TIME)
 
 
 class SamplerChoice(Plugged):
@@ -95,8 +139,15 @@ class RecipeSettings(Plugged):
     )
     sampler: SamplerChoice = Field(description="How images are drawn.")
     guidance: Guidance | None = Field(None, description="Guidance while sampling; null: none.")
+    labels: Literal["random", "equal"] = Field(
+        "random",
+        description="Classes of the samples. random: uniform, each drawn for itself; equal: in turn, so that each class has the "
+        "same number, as in JiT's code (the numbers differ by 1 where they cannot be the same).",
+    )
     training: dict[str, Any] = Field(
-        {}, description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`."
+        {},
+        description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`. An override of "
+        "`training` in params.yaml is one of all recipes, and counts more.",
     )
     trained_as: str | None = Field(
         None,
@@ -291,6 +342,11 @@ class Training(Strict):
         1.0, gt=0, description="Largest norm of the gradient; a larger one is scaled down to it. null: none is."
     )
     ema: Fraction = Field(0.9999, description="Share of the averaged weights that stays in each step.")
+    flips: bool = Field(
+        False,
+        description="True: half of the images, at random, are seen as a mirror shows them, by the network and by the encoder, "
+        "which then runs in every step. Latents that are computed beforehand are computed of both views.",
+    )
     label_dropout: Fraction = Field(
         0.1,
         description="Share of the labels replaced by 'no class', from which guidance learns what no class looks like.",
@@ -465,6 +521,12 @@ class Experiment(Strict):
     seeds: Positive | None = Field(
         None, description="Training runs of each combination, a seed each; null: the tier's `seeds`."
     )
+    holdout: int = Field(
+        0,
+        ge=0,
+        description="How many of those seeds, the last ones, were added after a look at the others: no test of the audit counts "
+        "them, and what they say stands beside it.",
+    )
     inspect: bool = Field(
         False,
         description="True: the hidden tokens of its runs are measured (`inspection`), and their numbers stand in the table.",
@@ -500,6 +562,65 @@ class JobResources(Strict):
         description="Processes that read and decode ahead, for each GPU, in the stages that go through images or tokens. They "
         "share the cores with the `threads`, which have little to do where a GPU computes. 0: the job reads by itself.",
     )
+
+
+class ReleasedRun(Strict):
+    """Which cell a released run is, by the name of its folder."""
+
+    run: str = Field(
+        description="The name. `{scale}` stands for one of the tier's scales, `{encoder}` for one of `encoders`, a whole word of "
+        "the name, and `*` for anything."
+    )
+    cell: str | None = Field(
+        description="The cell, `recipe/scale/encoder/method/seed0`, in which `{scale}` and `{encoder}` are what the name has. "
+        "null: the run is known and left out."
+    )
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> ReleasedRun:
+        written = {text: set(re.findall(r"\{(.*?)\}", text)) for text in (self.run, self.cell or "")}
+        if not written[self.run] <= {"scale", "encoder"} or not written[self.cell or ""] <= written[self.run]:
+            raise ValueError(
+                f"run = {self.run}, cell = {self.cell}: allowed in a run are {{scale}} and {{encoder}}, and in a cell those "
+                "that the run has"
+            )
+        return self
+
+
+class Released(Strict):
+    """Checkpoints that others have trained and published, in a folder for each run: they are evaluated, and nothing is trained.
+
+    The tier's cells are those that have a run. `training.steps` says which of a run's checkpoints is taken.
+    """
+
+    collection: str = Field(description="Id of the hub's collection that `released` of params.yaml is a copy of.")
+    folder: str = Field(description="Where in it the runs are: `RUN/checkpoints/<step, 7 digits>.pt`.")
+    autoencoder: str = Field(description="Where in it the autoencoder and the statistics of its latents are.")
+    encoders: dict[str, str] = Field(
+        description="By the word that stands for an encoder in names of runs: its row of encoders.yaml."
+    )
+    runs: list[ReleasedRun] = Field(description="Which cell a run is: the first row that fits its whole name.")
+
+
+class Taken(Strict):
+    """What was found of released runs; what is of no use is told with its reason."""
+
+    unknown: list[str] = Field(description="Runs whose name no row fits.")
+    elsewhere: dict[str, str] = Field(description="By run, a cell that no experiment of the tier has.")
+    without: list[str] = Field(description="Runs without a checkpoint after the tier's `training.steps`.")
+    left_out: list[str] = Field(description="Runs whose row says so.")
+    missing: list[str] = Field(description="Cells of the experiments that have no run.")
+
+    def notes(self) -> list[str]:
+        """What a reader must know, in sentences; none where every run is a cell and every cell has a run."""
+        told = {
+            "runs that no row of `released.runs` knows": self.unknown,
+            "runs of a cell that no experiment has": [f"{run} ({cell})" for run, cell in self.elsewhere.items()],
+            "runs without a checkpoint of the last step": self.without,
+            "runs left out by their row": self.left_out,
+            "cells without a released run": self.missing,
+        }
+        return [f"{len(names)} {what}: {', '.join(names)}." for what, names in told.items() if names]
 
 
 class Tier(Strict):
@@ -552,12 +673,19 @@ class Tier(Strict):
         description="By cell (`recipe/scale/encoder/method/seed0`), the path of a published SiT or REPA checkpoint that is "
         "sampled and evaluated without training. The cell is one of an experiment's, and its recipe trains a SiT.",
     )
+    released: Released | None = Field(
+        None, description="Released checkpoints that the tier evaluates in place of training; null: none."
+    )
     experiments: dict[Name, Experiment] = Field(
         min_length=1,
         description="By name, the questions and their training runs.",
     )
     figures: dict[Name, Figure] = Field(description="By name, the figures of the report.")
     resources: dict[str, JobResources] = Field({}, description="By stage, what its jobs may take of the machine.")
+
+    def adopts(self, key: str) -> bool:
+        """Whether a cell's weights are published ones, so that nothing is trained for it."""
+        return self.released is not None or key in self.checkpoints
 
     def training_of(self, recipe: str) -> Training:
         """The tier's `training` with what the recipe, or the one that it is trained as, sets otherwise."""
@@ -617,7 +745,9 @@ class Params(Strict):
     )
     released: Path | None = Field(
         None,
-        description="Folder spatial-metrics-data of the authors' released statistics, as evidence for the audit; null: without.",
+        description="Folder of the authors' released files, as `hf download REPA-E/iREPA-collections --local-dir` leaves it. The "
+        "statistics in it (`spatial-metrics-data`, or this folder itself) are evidence for the audit, the checkpoints are what "
+        "the tier `released` evaluates. null: without.",
     )
     results: str = Field("results", min_length=1, description="Folder of the results, relative to the repository.")
 
@@ -638,6 +768,7 @@ class Settings(Strict):
     tier: Tier = Field(description="The tier file, with what it extends and what `params` changes of it.")
     catalogue: dict[str, EncoderEntry] = Field(description="The rows of workflow/encoders.yaml.")
     methods: dict[str, Method] = Field(description="The rows of workflow/methods.yaml.")
+    taken: Taken | None = Field(None, description="What was found of the tier's released runs; null: it has none.")
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -655,6 +786,10 @@ class Settings(Strict):
         name = self.tier.recipes[recipe].autoencoder
         return name if name is not None and self.tier.autoencoders[name].trained_here else None
 
-    def reads_latents(self, recipe: str) -> bool:
-        """Whether the recipe learns from moments of the training images that were computed beforehand."""
-        return self.tier.recipes[recipe].autoencoder is None and self.tier.autoencoder.precompute
+    def latents_of(self, recipe: str) -> str | None:
+        """The key of the `latents` job whose moments the recipe learns from; None where it learns from images."""
+        return (self.tier.recipes[recipe].autoencoder or DEFAULT) if self.autoencoder(recipe).precompute else None
+
+    def precomputed(self, key: str) -> AutoencoderSettings:
+        """The autoencoder of a `latents` job."""
+        return self.tier.autoencoder if key == DEFAULT else self.tier.autoencoders[key]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irepa.errors import DataError
-from irepa.stored import OnDisk, Packed, Stored
+from irepa.stored import Mirrored, OnDisk, Packed, Stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,9 +126,10 @@ def images_of(content: OnDisk, index: NDArray[np.uint64]) -> Stored:
     return Packed(content, index, unpack) if len(index) else content
 
 
-def stored_images(data: Record, split: str) -> Stored:
+def stored_images(data: Record, split: str, flips: bool = False) -> Stored:
     """The images of a split, (n, height, width, 3) uint8, of the record of the stage ``data``.
 
-    Raises CacheError where they are not what was written.
+    ``flips``: each of them twice, as :class:`irepa.stored.Mirrored`. Raises CacheError where they are not what was written.
     """
-    return images_of(data.rows(f"{split}.images.npy"), data.array(f"{split}.index.npy"))
+    images = images_of(data.rows(f"{split}.images.npy"), data.array(f"{split}.index.npy"))
+    return Mirrored(images) if flips else images

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from irepa.alignment import Alignment
 from irepa.architectures import Architecture
-from irepa.autoencoders import Autoencoder, AutoencoderFacts
+from irepa.autoencoders import Autoencoder, AutoencoderFacts, read_statistics
 from irepa.config import plugins
 from irepa.config.cells import Cell
 from irepa.config.options import Shape
@@ -45,9 +45,11 @@ class Parts:
 def parts_of(context: Context, cell: Cell, classes: int, device: torch.device) -> Parts:
     """As :func:`build_parts`, with the autoencoder that the pipeline has trained for the cell, if it has.
 
-    Raises ConfigError; WeightsError where weights cannot be had; CacheError where the trained autoencoder is missing.
+    Its latents are normalised by what the pipeline has measured, if they are. Raises ConfigError; WeightsError where weights
+    cannot be had; CacheError where the trained autoencoder or the measurement is missing.
     """
-    return build_parts(context.settings, cell, classes, device, trained_autoencoder(context, cell))
+    trained, measured = trained_autoencoder(context, cell), measured_latents(context, cell)
+    return build_parts(context.settings, cell, classes, device, trained, measured)
 
 
 def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
@@ -60,17 +62,37 @@ def trained_autoencoder(context: Context, cell: Cell) -> Path | None:
     return record.file("diffusion_pytorch_model.safetensors").parent
 
 
+def measured_latents(context: Context, cell: Cell) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation (channels,) by which the cell's latents are normalised, where the pipeline measures them."""
+    latents = context.settings.latents_of(cell.recipe)
+    if context.settings.autoencoder(cell.recipe).normalisation != "per-channel" or latents is None:
+        return None
+    found = context.plan.record(Job("latents", latents)).metrics
+    return torch.tensor(found["mean"]), torch.tensor(found["std"])
+
+
 def build_parts(
-    settings: Settings, cell: Cell, classes: int, device: torch.device, trained: Path | None = None
+    settings: Settings,
+    cell: Cell,
+    classes: int,
+    device: torch.device,
+    trained: Path | None = None,
+    measured: tuple[Tensor, Tensor] | None = None,
 ) -> Parts:
     """Network, initialised from the cell's seed, recipe and autoencoder of one cell.
 
     Args:
         trained: folder of the autoencoder's weights, where the pipeline has trained it.
+        measured: mean and standard deviation (channels,) of its latents, where they are normalised by those.
 
-    Raises ConfigError, and WeightsError where weights cannot be had.
+    Raises ConfigError, and WeightsError where weights or statistics of latents cannot be had.
     """
-    autoencoder = build_autoencoder(settings, device, cell.recipe, trained)
+    named = settings.autoencoder(cell.recipe)
+    autoencoder = build_autoencoder(settings, named, device, trained)
+    if named.statistics is not None:
+        autoencoder.normalise(*read_statistics(named.statistics, autoencoder.shape[0]))
+    elif measured is not None:
+        autoencoder.normalise(measured[0], 1 / measured[1])
     recipe = build_recipe(settings.tier, cell.recipe)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
@@ -80,16 +102,16 @@ def build_parts(
 
 
 def build_autoencoder(
-    settings: Settings, device: torch.device, recipe: str | None = None, trained: Path | None = None
+    settings: Settings, named: AutoencoderSettings, device: torch.device, trained: Path | None = None
 ) -> Autoencoder:
-    """The recipe's autoencoder; the tier's where ``recipe`` is None. Arguments and errors as of :func:`build_parts`."""
-    named = settings.tier.autoencoder if recipe is None else settings.autoencoder(recipe)
+    """One of the tier's autoencoders, with its own scale of latents. Arguments and errors as of :func:`build_parts`."""
     options = plugin_options("autoencoders", named, "autoencoder")
     if trained is not None:
         options = options.model_copy(update={"weights": str(trained)})
     module = plugins.load("autoencoders", named.name, "autoencoder")
     with translated(WeightsError, f"autoencoder {named.name} cannot be built", "see `irepa settings autoencoder`"):
         autoencoder: Autoencoder = module.build(options, settings.tier.dataset.image_size, device)
+        autoencoder.grey = named.grey
     return autoencoder
 
 

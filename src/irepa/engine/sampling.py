@@ -17,9 +17,9 @@ from irepa.samplers import Sampler, guided
 from irepa.tokens import check_finite
 
 
-def labels_of(seed: int, indices: range, classes: int) -> torch.Tensor:
-    """Classes (n,) of the generated images ``indices``."""
-    return torch.tensor([image_label(seed, index, classes) for index in indices])
+def labels_of(seed: int, indices: range, classes: int, equal: bool = False) -> torch.Tensor:
+    """Classes (n,) of the generated images ``indices``: uniform at random, or ``equal`` in number, 0 to classes - 1 in turn."""
+    return torch.tensor([index % classes if equal else image_label(seed, index, classes) for index in indices])
 
 
 def in_bf16(velocity: Velocity, device: torch.device) -> Velocity:
@@ -47,12 +47,17 @@ class ImageSampler:
         self.sampler: Sampler = plugins.load("samplers", recipe.sampler.name, where).build(options)
         self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
         self.classes, self.device, self.cell = classes, device, cell
+        self.equal = recipe.labels == "equal"
         self.mixed = settings.tier.sampling.precision == "bf16"
 
     @property
     def evaluations(self) -> int:
         """Times at which the velocity is evaluated (NFE), guidance not counted twice."""
         return self.sampler.evaluations
+
+    def labels(self, indices: range) -> torch.Tensor:
+        """Classes (n,) of the images of these indices."""
+        return labels_of(self.seed, indices, self.classes, self.equal)
 
     @torch.inference_mode()
     def draw(self, indices: range) -> NDArray[np.uint8]:
@@ -62,7 +67,7 @@ class ImageSampler:
         def noise(step: int) -> torch.Tensor:
             return image_noise(self.seed, indices, step, codec.shape, self.device)
 
-        labels = labels_of(self.seed, indices, self.classes).to(self.device)
+        labels = self.labels(indices).to(self.device)
         velocity = recipe.velocity(network, labels)
         if self.guidance is not None:
             unconditional = recipe.velocity(network, torch.full_like(labels, self.classes))

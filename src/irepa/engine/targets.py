@@ -166,7 +166,7 @@ class OnlineTokens(TokenSource):
     """Tokens computed when they are asked for, rounded as a cache would round them.
 
     Args:
-        images: (n, height, width, 3).
+        images: n of them, (n, height, width, 3), or each twice (:class:`irepa.stored.Mirrored`).
         grid: the grid that tokens are given on.
         transforms: what is applied to them.
         dim: their width.
@@ -194,16 +194,17 @@ class OnlineTokens(TokenSource):
         return torch.cat(parts)
 
 
-def token_source(context: Context, name: str, split: str, device: torch.device) -> TokenSource:
+def token_source(context: Context, name: str, split: str, device: torch.device, flips: bool = False) -> TokenSource:
     """Tokens of an encoder, with its transforms: from its cache, or online where the cache would have been too large.
 
-    Raises CacheError where a file of the cache is missing, truncated or edited.
+    ``flips``: the rows of training images are those of :class:`irepa.stored.Mirrored`; online then, for a cache has one view of
+    each. Raises CacheError where a file of the cache is missing, truncated or edited.
     """
     base, transforms = split_encoder(name)
     record: Record = context.input("features", base)
-    if split == "train" and record.metrics["online"]:
+    if split == "train" and (flips or record.metrics["online"]):
         settings = context.settings
-        images = stored_images(context.input("data"), "train")
+        images = stored_images(context.input("data"), "train", flips)
         encoder = build_encoder(context, base, device)
         dim = record.metrics["dim"]
         tier = settings.tier

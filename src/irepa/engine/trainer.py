@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from irepa.engine.loading import Batch, Rows, read_ahead
 from irepa.errors import DivergedError, PreemptedError, WeightsError
 from irepa.pipeline.files import Json, whole, write_text
 from irepa.progress import track
-from irepa.random import StepRandom, batch_indices, compile_draws
+from irepa.random import StepRandom, batch_indices, compile_draws, mirrored
 from irepa.recipes import Align, last_value
 from irepa.stored import InMemory, Stored
 from irepa.tokens import TokenSource
@@ -43,6 +44,8 @@ from irepa.tokens import TokenSource
 # (network, x (batch, C, H, W), labels (batch,), align, draws) -> terms of the loss; see irepa.recipes.Recipe.loss.
 Loss = Callable[[Any, Tensor, Tensor, Align, StepRandom], dict[str, Tensor]]
 Curve = list[dict[str, float]]  # rows: step, loss, its terms, and grad_norm
+Averages = Callable[[str, bool], bool]  # (name, whether it is a buffer) -> whether it has a running mean
+Pair = tuple[list[Tensor], list[Tensor]]
 PROJECTOR = "projectors.0."  # the name under which REPA's public checkpoints hold the projector
 ENTERS = {  # among the terms of a step: of what frozen networks make of its images, how many values are not finite
     "not finite: inputs": ("the autoencoder's latents", "the autoencoder"),
@@ -53,7 +56,7 @@ PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as accelerate name
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a batch is made of.
+    """What a batch is made of. With ``training.flips`` each image has two rows (:class:`irepa.stored.Mirrored`).
 
     Attributes:
         stored: what is read ahead, by name, a row per image.
@@ -68,10 +71,11 @@ class TrainingData:
     classes: int
     target: TokenSource | None = None
 
-    def all_stored(self) -> dict[str, Stored]:
+    def all_stored(self, flips: bool) -> dict[str, Stored]:
         """Everything that a step reads of an image."""
         target = {} if self.target is None else dict(self.target.stored)
-        return {**self.stored, **target, "labels": InMemory(self.labels)}
+        labels = np.tile(self.labels, 2) if flips else self.labels
+        return {**self.stored, **target, "labels": InMemory(labels)}
 
 
 def build_alignment(method: Method, scale: Scale, dim: int, grid: tuple[int, int], seed: int) -> Alignment:
@@ -165,6 +169,8 @@ def train(
     preview: Callable[[nn.Module], Tensor] | None = None,
     snapshots: Mapping[int, Path] | None = None,
     workers: int = 0,
+    averages: Averages = lambda name, is_buffer: not is_buffer,
+    apart: Sequence[nn.Module] = (),
 ) -> tuple[dict[str, Tensor], Curve]:
     """Train, from the last checkpoint if there is one; returns (EMA weights with the projector's, loss curve).
 
@@ -175,6 +181,8 @@ def train(
         preview: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
         snapshots: files to which the same weights are written after so many steps.
         workers: processes that read ahead, as of :func:`irepa.engine.loading.read_ahead`.
+        averages: as of :meth:`irepa.recipes.Recipe.averages`.
+        apart: modules of it whose gradients are clipped each by a norm of its own.
 
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite,
     WeightsError where a frozen network makes NaN of an image,
@@ -194,8 +202,11 @@ def train(
     )
     prepared, stepper = accelerator.prepare(module, optimizer)
     accelerator.register_for_checkpointing(averaged)
-    average, current = ([p.detach() for p in weights.parameters()] for weights in (averaged, network))
+    means, copies = followed(averaged, network, averages)
+    groups = clip_groups(trained, apart)
     start, curve = checkpoints.restore(accelerator)
+    if start and accelerator.is_main_process:
+        logging.getLogger("irepa").info("goes on after step %d of %d", start, settings.steps)
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
     if settings.compile and device.type == "cuda":
@@ -204,19 +215,19 @@ def train(
     asked_anywhere = agreement(accelerator)
     share = settings.batch // (accelerator.num_processes * settings.accumulation)
     asked_for = shares(accelerator, data, settings, seed, start)
-    reading = closing(read_ahead(data.all_stored(), asked_for, share, workers, device))
+    reading = closing(read_ahead(data.all_stored(settings.flips), asked_for, share, workers, device))
     with reading as batches, termination() as asked, _attention(settings, device):
         for step in track(range(start, settings.steps), "train", settings.steps - start):
             terms = _accumulate(prepared, accelerator, data, settings, seed, step, batches)
             # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
-            norm = accelerator.clip_grad_norm_(trained, math.inf if settings.grad_clip is None else settings.grad_clip)
+            norm = clip(accelerator, groups, settings.grad_clip)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, step, len(data.labels))
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-            torch._foreach_lerp_(average, current, 1 - settings.ema)
-            for kept, buffer in zip(averaged.buffers(), network.buffers(), strict=True):
-                kept.copy_(buffer)
+            torch._foreach_lerp_(*means, 1 - settings.ema)
+            if copies[0]:
+                torch._foreach_copy_(*copies)
             done = step + 1
             losses.add(done, terms, norm)
             if done % settings.log_every == 0 or done == settings.steps:
@@ -246,9 +257,37 @@ def train(
     return kept_weights(averaged, alignment), curve
 
 
+def followed(averaged: nn.Module, network: nn.Module, averages: Averages) -> tuple[Pair, Pair]:
+    """What follows the network in each step, with what it follows: (as a running mean, as it is)."""
+    means: Pair = ([], [])
+    copies: Pair = ([], [])
+    kept = dict((*averaged.named_parameters(), *averaged.named_buffers()))
+    now = (*network.named_parameters(), *network.named_buffers())
+    for name, tensor in now:
+        mean = averages(name, not isinstance(tensor, nn.Parameter)) and tensor.is_floating_point()
+        for tensors, one in zip(means if mean else copies, (kept[name], tensor), strict=True):
+            tensors.append(one.detach())
+    return means, copies
+
+
+def clip_groups(trained: Sequence[nn.Parameter], apart: Sequence[nn.Module]) -> list[list[nn.Parameter]]:
+    """Parameters whose gradients have one norm together: those of each module ``apart``, and the others."""
+    groups = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in apart]
+    taken = {id(parameter) for group in groups for parameter in group}
+    return [[parameter for parameter in trained if id(parameter) not in taken], *groups]
+
+
+def clip(accelerator: Accelerator, groups: Sequence[Sequence[nn.Parameter]], largest: float | None) -> Tensor:
+    """Scale the gradients of each group down to a norm of ``largest`` (None: of any size); returns the norm of all, before."""
+    accelerator.unscale_gradients()
+    norms = [nn.utils.clip_grad_norm_(group, math.inf if largest is None else largest) for group in groups]
+    whole: Tensor = torch.stack(norms).norm()
+    return whole
+
+
 def write_curve(path: Path, curve: Curve) -> None:
-    """One JSON object a line."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in curve))
+    """One JSON object a line; its keys in order, because rows that a checkpoint kept come back in order."""
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in curve))
 
 
 def last_values(curve: Curve) -> Json:
@@ -268,9 +307,11 @@ def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, 
 def shares(
     accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, start: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The images of this process, part by part of each step from ``start`` on."""
+    """The rows of this process, part by part of each step from ``start`` on."""
     for step in range(start, settings.steps):
         indices = batch_indices(seed, step, settings.batch, len(data.labels))
+        if settings.flips:
+            indices = mirrored(seed, step, indices, len(data.labels))
         for rows in parts_of_batch(accelerator, settings):
             yield indices[rows]
 
@@ -350,7 +391,7 @@ def _accumulate(
         draws = StepRandom(seed, step, settings.batch, rows, accelerator.device)
         labels = drop_labels(stored["labels"], draws.uniform(), settings.label_dropout, data.classes)
         x = data.inputs(stored, draws)
-        tokens = None if data.target is None else data.target.tokens(stored, indices)
+        tokens = None if data.target is None else data.target.tokens(stored, indices % len(data.labels))
         # Gradients are exchanged once, with the last part.
         with _exchange(prepared, accelerator, part == len(parts) - 1):
             terms = prepared(x, labels, tokens, draws)

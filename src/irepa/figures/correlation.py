@@ -33,7 +33,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 
 
 def of_metric(frame: pd.DataFrame, metric: str) -> Estimate:
-    """Pearson r of a metric with the distance over encoders, and its 95% bootstrap interval."""
+    """Pearson r of a metric with the distance over encoders, and its 95% interval."""
     points = frame[frame["metric"] == metric]
     return correlation(points["value"].to_numpy(float), points["fd"].to_numpy(float))
 
@@ -74,6 +74,6 @@ def caption(frame: pd.DataFrame) -> str:
     wide = frame.pivot_table(index="encoder", columns="metric", values="value")
     between = correlation(wide["accuracy"].to_numpy(float), wide["lds"].to_numpy(float))
     return (
-        f"Pearson r with {distance} and 95% bootstrap interval over {n} encoders: {'; '.join(parts)}. "
+        f"Pearson r with {distance} and 95% interval over {n} encoders: {'; '.join(parts)}. "
         f"Among these encoders accuracy and LDS have {words.correlation(between)}{lines}."
     )

@@ -5,12 +5,14 @@ The reference is the method ``repa`` of the figure's experiment, with its first 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.statistics import mean_by_pooled, pooled_spread
+from irepa.audit.changes import to_percent
+from irepa.audit.noise import Spread, by_t, noise_of
 from irepa.config.cells import NO_ENCODER
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
@@ -49,14 +51,11 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     kind = np.where(is_reference[runs.index], "reference", np.where(other_method[runs.index], "method", "encoder"))
     name = [e if k == "encoder" else m for k, e, m in zip(kind, runs["encoder"], runs["method"], strict=True)]
     change = 100 * (runs["fd"].to_numpy() / base.loc[runs["seed"]].to_numpy() - 1)
-    frame = runs.drop(columns="record").assign(kind=kind, name=name, change=change, noise=spread_of_seeds(here))
+    spread = noise_of(here.assign(setting="", steps=0)).get(reference.recipe, Spread())
+    frame = runs.drop(columns="record").assign(
+        kind=kind, name=name, change=change, noise=100 * math.sqrt(spread.variance), freedom=spread.freedom
+    )
     return frame.sort_values(["kind", "name", "seed"])
-
-
-def spread_of_seeds(runs: pd.DataFrame) -> float:
-    """Standard deviation between seeds, percent of the distance, pooled over the configurations with several seeds."""
-    groups = runs.groupby(["recipe", "scale", "encoder", "method"])["fd"]
-    return 100 * pooled_spread([(seeds / seeds.mean()).to_numpy(float) for _, seeds in groups])[0]
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -70,12 +69,13 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axis = panel(0.85, 0.24 * len(order) + 1.4)
     sd = frame["noise"].iloc[0]
     if np.isfinite(sd):
-        label = f"2 standard deviations between seeds: {2 * sd:.1f}%"
+        label = f"2 standard deviations of one run: {2 * sd:.1f}%"
         axis.axvspan(-2 * sd, 2 * sd, color="0.88", zorder=0, label=label)
     axis.axvline(0, color="0.5", linewidth=0.8)
     sns.stripplot(others, y="name", x="change", hue="kind", order=order, ax=axis, size=4, alpha=0.7, jitter=False)
-    axis.errorbar(means["mean"], range(len(order)), xerr=means["half"], fmt="|", markersize=11, color="black", linewidth=0.8,
-                  label="mean, 95% interval (spread pooled)")  # fmt: skip
+    ends = [means["mean"] - means["low"], means["high"] - means["mean"]]
+    axis.errorbar(means["mean"], range(len(order)), xerr=ends, fmt="|", markersize=11, color="black", linewidth=0.8,
+                  label="mean, 95% interval (the recipe's spread)")  # fmt: skip
     reference = frame.loc[frame["kind"] == "reference", "encoder"].iloc[0]
     axis.set(xlabel=f"change of {frame['distance'].iloc[0]} against repa with {reference}, same seed (%)", ylabel="")
     axis.tick_params(axis="y", labelsize=7.5)
@@ -84,22 +84,26 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def effects(frame: pd.DataFrame) -> pd.DataFrame:
-    """``mean`` change by name, and ``half`` its 95% t interval, by the spread of differences between seeds pooled over all."""
+    """``mean`` change by name in percent, by its logarithm, and the ends ``low`` and ``high`` of its 95% interval."""
     import pandas as pd
 
     others = frame[frame["kind"] != "reference"]
-    groups = {name: rows.to_numpy(float) for name, rows in others.groupby("name")["change"]}
-    pooled = pooled_spread(list(groups.values()))
-    estimates = {name: mean_by_pooled(values, *pooled) for name, values in groups.items()}
-    rows = {name: {"mean": e.value, "half": (e.high - e.low) / 2} for name, e in estimates.items()}
+    sd, freedom = (float(frame[name].iloc[0]) for name in ("noise", "freedom"))
+    rows = {}
+    for name, changes in others.groupby("name")["change"]:
+        ratios = np.log1p(changes.to_numpy(float) / 100)
+        # Two runs differ by twice the variance of one.
+        estimate, _ = by_t(float(ratios.mean()), 2 * (sd / 100) ** 2 / len(ratios), freedom, 0.0, len(ratios))
+        change = estimate.map(to_percent)
+        rows[name] = {"mean": change.value, "low": change.low, "high": change.high}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def caption(frame: pd.DataFrame) -> str:
     sd, changes = frame["noise"].iloc[0], effects(frame)
-    means, beyond = changes["mean"], int((changes["mean"].abs() > changes["half"]).sum())
+    means, beyond = changes["mean"], int(((changes["low"] > 0) | (changes["high"] < 0)).sum())
     return (
-        f"Standard deviation between seeds: {sd:.1f}% of the distance; dots are differences at the same seed, and noise that "
-        f"both runs share cancels. {beyond} of {len(means)} changes have an interval without 0; largest: "
+        f"Standard deviation of one run's own noise: {sd:.1f}% of the distance; dots are differences at the same seed, and what "
+        f"the seed gives to all runs cancels. {beyond} of {len(means)} changes have an interval without 0; largest: "
         f"{means.idxmin()} ({words.percent(means.min())}) and {means.idxmax()} ({words.percent(means.max())})."
     )

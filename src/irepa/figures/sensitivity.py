@@ -9,7 +9,7 @@ import numpy as np
 
 from irepa.audit import words
 from irepa.audit.statistics import Array, correlation, spearman
-from irepa.config.cells import NO_ENCODER, split_encoder
+from irepa.config.cells import NO_ENCODER, network_of
 from irepa.config.tier import Settings
 from irepa.figures import cells_of, check_aligned
 from irepa.pipeline.graph import Job
@@ -98,12 +98,9 @@ def _by_layer(context: Context, encoders: list[str], default: Array) -> Values:
 
     default: (encoders,), LDS of each by the default choice.
     """
-    networks: dict[tuple[str, ...], list[int]] = {}
+    networks: dict[str, list[int]] = {}
     for place, name in enumerate(encoders):
-        entry = context.settings.catalogue[split_encoder(name)[0]]
-        options = entry.options()
-        network = str(options.get("model", name)), *(str(options.get(key)) for key in ("weights", "seed"))
-        networks.setdefault((entry.library, *network), []).append(place)
+        networks.setdefault(network_of(name, context.settings.catalogue), []).append(place)
     members = {place: places for places in networks.values() for place in places}
     if max(map(len, networks.values())) == 1:
         return {}

@@ -16,11 +16,11 @@ from irepa.models.sit import (
     LabelEmbedder,
     TimestepEmbedder,
     initialise_embedders,
-    initialise_linear,
     modulate,
     sincos_positions,
     token_grid,
 )
+from irepa.projectors import initialise_linear
 
 THETA = 10_000.0
 

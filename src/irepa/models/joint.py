@@ -25,7 +25,7 @@ class Joint(nn.Module):
         self.denoiser = denoiser
         self.vae: Any = vae.requires_grad_(True)
         self.discriminator, self.shape = discriminator, shape
-        self.norm = nn.BatchNorm2d(shape[0], affine=False, momentum=0.1)
+        self.norm = nn.BatchNorm2d(shape[0], affine=False, momentum=0.1, eps=1e-4)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised latents (batch, *shape), times and labels (batch,) -> prediction and hidden tokens."""
@@ -39,6 +39,17 @@ class Joint(nn.Module):
         assert self.norm.running_mean is not None
         assert self.norm.running_var is not None
         return self.norm.running_mean, self.norm.running_var
+
+    def preset(self, shift: Tensor, scale: Tensor) -> None:
+        """Start from statistics, each (channels,), by which latents z are normalised to (z - shift) * scale."""
+        mean, var = self.statistics()
+        mean.copy_(shift)
+        var.copy_(1 / scale.square())
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """The norm by its running statistics, which it leaves as they are: latents (batch, *shape) -> same shape."""
+        mean, var = (statistic.view(1, -1, 1, 1) for statistic in self.statistics())
+        return (latents - mean) * (var + self.norm.eps).rsqrt()
 
     def raw(self, latents: Tensor) -> Tensor:
         """Undo the norm by its running statistics: latents (batch, *shape) -> same shape."""

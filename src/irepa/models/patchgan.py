@@ -19,9 +19,13 @@ class PatchGan(nn.Module):
         blocks: list[nn.Module] = [nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
         for level, (before, after) in enumerate(pairwise(widths), 1):
             stride = 1 if level == levels else 2
-            # Group norm, where the original has batch norm: real and decoded images do not share statistics.
-            blocks += [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.GroupNorm(32, after), nn.LeakyReLU(0.2)]
+            blocks += [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, 1, 1))
+        for module in self.layers:
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, mean=1, std=0.02)
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.layers(pixels)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irepa.errors import WeightsError, translated
+from irepa.projectors import initialise_linear
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
@@ -149,14 +150,6 @@ class FinalLayer(nn.Module):
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
         out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
         return out
-
-
-def initialise_linear(network: nn.Module) -> None:
-    """Xavier weights and zero biases in every linear layer, as DiT starts."""
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
 
 
 def initialise_embedders(labels: LabelEmbedder, times: TimestepEmbedder) -> None:

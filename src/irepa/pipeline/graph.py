@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irepa.config import plugins
-from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, inspected, split_encoder, targets, trained_cell
+from irepa.config.cells import (
+    NO_ENCODER,
+    Cell,
+    cells,
+    early_steps,
+    inspected,
+    mirrored_latents,
+    split_encoder,
+    targets,
+    trained_cell,
+)
+from irepa.config.released import statistics_folder
 from irepa.config.tier import AutoencoderSettings, Settings
 
 
@@ -102,7 +113,8 @@ def _encoder_paths(settings: Settings, key: str) -> list[Path]:
 
 
 def _autoencoder_paths(autoencoder: AutoencoderSettings) -> list[Path]:
-    return plugins.paths("autoencoders", autoencoder, "autoencoder")
+    statistics = [] if autoencoder.statistics is None else [autoencoder.statistics]
+    return plugins.paths("autoencoders", autoencoder, "autoencoder") + statistics
 
 
 def _reference_paths(settings: Settings, key: str) -> list[Path]:
@@ -168,7 +180,12 @@ def inspected_encoder(settings: Settings, key: str) -> str | None:
 def _inspect_needs(settings: Settings, key: str) -> list[Job]:
     encoder = inspected_encoder(settings, key)
     tokens = [Job("data")] if encoder is None else _of_encoder(settings, encoder)
-    return [Job("train", trained_cell(settings, key)), *tokens, *_autoencoder_of(settings, key)]
+    return [
+        Job("train", trained_cell(settings, key)),
+        *tokens,
+        *_autoencoder_of(settings, key),
+        *_measured(settings, key),
+    ]
 
 
 def _inspect_settings(settings: Settings, key: str) -> Slice:
@@ -188,12 +205,29 @@ def _autoencoder_of(settings: Settings, key: str) -> list[Job]:
     return [] if name is None else [Job("autoencoder", name)]
 
 
+def _measured(settings: Settings, key: str) -> list[Job]:
+    """The job that measures by what the cell's latents are normalised, if one does."""
+    recipe = Cell.parse(key).recipe
+    latents = settings.latents_of(recipe)
+    measured = settings.autoencoder(recipe).normalisation == "per-channel"
+    return [Job("latents", latents)] if measured and latents is not None else []
+
+
+def _latents_settings(settings: Settings, key: str) -> Slice:
+    """Moments are of latents as they are: how they will be normalised does not matter."""
+    autoencoder = _dump(settings.precomputed(key))
+    kept = {name: value for name, value in autoencoder.items() if name not in ("normalisation", "statistics")}
+    size, flips = settings.tier.dataset.image_size, key in mirrored_latents(settings)
+    return {"autoencoder": kept, "image_size": size, "flips": flips}
+
+
 def _train_needs(settings: Settings, key: str) -> list[Job]:
-    if key in settings.tier.checkpoints:
+    if settings.tier.adopts(key):
         return []
     recipe = Cell.parse(key).recipe
-    latents = [Job("latents")] if settings.reads_latents(recipe) else []
-    return [*_of_cell(settings, key), *latents, *_autoencoder_of(settings, key)]
+    latents = settings.latents_of(recipe)
+    moments = [] if latents is None else [Job("latents", latents)]
+    return [*_of_cell(settings, key), *moments, *_autoencoder_of(settings, key)]
 
 
 def _scale_of(settings: Settings, cell: Cell) -> Slice:
@@ -209,14 +243,18 @@ def _train_settings(settings: Settings, key: str) -> Slice:
         "recipe": {
             k: v
             for k, v in _dump(tier.recipes[cell.recipe]).items()
-            if k not in ("sampler", "guidance", "trained_as", "at", "training")
+            if k not in ("sampler", "guidance", "labels", "trained_as", "at", "training")
         },
         "scale": _scale_of(settings, cell),
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
         "grid": list(tier.grid),
     }
-    if key in tier.checkpoints:
-        return network | {"checkpoint": str(tier.checkpoints[key])}
+    if tier.adopts(key):
+        kind = settings.methods[cell.method].projector
+        return network | {
+            "checkpoint": str(tier.checkpoints.get(key)),
+            **({"projector": kind} if tier.released else {}),
+        }
     kept = early_steps(settings, key)
     how = {"method": _dump(settings.methods[cell.method]), "training": tier.training_of(cell.recipe).that_matter()}
     return network | how | ({"snapshots": kept} if kept else {})
@@ -298,13 +336,14 @@ STAGES: dict[str, Stage] = {
         plugins=lambda s, key: [("data", s.tier.dataset.name)],
     ),
     "latents": Stage(
-        help="Compute the autoencoder's moments of the training images.",
+        help="Compute an autoencoder's moments of the training images.",
         phase="data",
-        outputs=("data/latents.json", "data/train.moments.npy"),
+        key="its name; `default` is the tier's own",
+        outputs=("data/latents/{key}/latents.json", "data/latents/{key}/train.moments.npy"),
         needs=lambda s, key: [Job("data")],
-        settings=lambda s, key: {"autoencoder": _dump(s.tier.autoencoder), "image_size": s.tier.dataset.image_size},
-        outside=lambda s, key: _autoencoder_paths(s.tier.autoencoder),
-        plugins=lambda s, key: [("autoencoders", s.tier.autoencoder.name)],
+        settings=_latents_settings,
+        outside=lambda s, key: plugins.paths("autoencoders", s.precomputed(key), "autoencoder"),
+        plugins=lambda s, key: [("autoencoders", s.precomputed(key).name)],
     ),
     "autoencoder": Stage(
         help="Train one of the tier's autoencoders.",
@@ -414,6 +453,7 @@ STAGES: dict[str, Stage] = {
         outputs=("inspect/{key}.json", "inspect/{key}.csv", "inspect/{key}.images.csv"),
         needs=_inspect_needs,
         settings=_inspect_settings,
+        reads_record_of=("latents",),
         plugins=_inspect_plugins,
     ),
     "sample": Stage(
@@ -423,10 +463,12 @@ STAGES: dict[str, Stage] = {
         kept="record",
         may_fail=True,
         outputs=("samples/{key}/sample.json", "samples/{key}/preview.npy", "samples/{key}/samples.npz"),
-        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_autoencoder_of(s, key)],
+        needs=lambda s, key: [Job("train", trained_cell(s, key)), *_autoencoder_of(s, key), *_measured(s, key)],
+        reads_record_of=("latents",),
         settings=lambda s, key: {
             "sampler": _dump(s.tier.recipes[Cell.parse(key).recipe].sampler),
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
+            "labels": s.tier.recipes[Cell.parse(key).recipe].labels,
             "at": s.tier.recipes[Cell.parse(key).recipe].at,
             "samples": s.tier.sampling.samples,
             "precision": s.tier.sampling.precision,
@@ -500,8 +542,9 @@ STAGES: dict[str, Stage] = {
             "title": s.tier.title,
             "paper": {name: experiment.paper for name, experiment in s.tier.experiments.items()},
             "released": None if s.params.released is None else str(s.params.released),
+            **({} if s.taken is None else {"taken": _dump(s.taken)}),
         },
-        outside=lambda s, key: [] if s.params.released is None else [s.params.released],
+        outside=lambda s, key: [] if (folder := statistics_folder(s)) is None else [folder],
         plugins=lambda s, key: [("audit.rules", name) for name in plugins.names("audit.rules")],
         sources=(
             "workflow/claims.yaml",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from irepa.config.tier import JobResources, Settings, Tier
-from irepa.errors import DivergedError
+from irepa.errors import FailedRunError
 from irepa.pipeline.files import (
     UNWRITABLE,
     Json,
@@ -120,7 +120,7 @@ def execute(plan: Plan, job: Job) -> Record:
         if failed is None:
             try:
                 metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(Context(plan, job))
-            except DivergedError as error:
+            except FailedRunError as error:
                 if not stage.may_fail:
                     raise
                 failed = f"{job}: {error}"

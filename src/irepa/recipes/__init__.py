@@ -129,6 +129,17 @@ class Recipe(ABC):
         """What is trained, averaged and saved: the network, with the autoencoder where that is trained along."""
         return network
 
+    def averages(self, name: str, is_buffer: bool) -> bool:
+        """Whether samples are drawn with the running mean (EMA) of this parameter or buffer of what :meth:`join` returned.
+
+        Others are taken as they are at the end, as are buffers of whole numbers.
+        """
+        return not is_buffer
+
+    def clipped_apart(self, network: Any) -> list[nn.Module]:
+        """Modules whose gradients are clipped each by a norm of its own; what is left is clipped together."""
+        return []
+
     def codec(self, network: Any, autoencoder: Autoencoder) -> Autoencoder:
         """From images to what the network sees, and back: the autoencoder, the tuned one where it is trained along."""
         return autoencoder

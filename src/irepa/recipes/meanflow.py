@@ -7,6 +7,7 @@ Geng et al., 2025).
     (4) du/dt = (v, 0, 1) . grad u                          gradient with respect to (z, r, t)
     (5) loss = mean w |u - target|^2                        target: right-hand side of (3), without gradient
     (6) w = 1 / (|u - target|^2 + floor)^power              per image, without gradient
+    (6') loss = mean (w |u - target|^2)^2                    one public code; with power 1 about twice the gradient
     (7) v <- omega v + kappa u(z, t, t | y) + (1 - omega - kappa) u(z, t, t)
     (8) x = z_1 - u(z_1, 0, 1)                              a sample in one step
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from irepa.config.options import Fraction, Strict
 from irepa.recipes import Align, Recipe, Velocity, interpolate
@@ -37,10 +38,26 @@ class Options(Strict):
         1.0, ge=0, description="Power of an image's squared error that its loss is divided by; 0: none."
     )
     floor: float = Field(1e-3, gt=0, description="Added to that squared error.")
-    omega: float = Field(1.0, ge=1, description="Weight of the velocity in the guided target.")
+    squared: bool = Field(
+        False,
+        description="True: the loss of each image is squared, as in one public code. With `power` 1 it is close to 1 before, so "
+        "that the gradient is about doubled. The authors' own code does not.",
+    )
+    omega: float = Field(
+        1.0, gt=0, description="Weight of the velocity in the guided target; omega + kappa must be at least 1."
+    )
     kappa: float = Field(
         0.0, ge=0, lt=1, description="Weight of the network's velocity of the class in the guided target; 0: none."
     )
+
+    @model_validator(mode="after")
+    def _follows_the_class(self) -> Options:
+        if self.omega + self.kappa < 1:
+            raise ValueError(
+                f"omega ({self.omega}) + kappa ({self.kappa}) must be at least 1: the guided target would follow the class by "
+                f"omega / (1 - kappa) = {self.omega / (1 - self.kappa):.3g}, less than without guidance"
+            )
+        return self
 
 
 class MeanFlow(Recipe):
@@ -71,7 +88,8 @@ class MeanFlow(Recipe):
         target = (v - (t - r).view(-1, 1, 1, 1) * du_dt).detach()  # (3)
         error = (predicted.float() - target).square().flatten(1).sum(1)
         weight = (error.detach() + self.options.floor).pow(-self.options.power)  # (6)
-        return {"denoise": (weight * error).mean(), "align": align(hidden)}  # (5)
+        loss = weight * error
+        return {"denoise": (loss.square() if self.options.squared else loss).mean(), "align": align(hidden)}  # (5)
 
     def guided(self, network: MeanSiT, z: Tensor, v: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """The velocity (batch, C, H, W) with the built-in guidance; as it is for images whose label was dropped.

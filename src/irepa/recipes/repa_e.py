@@ -4,12 +4,14 @@
     (2) z_t = (1 - t) sg(z) + t eps, v = eps - sg(z)    as SiT, in normalised latents; sg: without gradient
     (3) loss = mean |u(z_t, t, y) - v|^2                reaches the network alone
     (4)        + alignment loss                         reaches network and projector
-    (5)        + vae_align * alignment loss             reaches the autoencoder alone
+    (5)        + vae_align * alignment loss             reaches the autoencoder alone; norm by its running statistics
     (6)        + reconstruction * mean |x' - x| + kl * KL + lpips * LPIPS
     (7)        + adversarial * fooling + telling        hinge losses of autoencoder and discriminator
 
-The norm is batch norm without parameters. One optimizer and one gradient norm serve all of it, the discriminator too,
-where the original has a second optimizer for that.
+The norm is batch norm without parameters, which starts from the autoencoder's own scale and shift. The gradients of network,
+autoencoder and discriminator are clipped each by its own norm, as by three optimizers. Samples are drawn with the EMA of the
+network and of the norm's statistics, and the autoencoder as it is. As released, but that here a dropped label (2) is dropped for
+the autoencoder (5) as well.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from irepa.images import Grey
     from irepa.models.joint import Joint
     from irepa.models.lpips import Lpips
     from irepa.random import StepRandom
@@ -47,7 +50,7 @@ class Options(Strict):
         description="Weight of the alignment loss at the autoencoder, in multiples of the method's own (1.5 to 0.5).",
     )
     reconstruction: Weight = Field(1.0, description="Weight of mean |x' - x|, pixels in [-1, 1].")
-    kl: Weight = Field(1e-3, description="Weight of the KL divergence to N(0, 1), mean over latents.")
+    kl: Weight = Field(1e-6, description="Weight of the KL divergence to N(0, 1) of an image, summed over its latent.")
     lpips: Weight = Field(0.0, description="Weight of LPIPS with VGG-16; 0: without, and its weights are not needed.")
     adversarial: Weight = Field(0.0, description="Weight of the adversarial loss; 0: without a discriminator.")
 
@@ -82,16 +85,16 @@ class RepaE(SiTRecipe):
         from irepa.models.patchgan import adversarial_terms
 
         drawn, decoded, kl = posterior_sample(network.vae, x, rng.normal(*network.shape))
-        latents = network.norm(drawn.float())  # (1)
-        # A leaf: the diffusion loss ends here, and the alignment's gradient is handed on below.
-        z = latents.detach().requires_grad_()
         t, noise = rng.uniform(), rng.normal(*network.shape)
+        steered = network.normalised(drawn.float())
+        leaf = steered.detach().requires_grad_()  # the alignment's gradient is handed on from here
+        seen = align(network.denoiser(interpolate(leaf, noise, t), t, labels)[1])
+        z = network.norm(drawn.detach().float())  # (1)
         predicted, hidden = network.denoiser(interpolate(z, noise, t), t, labels)  # (2)
-        aligned = align(hidden)
         terms = {
-            "denoise": (predicted.float() - (noise - z.detach())).square().mean(),  # (3)
-            "align": aligned,  # (4)
-            "vae_align": self.options.vae_align * handed_on(aligned, z, latents),  # (5)
+            "denoise": (predicted.float() - (noise - z)).square().mean(),  # (3)
+            "align": align(hidden),  # (4)
+            "vae_align": self.options.vae_align * handed_on(seen, leaf, steered),  # (5)
             "reconstruction": self.options.reconstruction * l1_loss(decoded.float(), x),  # (6)
             "kl": self.options.kl * kl,
         }
@@ -113,10 +116,18 @@ class RepaE(SiTRecipe):
         from irepa.models.patchgan import PatchGan
 
         discriminator = PatchGan() if self.options.adversarial else None
-        return Joint(network, autoencoder.trainable(), autoencoder.shape, discriminator)
+        joint = Joint(network, autoencoder.trainable(), autoencoder.shape, discriminator)
+        joint.preset(*autoencoder.statistics())
+        return joint
+
+    def averages(self, name: str, is_buffer: bool) -> bool:
+        return name.startswith(("denoiser.", "norm."))
+
+    def clipped_apart(self, network: Joint) -> list[nn.Module]:
+        return [network.vae] if network.discriminator is None else [network.vae, network.discriminator]
 
     def codec(self, network: Joint, autoencoder: Autoencoder) -> JointCodec:
-        return JointCodec(network)
+        return JointCodec(network, autoencoder.grey)
 
     def save_autoencoder(self, network: Joint, folder: Path) -> None:
         network.save_autoencoder(folder)
@@ -125,8 +136,8 @@ class RepaE(SiTRecipe):
 class JointCodec(Autoencoder):
     """The autoencoder inside a joined network, which has to be in evaluation; latents are normalised."""
 
-    def __init__(self, joint: Joint) -> None:
-        self.joint, self.shape = joint, joint.shape
+    def __init__(self, joint: Joint, grey: Grey) -> None:
+        self.joint, self.shape, self.grey = joint, joint.shape, grey
 
     def encode(self, images: Tensor) -> Tensor:
         from irepa.images import to_unit
@@ -137,7 +148,7 @@ class JointCodec(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         from irepa.images import to_images
 
-        return to_images(self.joint.vae.decode(self.joint.raw(latents.float())).sample)
+        return to_images(self.joint.vae.decode(self.joint.raw(latents.float())).sample, self.grey)
 
 
 def handed_on(loss: Tensor, leaf: Tensor, source: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def method_list(finished: FinishedTier) -> str:
 
 def _guidance(finished: FinishedTier) -> str:
     used = {name: recipe.guidance for name, recipe in finished.tier.recipes.items() if recipe.guidance is not None}
-    texts = [f"{name} with guidance {g.scale:g} for t in [{g.low:g}, {g.high:g}]" for name, g in used.items()]
+    texts = [f"{name} with guidance {g.scale:g} for {g.low:g} to {g.high:g} of {g.time}" for name, g in used.items()]
     return "; ".join(texts) or "no guidance"
 
 

@@ -19,12 +19,15 @@ MEANINGS: dict[Verdict, str] = {
     "supported": "the evidence is on the claim's side of the threshold, by the rule that was fixed for it beforehand",
     "contradicted": "it is on the other side, by the same rule",
     "inconclusive": "there is evidence, and it does not decide",
+    "cannot tell": "REPA does not beat no alignment here, or the distances hardly repeat, so that nothing about encoders as "
+    "targets can be decided",
     "not testable": "the source has nothing to say",
 }
 READINGS: dict[str, str] = {
     "lower": "the whole interval is below zero",
     "higher": "the whole interval is above zero",
-    "small": f"neither, and the whole interval is inside {SMALL:.0%} either way",
+    "small": f"neither, and the whole interval is inside {SMALL:.0%} of REPA's own effect under that recipe either way, where "
+    "REPA helps at all",
     "inconclusive": f"anything else, and whatever rests on fewer than {ENOUGH} seeds",
 }
 # Classes of reports/style.css.
@@ -35,6 +38,7 @@ COLOURS = {
     "higher": "red",
     "inconclusive": "amber",
     "small": "grey",
+    "cannot tell": "grey",
     "not testable": "grey",
 }
 

@@ -91,7 +91,7 @@ def guided(velocity: Velocity, unconditional: Velocity, guidance: Guidance) -> V
 
     def v(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
         with_class = velocity(x, t, r)
-        if not guidance.low <= float(t[0]) <= guidance.high:
+        if not guidance.applies(float(t[0])):
             return with_class
         without = unconditional(x, t, r)
         return without + guidance.scale * (with_class - without)

@@ -13,14 +13,16 @@ import pandas as pd
 from irepa.audit.changes import measure_changes
 from irepa.audit.claims import read_claims, read_discrepancies
 from irepa.audit.discrepancies import effects
-from irepa.audit.evidence import Evidence, published, released, results
+from irepa.audit.evidence import Evidence, checkpoints, published, released, results
 from irepa.audit.verdicts import as_json, judge
+from irepa.config.released import statistics_folder
 from irepa.pipeline.files import Json, Record, whole, write_json
 from irepa.pipeline.runner import Context
 
 
 def run(context: Context) -> Json:
-    sources = [*others(context.settings.params.released), results.read(context)]
+    own = results if context.tier.released is None else checkpoints
+    sources = [*others(statistics_folder(context.settings)), own.read(context)]
     workflow = context.plan.root / "workflow"
     measured = changes_of(workflow, sources)
     audit = document(workflow, sources, measured)
@@ -33,8 +35,8 @@ def run(context: Context) -> Json:
     for table, name in ((verdicts, "verdicts.csv"), (measured, "changes.csv")):
         with whole(context.output(name)) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
-    own = verdicts[verdicts["source"] == context.settings.params.tier]["verdict"].value_counts()
-    return {"claims": len(audit["claims"]), "verdicts": {str(name): int(count) for name, count in own.items()}}
+    counts = verdicts[verdicts["source"] == context.settings.params.tier]["verdict"].value_counts()
+    return {"claims": len(audit["claims"]), "verdicts": {str(name): int(count) for name, count in counts.items()}}
 
 
 def others(folder: Path | None) -> list[Evidence]:

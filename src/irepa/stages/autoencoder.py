@@ -52,7 +52,7 @@ def run(context: Context) -> Json:
         pixels = pixels_of(images, indices).to(device)
         noise = draws.normal(model.config.latent_channels, side, side)
         _, decoded, kl = posterior_sample(model, pixels, noise)
-        loss = l1_loss(decoded, pixels)
+        loss, kl = l1_loss(decoded, pixels), kl / math.prod(noise.shape[1:])  # a mean, whatever the size of latents
         optimizer.zero_grad()
         (loss + settings.kl * kl).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 from irepa.config.cells import Cell, trained_cell
 from irepa.engine.device import setup
 from irepa.engine.network import load_trained, parts_of
-from irepa.engine.sampling import ImageSampler, labels_of
+from irepa.engine.sampling import ImageSampler
 from irepa.engine.sharing import Arrays, Work, compute, fill, forget
 from irepa.pipeline.files import Compressed, Json, write_array, write_compressed
 from irepa.pipeline.runner import Context
@@ -28,7 +28,7 @@ def run(context: Context) -> Json:
     return {
         "samples": work.count,
         "nfe": sampler.evaluations,
-        "preview_labels": labels_of(sampler.seed, preview, sampler.classes).tolist(),
+        "preview_labels": sampler.labels(preview).tolist(),
     }
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from irepa.alignment import Alignment
 from irepa.config.cells import NO_ENCODER, Cell, early_steps
+from irepa.config.released import no_folder
+from irepa.config.tier import Method
 from irepa.data import stored_images
 from irepa.engine.checkpoints import Checkpoints
 from irepa.engine.device import setup
@@ -21,7 +23,7 @@ from irepa.engine.sampling import ImageSampler
 from irepa.engine.sharing import how_many, is_first, is_one_of_several, spread
 from irepa.engine.targets import token_source
 from irepa.engine.trainer import TrainingData, build_alignment, last_values, train, write_curve
-from irepa.errors import ConfigError, WeightsError
+from irepa.errors import ConfigError, FailedRunError, WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.pipeline.files import Json, sha256, whole
 from irepa.pipeline.runner import Context
@@ -31,9 +33,16 @@ from irepa.tokens import TokenSource
 
 
 def run(context: Context) -> Json:
-    """Raises as :func:`learn` and :func:`adopt`."""
+    """Raises as :func:`learn` and :func:`adopt`; of a tier of released checkpoints FailedRunError for one that cannot be had."""
     device = setup(context.resources.threads)
-    return adopt(context, device) if context.key in context.tier.checkpoints else learn(context, device)
+    if not context.tier.adopts(context.key):
+        return learn(context, device)
+    if context.tier.released is None:
+        return adopt(context, device)
+    try:
+        return adopt(context, device)
+    except WeightsError as error:  # one of many that others have made: a finding
+        raise FailedRunError(str(error)) from error
 
 
 def learn(context: Context, device: torch.device) -> Json:
@@ -49,20 +58,20 @@ def learn(context: Context, device: torch.device) -> Json:
     source: TokenSource | None = None
     alignment: Alignment | None = None
     if cell.encoder != NO_ENCODER:
-        source = token_source(context, cell.encoder, "train", device)
+        source = token_source(context, cell.encoder, "train", device, settings.flips)
         method = context.settings.methods[cell.method]
         alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
     classes = data.metrics["classes"]
     parts = parts_of(context, cell, classes, device)
-    reads_latents = context.settings.reads_latents(cell.recipe)
+    latents = context.settings.latents_of(cell.recipe)
     stored: dict[str, Stored] = (
-        {"moments": context.input("latents").rows("train.moments.npy")}
-        if reads_latents
-        else {"images": stored_images(data, "train")}
+        {"images": stored_images(data, "train", settings.flips)}
+        if latents is None
+        else {"moments": context.input("latents", latents).rows("train.moments.npy")}
     )
 
     def inputs(rows: Rows, draws: StepRandom) -> Tensor:
-        if reads_latents:
+        if latents is not None:
             return parts.autoencoder.sample(rows["moments"], draws.normal(*parts.autoencoder.shape))
         return parts.recipe.data(rows["images"].permute(0, 3, 1, 2), parts.autoencoder)
 
@@ -86,6 +95,8 @@ def learn(context: Context, device: torch.device) -> Json:
         preview,
         early,
         context.resources.workers,
+        parts.recipe.averages,
+        parts.recipe.clipped_apart(parts.network),
     )
     check_weights_finite(weights, f"EMA weights after {settings.steps} steps with lr = {settings.lr}")
     metrics = {
@@ -131,9 +142,11 @@ def adopt(context: Context, device: torch.device) -> Json:
     """Take over a published SiT or REPA checkpoint; its projectors are dropped.
 
     Which entry of the file was taken is recorded. Raises WeightsError where the file is missing or does not fit, DivergedError
-    where a weight is NaN or infinite, and ConfigError where the recipe trains no SiT.
+    where a weight is NaN or infinite, and ConfigError where the recipe trains no SiT, or the tier's checkpoints are nowhere.
     """
-    cell, path = Cell.parse(context.key), context.tier.checkpoints[context.key]
+    cell, path = Cell.parse(context.key), context.tier.checkpoints.get(context.key)
+    if path is None:
+        raise ConfigError(no_folder(context.tier))
     if not path.is_file():
         raise WeightsError(f"checkpoints: {context.key} = {path}: there is no such file")
     public = public_state_dict(path)
@@ -149,6 +162,7 @@ def adopt(context: Context, device: torch.device) -> Json:
             f"checkpoints: {context.key} = {path}, {public.entry}: {error}; scale {cell.scale} of the tier must have the sizes "
             "of the published network"
         ) from error
+    check_projector(public.state, context.settings.methods[cell.method], f"checkpoints: {context.key} = {path}")
     check_weights_finite(network.state_dict(), f"checkpoints: {path}, {public.entry}")
     with whole(context.output("model.safetensors")) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
@@ -162,4 +176,19 @@ def adopt(context: Context, device: torch.device) -> Json:
         "images_seen": None,
         "checkpoint_sha256": sha256(path),
         "checkpoint_entry": public.entry,
+        "normalisation": context.settings.autoencoder(cell.recipe).normalisation,
     }
+
+
+def check_projector(state: Mapping[str, Tensor], method: Method, where: str) -> None:
+    """Raises WeightsError where the projector that a file holds is of another kind than the method's.
+
+    Names of runs say which method trained them. Of that the weights can say so much: REPA's are matrices, iREPA's a convolution.
+    """
+    shapes = [tensor.ndim for name, tensor in state.items() if name.startswith("projectors.") and tensor.ndim > 1]
+    kind = "conv" if 4 in shapes else "mlp"
+    if shapes and method.projector != kind:
+        raise WeightsError(
+            f"{where}: the projector in it is of the kind {kind}, the method's is {method.projector or 'none'}: it is "
+            "another method's checkpoint"
+        )

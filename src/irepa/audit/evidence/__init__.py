@@ -1,6 +1,7 @@
 """Evidence: runs with their distances and encoders with their metrics, in one shape whatever the source.
 
-One module per source: ``published`` numbers, the authors' ``released`` statistics, and the pipeline's own ``results``.
+One module per source: ``published`` numbers, the authors' ``released`` statistics, their ``checkpoints`` evaluated here, and
+the pipeline's own ``results``.
 Each has ``read(...)``, which returns an :class:`Evidence`. A further source is another module, and a line in
 :func:`irepa.stages.audit.others`; no rule has to know it.
 
@@ -25,13 +26,30 @@ Two encoders under two methods, as evidence::
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from irepa.audit.noise import Noise, names_of, noise_of, without_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUNS = ("experiments", "recipe", "scale", "encoder", "method", "setting", "seed", "steps", "final", "fd", "record")
+RUNS = (
+    "experiments",
+    "recipe",
+    "scale",
+    "encoder",
+    "method",
+    "setting",
+    "seed",
+    "steps",
+    "final",
+    "fd",
+    "record",
+    "held",
+)
 
 
 class NotTestable(Exception):  # noqa: N818 (nothing is wrong: the source is silent)
@@ -43,19 +61,20 @@ class Evidence:
     """One source.
 
     Attributes:
-        name: ``published``, ``released`` or a tier.
+        name: ``published``, ``released-statistics`` or a tier.
         title: what it is, for a reader.
         distance: name of the Frechet distance in ``fd``.
         runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by
             blanks; ``setting``: what else was varied, such as the number of function evaluations (NFE); ``final``:
             whether this is the number of steps at which runs are compared; ``record``: the file that the number comes
-            from.
-        encoders: a row per encoder, indexed by its name. ``family``; what is known of ``accuracy`` (percent) and the
-            spatial metrics; ``records``: the files they come from; ``base``, where tokens are fitted to another
-            encoder's, its name.
+            from; ``held``: whether its seed was added after a look at the others, so that no rule reads it.
+        encoders: a row per encoder, indexed by its name. ``family``; ``network``, where encoders are layers of one;
+            what is known of ``accuracy`` (percent) and the spatial metrics; ``records``: the files they come from;
+            ``base``, where tokens are fitted to another encoder's, its name.
         scales: of the network, smallest first.
         notes: what a reader of any of its numbers must know.
         printed: whether they are single runs printed by others, which nobody here can repeat.
+        stated: what the source states itself, by property of the encoder: its r with the distance, and over how many.
     """
 
     name: str
@@ -66,43 +85,79 @@ class Evidence:
     scales: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     printed: bool = False
+    stated: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def final(self) -> pd.DataFrame:
+        """Runs at the number of steps at which they are compared, with ``run``, a name, and ``level``.
+
+        ``level``: the log distance without what the seed gives to every run of a network.
+        """
+        runs = self.fixed[self.fixed["final"].astype(bool)].reset_index(drop=True)
+        return runs.assign(run=names_of(runs), level=without_seeds(runs))
+
+    @functools.cached_property
+    def fixed(self) -> pd.DataFrame:
+        """Runs of the seeds that were fixed in advance."""
+        return self.runs[~self._held]
+
+    @functools.cached_property
+    def noise(self) -> Noise:
+        """The noise of each recipe between seeds; none in what others printed, which has no seeds."""
+        return {} if self.printed else noise_of(self.final)
+
+    @property
+    def _held(self) -> pd.Series:
+        return self.runs.reindex(columns=["held"])["held"].eq(True)
+
+    def held_out(self) -> Evidence:
+        """The same source as far as seeds are concerned that were added after a look at the others."""
+        return replace(self, runs=self.runs[self._held].assign(held=False))
 
     def of(self, experiment: str) -> pd.DataFrame:
-        """Final runs of one of the paper's experiments. Raises NotTestable where there is none."""
-        runs = self.runs[self._serves(experiment) & self.runs["final"].astype(bool)]
+        """Final runs of the paper's experiments, one or several with blanks between. Raises NotTestable where there is none."""
+        runs = self.final[_serves(self.final, experiment)]
         if runs.empty:
             raise NotTestable(f"no run of experiment {experiment}")
         return runs
 
     def over_steps(self, experiment: str) -> pd.DataFrame:
         """Runs of an experiment at every number of steps at which they were measured."""
-        return self.runs[self._serves(experiment)]
-
-    def _serves(self, experiment: str) -> pd.Series:
-        return self.runs["experiments"].map(lambda names: experiment in str(names).split()).astype(bool)
+        return self.fixed[_serves(self.fixed, experiment)]
 
     def base_of(self, encoder: str) -> str:
         """The encoder whose tokens this one changes: ``dinov2-b`` of ``dinov2-b+clsmix0.5``; empty if it stands for itself."""
         plain, _, transforms = encoder.partition("+")
         if transforms:
             return plain
-        bases = self.encoders.reindex(columns=["base"])["base"].dropna()
-        return str(bases.get(encoder, ""))
+        return self._about(encoder, "base")
 
-    def repeats(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
-        """``fd`` with an encoder per row and a seed per column; NaN where it was not run."""
-        return self._with(experiment, scale, method).pivot_table(
-            index="encoder", columns="seed", values="fd", dropna=False
-        )
+    def network_of(self, encoder: str) -> str:
+        """The network that an encoder is a layer of, whatever is done to its tokens; its own name where nothing is known."""
+        plain = encoder.partition("+")[0]
+        return self._about(plain, "network") or plain
+
+    def family_of(self, encoder: str) -> str:
+        """The family of an encoder's network; the network where nothing is known."""
+        return self._about(encoder.partition("+")[0], "family") or self.network_of(encoder)
+
+    def _about(self, encoder: str, what: str) -> str:
+        return self._words.get(what, {}).get(encoder, "")
+
+    @functools.cached_property
+    def _words(self) -> dict[str, dict[str, str]]:
+        """What is known of encoders in words, by what it is and by encoder."""
+        told = [name for name in ("family", "network", "base") if name in self.encoders]
+        return {name: {str(e): str(v) for e, v in self.encoders[name].dropna().items()} for name in told}
 
     def _with(self, experiment: str, scale: str, method: str) -> pd.DataFrame:
         runs = self.of(experiment)
         return runs[(runs["method"] == method) & (runs["scale"] == scale)]
 
     def points(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
-        """An encoder per row: mean ``fd`` over seeds, ``seeds``, ``records``, and the encoder's metrics."""
+        """An encoder per row: means over seeds of ``fd`` and ``level``, ``seeds``, ``records``, and the encoder's metrics."""
         grouped = self._with(experiment, scale, method).groupby("encoder", sort=True)
-        mean = grouped.agg(fd=("fd", "mean"), seeds=("seed", "nunique"))
+        mean = grouped.agg(fd=("fd", "mean"), level=("level", "mean"), seeds=("seed", "nunique"))
         mean["records"] = grouped["record"].agg(lambda names: " ".join(sorted({str(n) for n in names if n})))
         metrics = self.encoders.rename(columns={"records": "encoder_records"})
         return mean.join(metrics, how="left")
@@ -112,6 +167,11 @@ class Evidence:
         runs = self.of(experiment)
         present = set(runs.loc[runs["method"] == method, "scale"])
         return [scale for scale in self.scales if scale in present]
+
+
+def _serves(runs: pd.DataFrame, experiments: str) -> pd.Series:
+    asked = set(experiments.split())
+    return runs["experiments"].map(lambda names: bool(asked & set(str(names).split()))).astype(bool)
 
 
 def records_of(*frames: pd.DataFrame) -> list[str]:

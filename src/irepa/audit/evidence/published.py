@@ -37,9 +37,18 @@ def read() -> Evidence:
         runs=pd.concat([_plotted(points), _tabulated(table)], ignore_index=True),
         encoders=encoders.assign(family=""),
         scales=SCALES,
-        notes=[joining_note()],
+        notes=[joining_note(), "Which family an encoder of the plot is of cannot be told: each counts for itself."],
         printed=True,
+        stated=_stated(),
     )
+
+
+def _stated() -> dict[str, tuple[float, int]]:
+    """The correlations that the figure prints, by property."""
+    table = paper.correlations()
+    rows = table[(table["model"] == SCALES[-1]) & (table["relation"] == "equal")].set_index("metric")
+    r, n = rows["pearson_r"], rows["n_encoders"]
+    return {name: (float(r[panel]), int(n[panel])) for name, panel in paper.PANELS.items()}
 
 
 def encoder_name(text: str) -> str:

@@ -55,7 +55,7 @@ def read(folder: Path) -> Evidence:
         rows.append({"encoder": row.encoder, **facts})
         notes += [note] if note else []
     return Evidence(
-        name="released",
+        name="released-statistics",
         title="The authors' released statistics (REPA-E/iREPA-collections)",
         distance="FID",
         runs=pd.concat(runs, ignore_index=True),
@@ -80,7 +80,7 @@ def _runs(folder: Path, row: object) -> list[pd.DataFrame]:
             raise DataError(f"{path}: columns are {', '.join(map(str, table.columns))}; Steps and FID are needed")
         table = table.drop_duplicates("Steps")
         same = {"experiments": "E1 E2 E4", "recipe": "sit", "scale": scale, "encoder": encoder, "method": "repa", "setting": "",
-                "seed": 0, "record": f"stats/fid/{path.name}"}  # fmt: skip
+                "seed": 0, "held": False, "record": f"stats/fid/{path.name}"}  # fmt: skip
         steps = table["Steps"]
         curves.append(pd.DataFrame(same | {"steps": steps, "final": steps == STEPS, "fd": table["FID"]})[list(RUNS)])
     return curves

@@ -10,9 +10,11 @@ A rule is a file in this folder, found by its name (``my-rule`` is ``my_rule.py`
   (:class:`irepa.audit.evidence.Evidence`) about one of the paper's experiments (``E1`` to ``E7``). It raises
   :class:`irepa.audit.evidence.NotTestable`, saying what is missing, where the source has nothing to say.
 
-The verdict itself, with Holm's correction over all claims of a source, is made of the findings in
-:mod:`irepa.audit.verdicts`. The check of a configuration reads the options of every rule. So pandas and whatever else
-is slow to import is imported inside ``decide``; the modules of :mod:`irepa.audit` that rules use may stand at the top.
+The verdict itself, behind the gate and with Holm's correction, is made of the findings in
+:mod:`irepa.audit.verdicts`. The side of the threshold on which the estimate lies says which verdict a small p gives, so
+that p and the interval must come from one model. The check of a configuration reads the options of every rule. So
+pandas and whatever else is slow to import is imported inside ``decide``; the modules of :mod:`irepa.audit` that rules
+use may stand at the top.
 
 A complete rule, "the best encoder comes closer than a given distance"::
 
@@ -66,13 +68,16 @@ class Rule(Strict):
 
     relation: Relation = Field(description="The side of the threshold on which the claim says the parameter lies.")
     threshold: float = Field(0.0, description="What the parameter is compared with, in the parameter's own unit.")
-    alpha: Alpha = Field(0.05, description="Level of the test, after Holm's correction over the claims of a source.")
+    alpha: Alpha = Field(
+        0.05, description="Level of the test, after Holm's correction over what the source can decide."
+    )
     minimum: Positive = Field(4, description="Fewest units (encoders, pairs, points) that a verdict may rest on.")
     seeds: Positive = Field(3, description="Fewest seeds that a verdict may rest on where there are fewer units.")
 
-    def holds(self, value: float) -> bool:
-        """Whether a parameter of this value is on the side that the claim says."""
-        return value > self.threshold if self.relation == "above" else value < self.threshold
+    def holds(self, value: float, threshold: float | None = None) -> bool:
+        """Whether a parameter of this value is on the side that the claim says; threshold: where it is not the rule's."""
+        limit = self.threshold if threshold is None else threshold
+        return value > limit if self.relation == "above" else value < limit
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,12 @@ class Finding:
         estimate: its value and interval.
         p: two-sided p of the parameter being what it was tested against; None where no test was made.
         lacking: what is missing where there is less evidence than the rule asks for; empty: it is sufficient.
-        tested_against: the value that the parameter was tested against, where that is not the threshold itself: noise
-            between seeds makes correlations look weaker, and the threshold with them. None: the threshold.
+        tested_against: the threshold, where the source sets it: a share of REPA's own effect. None: that of the rule.
         decided: the verdict of a rule without a test, else None.
+        premised: whether the claim is about encoders as targets, so that it presupposes that REPA helps at all
+            (:mod:`irepa.audit.gate`).
+        reliability: of the distances behind a correlation, NaN where it is not known; None for any other claim.
+        predictor: the property of encoders that the claim is about; claims about one predictor are one test.
         power: what the test could have seen, in a sentence.
         notes: what a reader must know, in sentences.
         checks: further statistics, rows of (what, value, n); n is None where there is no count.
@@ -100,6 +108,9 @@ class Finding:
     lacking: str = ""
     tested_against: float | None = None
     decided: bool | None = None
+    premised: bool = False
+    reliability: Estimate | None = None
+    predictor: str = ""
     power: str = ""
     notes: list[str] = field(default_factory=list)
     checks: list[tuple[str, str, int | None]] = field(default_factory=list)

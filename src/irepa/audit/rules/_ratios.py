@@ -1,7 +1,7 @@
-"""What rules about ratios of distances share: how a log ratio per unit becomes a finding.
+"""What rules about ratios of distances share: how log ratios of pairs of runs become a finding.
 
 The parameter is the mean of log(FD of one / FD of the other): -0.1 is a tenth lower. On this scale a halving counts the
-same at any distance, and so under any judge.
+same at any distance, and so under any judge. How noisy it is comes from :mod:`irepa.audit.noise`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import numpy as np
 from pydantic import Field
 
 from irepa.audit import words
+from irepa.audit.evidence import Evidence
+from irepa.audit.noise import Effects, effects_of
 from irepa.audit.rules import Finding, Rule
-from irepa.audit.statistics import Array, Estimate, effect_seen, mean_effect, signed_rank_p, standardised
+from irepa.audit.statistics import Estimate, effect_seen, mean_effect, signed_rank_p, standardised, weakest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Published runs were made once each. Three figures for one configuration (D10: 19.06, 19.2, 19.34) lie 1.5% apart.
+# Published runs were made once each. Three figures for one configuration (D10: 19.06, 19.2, 19.34) differ by 0.7% (standard
+# deviation), with 2 degrees of freedom: 5% is the 95% interval of a difference of two such runs.
 MARGIN = 0.05
 
 
@@ -29,103 +32,152 @@ class Ratios(Rule):
     margin: float = Field(
         MARGIN,
         gt=0,
-        description="For numbers printed for single runs, where there are fewer pairs than `minimum`: a change counts "
-        "where every pair differs by more than this share.",
+        description="For numbers printed for single runs, which have no spread: a difference counts where it is larger "
+        "than this share.",
     )
 
 
-def rule_end(options: Ratios, unit: str) -> str:
+def rule_end(options: Ratios, unit: str, every: bool = False) -> str:
     """The sentences that end every rule about ratios: what a verdict takes."""
+    printed = f"Numbers printed for single runs decide where each differs by more than {options.margin:.0%}."
+    level = f"Holm-adjusted p < {options.alpha:g}"
+    if every:
+        return (
+            f"Each {unit} is tested over its seeds, and the claim is as strong as the weakest of at least {options.minimum}, "
+            f"with {level}; it is contradicted where one is on the other side, its p times their number. {printed}"
+        )
     return (
-        f"The 95% t interval must lie on that side, with Holm-adjusted p < {options.alpha:g}, over at least "
-        f"{options.minimum} {unit}, or over at least {options.seeds} seeds of fewer. Numbers printed for single runs decide "
-        f"only where every pair differs by more than {options.margin:.0%}."
+        f"The 95% interval must lie on that side, with {level}: over at least {options.minimum} {unit}s as a sample of their "
+        f"kind, or over at least {options.seeds} seeds of fewer. {printed}"
     )
 
 
 def ratio_finding(
+    evidence: Evidence,
     pairs: pd.DataFrame,
     options: Ratios,
     parameter: str,
     unit: str,
     records: list[str],
-    printed: bool,
     every: bool = False,
+    threshold: float | None = None,
 ) -> Finding:
     """Decide over pairs of runs.
 
     Args:
-        pairs: rows of ``unit``, ``seed`` and ``ratio``, the log ratio. They are averaged over seeds where there are
-            enough units, over units where there are not but enough seeds.
+        evidence: where they come from.
+        pairs: rows of ``unit``, ``seed`` and ``ratio``, the log ratio; of distances, also ``run`` and ``run_than``.
+        options: what the claim fixes.
         parameter: what is estimated, in words.
         unit: what a unit is, in a word.
         records: the result files that the pairs come from.
-        printed: whether the numbers are single published runs.
-        every: whether the claim is about each unit, so that one that goes the other way leaves it undecided.
+        every: whether the claim is about each unit, and not about their mean.
+        threshold: where it is not the rule's own.
     """
-    by_unit = pairs.groupby("unit")["ratio"].mean()
-    by_seed = pairs.groupby("seed")["ratio"].mean()
-    over_units = len(by_unit) >= options.minimum
-    over_seeds = not over_units and len(by_seed) >= options.seeds
-    values = (by_seed if over_seeds else by_unit).to_numpy(float)
-    estimate, p = _against(values, options.threshold)
-    level = "seed" if over_seeds else unit
-    against = [str(name) for name, value in by_unit.items() if not options.holds(value)]
-    count = len(values)
-    notes = [f"{words.percent_of_log(estimate.value)} on average; over {count} {words.plural(level, count)}."]
-    decided: bool | None = None
-    lacking = ""
-    if not over_units and not over_seeds:
-        lacking = (
-            f"{len(by_unit)} {words.plural(unit, len(by_unit))} with {len(by_seed)} seed(s), the rule asks for "
-            f"{options.minimum} or for {options.seeds} seeds"
-        )
-        large = np.abs(by_unit.to_numpy(float) - options.threshold) > math.log1p(options.margin)
-        if printed and len(by_unit) > 1 and bool(large.all()) and len(against) in (0, len(by_unit)):
-            decided, lacking = not against, ""
-            notes.append(f"Single printed runs: decided by the fixed margin of {options.margin:.0%}, without a test.")
-    if every and against and len(against) < len(by_unit):
-        lacking = lacking or f"it goes the other way for {', '.join(against)}"
+    limit = options.threshold if threshold is None else threshold
+    effects = effects_of(pairs, evidence.noise) if "run" in pairs else _by_own_spread(pairs)
+    k, seeds = len(effects.units), int(effects.seeds.min())
+    counted = f"{k} {words.plural(unit, k)}"
+    over_units = k >= options.minimum
+    lacking, decided = "", None
+    if every:
+        estimate, p = weakest(effects.each(limit), lambda value: options.holds(value, limit))
+        level = f"{counted}, of which the weakest is shown"
+        if not over_units:
+            lacking = f"{counted}, the rule asks for {options.minimum}"
+    elif over_units:
+        estimate, p = effects.mean_of_their_kind(limit)
+        level = counted
+    else:
+        estimate, p = effects.mean_of_these(limit)
+        level = f"{seeds} {words.plural('seed', seeds)} of {counted}"
+    by_margin = evidence.printed and (every or not over_units)
+    if not lacking and by_margin:
+        decided, lacking = _by_margin(effects, options, limit, every)
+    elif not lacking and seeds < options.seeds and (every or not over_units):
+        lacking = f"{counted}, the fewest seeds of one are {seeds}, the rule asks for {options.seeds}"
+        lacking += "" if every else f", or for {options.minimum} {unit}s"
+    notes = [f"{words.percent_of_log(float(effects.values.mean()))} on average; over {level}."]
+    if decided is not None:
+        notes.append(f"Single printed runs: decided by the fixed margin of {options.margin:.0%}, without a test.")
     return Finding(
         parameter=parameter,
         estimate=estimate,
         p=None if decided is not None else p,
         lacking=lacking,
         decided=decided,
-        power=_power(values, options.alpha, level),
+        tested_against=threshold,
+        power=_power(estimate, effects, options, over_units and not every, unit),
         notes=notes,
-        checks=_checks(by_unit, by_seed, values),
+        checks=_checks(pairs, effects),
         records=records,
         log_ratio=True,
     )
 
 
-def _against(values: Array, threshold: float) -> tuple[Estimate, float]:
-    """Mean of the values with its interval, and the p of a mean at the threshold."""
-    excess, p = mean_effect(values - threshold)
-    return excess.map(lambda value: value + threshold), p
+def _by_margin(effects: Effects, options: Ratios, limit: float, every: bool) -> tuple[bool | None, str]:
+    """The verdict on single printed runs, and what is lacking where there is none."""
+    margin = math.log1p(options.margin)
+    beyond = [name for name, value in zip(effects.units, effects.values, strict=True) if abs(value - limit) > margin]
+    right = [options.holds(float(value), limit) for value in effects.values]
+    if len(beyond) == len(right) and all(right):
+        return True, ""
+    against = [name for name, holds in zip(effects.units, right, strict=True) if not holds and name in beyond]
+    if against and (every or len(against) == len(right)):
+        return False, ""
+    within = [name for name in effects.units if name not in beyond]
+    told = f"within {options.margin:.0%}: {', '.join(within)}" if within else "some are lower and some higher"
+    return None, f"single printed runs; {told}"
 
 
-def _power(values: Array, alpha: float, level: str) -> str:
-    n = len(values)
-    if n < 2:
-        return "One difference has no spread: nothing can be said about power."
-    spread = float(np.std(values, ddof=1))
-    return (
-        f"With {n} {words.plural(level, n)} whose log ratios spread by {spread:.3f}, power 0.8 takes a mean change of "
-        f"{words.percent_of_log(-effect_seen(n, alpha) * spread)} or more."
-    )
+def _by_own_spread(pairs: pd.DataFrame) -> Effects:
+    """Effects of what is no distance, each with the spread of its own seeds."""
+    groups = [(str(name), part.to_numpy(float)) for name, part in pairs.groupby("unit")["ratio"]]
+    n = np.array([len(values) for _, values in groups])
+    variance = [values.var(ddof=1) / len(values) if len(values) > 1 else math.nan for _, values in groups]
+    means = np.array([values.mean() for _, values in groups])
+    return Effects([name for name, _ in groups], means, _diagonal(variance), n - 1.0, n)
 
 
-def _checks(by_unit: pd.Series, by_seed: pd.Series, values: Array) -> list[tuple[str, str, int | None]]:
-    lower = int((by_unit < 0).sum())
+def _diagonal(variance: list[float]) -> np.ndarray:
+    covariance = np.zeros((len(variance), len(variance)))
+    np.fill_diagonal(covariance, variance)
+    return covariance
+
+
+def _power(estimate: Estimate, effects: Effects, options: Ratios, over_units: bool, unit: str) -> str:
+    if over_units:
+        n, spread = len(effects.units), float(effects.values.std(ddof=1))
+        return (
+            f"With {n} {unit}s whose log ratios spread by {spread:.3f}, power 0.8 takes a mean change of "
+            f"{words.percent_of_log(-effect_seen(n, options.alpha) * spread)} or more."
+        )
+    if not math.isfinite(estimate.low):
+        return "Without several seeds there is no spread: nothing can be said about power."
+    # A t test has power 0.8 at about 1.43 half intervals, (1.96 + 0.84) / 1.96.
+    reach = 1.43 * (estimate.high - estimate.low) / 2
+    return f"By the spread between seeds, power 0.8 takes a change of about {words.percent_of_log(-reach)} or more."
+
+
+def _checks(pairs: pd.DataFrame, effects: Effects) -> list[tuple[str, str, int | None]]:
+    k = len(effects.units)
     rows: list[tuple[str, str, int | None]] = [
-        ("pairs in which it is lower", f"{lower} of {len(by_unit)}", len(by_unit))
+        ("pairs in which it is lower", f"{int((effects.values < 0).sum())} of {k}", k)
     ]
-    if len(values) > 1:
-        rows.append(("effect size d_z (mean over s.d.)", f"{standardised(values):.2f}", len(values)))
-        rows.append(("Wilcoxon signed-rank p", words.p_value(signed_rank_p(values)), len(values)))
-    rows += [(f"change for {name}", words.percent_of_log(value), None) for name, value in by_unit.items()]
+    if k > 1:
+        rows.append(("mean with its interval", _percent(effects.mean_of_their_kind()[0]), k))
+        rows.append(("the same without regard to runs that several share", _percent(mean_effect(effects.values)[0]), k))
+        rows.append(("effect size d_z (mean over s.d.)", f"{standardised(effects.values):.2f}", k))
+        rows.append(("Wilcoxon signed-rank p", words.p_value(signed_rank_p(effects.values)), k))
+    rows += [
+        (f"change for {name}", _percent(estimate), int(n))
+        for name, (estimate, _), n in zip(effects.units, effects.each(), effects.seeds, strict=True)
+    ]
+    by_seed = pairs.groupby("seed")["ratio"].mean()
     if len(by_seed) > 1:
         rows.append(("change per seed", ", ".join(map(words.percent_of_log, by_seed)), len(by_seed)))
     return rows
+
+
+def _percent(ratio: Estimate) -> str:
+    return words.percentages(ratio.map(lambda value: 100 * math.expm1(value)))

@@ -24,7 +24,7 @@ def rule(options: Options) -> str:
     return (
         f"The mean of log(steps in which {options.method} reaches the last distance of {options.than} / steps "
         f"of {options.than}), by linear interpolation between measured steps, is {side(options)}. "
-        + rule_end(options, "cases")
+        + rule_end(options, "case")
     )
 
 
@@ -52,7 +52,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     never = int(pairs["ratio"].isna().sum())
     pairs["ratio"] = pairs["ratio"].fillna(math.log(2))
     parameter = f"mean log ratio of steps, {options.method} / {options.than}"
-    finding = ratio_finding(pairs, options, parameter, "case", records_of(*used), evidence.printed)
+    finding = ratio_finding(evidence, pairs, options, parameter, "case", records_of(*used))
     if never:
         finding.notes.append(
             f"{never} run(s) of {options.method} never reached it; they are counted as twice the steps."

@@ -1,9 +1,13 @@
-"""Does a property of the encoder go with the distance? Pearson's r over encoders, at the largest scale that was run."""
+"""Does a property of the encoder go with the distance? Pearson's r over networks, at the largest scale that was run.
+
+The correlation is that with the log distance behind the noise between seeds. One threshold serves every property, with
+its sign: a property predicts where r is below -0.5, a quarter of the variance, and does not where it is above -0.35, half
+of that. In between nothing is said.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,21 +15,19 @@ from pydantic import Field
 from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
+from irepa.audit.rules._targets import NAMES, Property, Targets, Unit, targets
 from irepa.audit.statistics import (
     Array,
+    Correlations,
+    Estimate,
     correlation,
-    correlation_p,
     correlation_power,
     leave_out,
     pearson,
     permutation_p,
-    reliability,
     units_for_correlation,
 )
 from irepa.config.options import Positive
-
-NAMES = {"accuracy": "linear-probe accuracy", "lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC"}
-Property = Literal["accuracy", "lds", "cds", "srss", "rmsc"]
 
 
 class Options(Rule):
@@ -33,91 +35,102 @@ class Options(Rule):
 
     metric: Property = Field(description="The property of encoders that is correlated with the distance.")
     method: str = Field("repa", description="The method whose distances count.")
+    unit: Unit = Field(
+        "network",
+        description="What is independent of one another: networks, whose layers are averaged; or encoders, where one "
+        "network's tokens are changed on purpose.",
+    )
+    otherwise: float = Field(
+        description="What r must lie beyond, on the other side of the threshold, to contradict the claim."
+    )
     expected: float = Field(description="The paper's r.")
-    minimum: Positive = Field(12, description="Fewest encoders that a verdict may rest on.")
+    minimum: Positive = Field(12, description="Fewest units that a verdict may rest on.")
 
 
 def rule(options: Options) -> str:
+    opposite = "above" if options.relation == "below" else "below"
     return (
-        f"Pearson r of {NAMES[options.metric]} with the distance, at the largest scale of the network, is {side(options)}. "
-        + needed(options, "encoders")
-        + " An r weaker than the threshold is held against the threshold times the largest |r| that the noise between seeds "
-        "leaves visible."
+        f"Pearson r of {NAMES[options.metric]} with the log distance behind the noise between seeds, at the largest scale of "
+        f"the network, is {side(options)}; it is contradicted by r {opposite} {options.otherwise:g}. "
+        + needed(options, f"{options.unit}s")
     )
 
 
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     scales = evidence.scales_of(experiment, options.method)
-    if not scales or options.metric not in evidence.encoders:
+    if not scales:
         raise NotTestable(f"no encoder with {NAMES[options.metric]} and a distance")
-    points = evidence.points(experiment, scales[-1], options.method).dropna(subset=[options.metric, "fd"])
-    x, y = points[options.metric].to_numpy(float), points["fd"].to_numpy(float)
-    r = correlation(x, y)
-    repeats = evidence.repeats(experiment, scales[-1], options.method).to_numpy(float)
-    share = reliability(repeats)
-    against = attenuated(options.threshold, r.value, share)
-    printed = [("r that the paper prints", f"{options.expected:g}", 27)] if evidence.printed else []
+    of = targets(evidence, experiment, scales[-1], options.method, [options.metric], options.unit)
+    found = of.correlate([options.metric])
+    n = len(of.units)
+    r = found.estimate([1.0], n)
+    x, y = of.column(options.metric), of.column("level")
     return Finding(
-        parameter=f"Pearson r of {NAMES[options.metric]} with {evidence.distance} ({scales[-1]})",
+        parameter=f"Pearson r of {NAMES[options.metric]} with log {evidence.distance} ({scales[-1]})",
         estimate=r,
-        p=correlation_p(r.value, against, r.n),
-        tested_against=against,
-        lacking=shortage(len(points), "encoders", options),
-        power=power(options, r.n, share),
+        p=against(found, [1.0], r.value, options),
+        premised=True,
+        reliability=reliability(of, found),
+        predictor=options.metric if options.unit == "network" else "",
+        lacking=shortage(n, f"{options.unit}s", options),
+        power=power(options, of.effective([options.metric]), found.reliability.value if of.noise.freedom else 1.0),
+        notes=[of.told([options.metric])],
         checks=[
-            *printed,
-            *ceiling(share, repeats, against),
-            *checks(x, y, points["family"].fillna("").tolist()),
+            *stated(evidence, of, options.metric),
+            *noise_told(of, found, x, y),
+            *checks(x, y, of.units["family"].tolist()),
         ],
-        records=records_of(points),
+        records=records_of(of.points),
     )
 
 
-def power(options: Options, n: int, share: float) -> str:
-    """What the test among n encoders could have seen of the paper's r.
+def against(found: Correlations, weights: list[float], value: float, options: Options) -> float:
+    """p against the end of the zone between both verdicts that the estimate lies beyond; 1 inside of it."""
+    if options.holds(value):
+        return found.p(weights, options.threshold)
+    beyond = value > options.otherwise if options.relation == "below" else value < options.otherwise
+    return found.p(weights, options.otherwise) if beyond else 1.0
 
-    share: reliability of the distances, NaN if unknown.
-    """
-    seen = options.expected * (math.sqrt(share) if math.isfinite(share) else 1)
-    against = attenuated(options.threshold, seen, share)
-    enough = units_for_correlation(seen, against, options.alpha)
-    noise = f", seen as {seen:.2f} through the noise between seeds" if math.isfinite(share) else ""
+
+def reliability(of: Targets, found: Correlations) -> Estimate:
+    """Of the units' distances; NaN where no seed says how noisy they are."""
+    return found.reliability if of.noise.freedom > 0 else Estimate(math.nan, math.nan, math.nan, len(of.units))
+
+
+def stated(evidence: Evidence, of: Targets, metric: str) -> list[tuple[str, str, int | None]]:
+    """The correlation that the source states itself, and the same over the points at hand, with the distance as it is."""
+    if metric not in evidence.stated:
+        return []
+    x, y = (of.points[name].to_numpy(float) for name in (metric, "fd"))
+    return [
+        ("r that the source states", f"{evidence.stated[metric][0]:g}", evidence.stated[metric][1]),
+        ("r with the distance, not its logarithm", f"{float(pearson(x, y)):.3f}", len(x)),
+    ]
+
+
+def noise_told(of: Targets, found: Correlations, x: Array, y: Array) -> list[tuple[str, str, int | None]]:
+    """What the noise between seeds hides: the reliability, and r as it is seen."""
+    if not of.noise.freedom > 0:
+        return []
+    seen = float(pearson(x, y))
+    return [
+        ("reliability of the distances", words.estimate(found.reliability, ".2f"), len(x)),
+        ("r as it is seen through the noise", f"{seen:.2f}", len(x)),
+    ]
+
+
+def power(options: Options, units: float, share: float) -> str:
+    """What the test could have seen of the paper's r; share: reliability of the distances."""
+    weaker = math.sqrt(max(share, 0.0))
+    seen, limit = options.expected * weaker, options.threshold * weaker
+    n = math.floor(units)
+    enough = units_for_correlation(seen, limit, options.alpha)
+    noise = f", seen as {seen:.2f} through the noise between seeds" if share < 1 else ""
     return (
-        f"If the true r were {options.expected:g}{noise}, {n} encoders would tell it from {against:.3g} with power "
-        f"{correlation_power(seen, n, options.alpha, against):.2f}; "
+        f"If the true r were {options.expected:g}{noise}, {n} independent units would tell it from {options.threshold:g} with "
+        f"power {correlation_power(seen, n, options.alpha, limit):.2f}; "
         + (f"power 0.8 takes {enough}." if enough else "power 0.8 takes a thousand or more.")
     )
-
-
-def attenuated(threshold: float, r: float, share: float) -> float:
-    """The value that a measured correlation r is tested against, given the noise in the distances.
-
-    Noise weakens a correlation: of a true one, at most sqrt(share) times its strength is seen (attenuation; Spearman
-    1904). So a true r at the threshold would be seen somewhere from threshold * sqrt(share) to the threshold. A
-    measured r outside this range is tested against the end that is nearer; one inside is tested against itself, which
-    decides nothing.
-
-    threshold, r: -1 to 1. share: reliability of the distances, 0 to 1 (:func:`irepa.audit.statistics.reliability`);
-    where it is unknown (NaN) the threshold is returned.
-    """
-    if not math.isfinite(share) or not math.isfinite(r):
-        return threshold
-    low, high = sorted([threshold, threshold * math.sqrt(share)])
-    return min(max(r, low), high)
-
-
-def ceiling(share: float, repeats: Array, against: float) -> list[tuple[str, str, int | None]]:
-    """How large a correlation the noise between seeds leaves visible.
-
-    share: reliability of the distances. repeats: the distances (encoders, seeds), NaN where not run. against: what r is
-    tested against.
-    """
-    if not math.isfinite(share):
-        return []
-    complete = int(np.isfinite(repeats).all(axis=1).sum())
-    what = f"share of the distances' variance that {repeats.shape[1]} seeds agree on"
-    value = f"{share:.2f}; a true |r| of 1 would show as {math.sqrt(share):.2f}, r is held against {against:.2f}"
-    return [(what, value, complete)]
 
 
 def without_each(x: Array, y: Array) -> dict[str, float]:
@@ -126,7 +139,7 @@ def without_each(x: Array, y: Array) -> dict[str, float]:
 
 
 def checks(x: Array, y: Array, families: list[str]) -> list[tuple[str, str, int | None]]:
-    """How far the correlation of x and y (encoders,) rests on a few encoders, on one family or on the worst ones."""
+    """How far the correlation of x and y (units,) rests on a few units, on one family or on the worst ones."""
     if len(x) < 4:
         return []
     rho = correlation(x, y, rank=True)
@@ -134,9 +147,9 @@ def checks(x: Array, y: Array, families: list[str]) -> list[tuple[str, str, int 
         ("Spearman rho", words.estimate(rho), rho.n),
         ("permutation p, Pearson", words.p_value(permutation_p(x, y)), len(x)),
         ("permutation p, Spearman", words.p_value(permutation_p(x, y, rank=True)), len(x)),
-        ("r without one encoder, range", words.span(without_each(x, y).values()), len(x) - 1),
+        ("r without one unit, range", words.span(without_each(x, y).values()), len(x) - 1),
     ]
-    if len(set(families)) > 2 and all(families):
+    if 2 < len(set(families)) < len(families):
         by_family = leave_out(x, y, families)
         least = min(by_family, key=lambda name: abs(by_family[name]))
         what = f"r without one family, range (weakest without {least})"

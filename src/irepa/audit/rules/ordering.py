@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 from pydantic import Field
 
+from irepa.audit import gate, words
 from irepa.audit.changes import pair_encoders
 from irepa.audit.evidence import Evidence, NotTestable, records_of_pairs
-from irepa.audit.rules import Finding, side
+from irepa.audit.rules import Finding, shortage, side
 from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
+from irepa.config.options import Positive
 
 
 class Options(Ratios):
@@ -17,15 +22,25 @@ class Options(Ratios):
         description="Pairs [first, second] of encoders. Those that a source has not run are left out."
     )
     method: str = Field("repa", description="The method whose runs are compared.")
-    every: bool = Field(True, description="Whether the claim is about each pair, or about their mean.")
+    unit: Literal["pair", "family"] = Field(
+        "pair", description="What the claim ranges over; pairs of networks of one family are averaged."
+    )
+    every: bool = Field(True, description="Whether the claim is about each unit, and not about their mean.")
+    minimum: Positive = Field(1, description="Fewest units that a verdict may rest on.")
+    share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The threshold is this share of REPA's own log ratio to no alignment, in place of a number; 0: `threshold`.",
+    )
 
 
 def rule(options: Options) -> str:
-    each = " It must hold for each pair." if options.every else ""
-    return (
-        f"The mean of log(FD of the first / FD of the second) over the pairs, at the largest scale, is {side(options)}. "
-        + rule_end(options, "pairs")
-        + each
+    limit = (
+        f"{options.relation} {options.share:g} of REPA's own, which must be below 0" if options.share else side(options)
+    )
+    return f"The log ratio of FD of the first / FD of the second, at the largest scale, is {limit}. " + rule_end(
+        options, options.unit, options.every
     )
 
 
@@ -36,13 +51,27 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     runs = evidence.of(experiment)
     runs = runs[(runs["method"] == options.method) & (runs["scale"] == scales[-1])] if scales else runs.iloc[:0]
     pairs = pd.concat(
-        [pair_encoders(runs, first, second).assign(unit=f"{first} / {second}") for first, second in options.pairs]
+        [pair_encoders(runs, first, second).assign(pair=f"{first} / {second}") for first, second in options.pairs]
     )
     if pairs.empty:
         raise NotTestable("none of the encoders that the claim names has been run")
-    parameter = f"mean log ratio of {evidence.distance}, first / second ({scales[-1]})"
-    finding = ratio_finding(pairs, options, parameter, "pair", records_of_pairs(pairs), evidence.printed, options.every)
-    missing = len(options.pairs) - pairs["unit"].nunique()
+    family = [evidence.family_of(name) for name in pairs["encoder"]]
+    pairs = pairs.assign(unit=pairs["pair"] if options.unit == "pair" else family)
+    threshold = None
+    if options.share:
+        effect = gate.premise(evidence, experiment)
+        if effect is None:
+            raise NotTestable("REPA's own effect, of which the margin is a share, has not been measured")
+        # Where REPA does not help there is no margin: the gate says so.
+        threshold = options.share * min(effect.value, 0.0)
+    parameter = f"log ratio of {evidence.distance}, first / second ({scales[-1]})"
+    records = records_of_pairs(pairs)
+    finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records, options.every, threshold)
+    if threshold is not None:
+        finding.notes.append(f"The threshold is {words.percent_of_log(threshold)}.")
+    missing = len(options.pairs) - pairs["pair"].nunique()
     if missing:
         finding.notes.append(f"{missing} of the {len(options.pairs)} pairs that the claim names have not been run.")
-    return finding
+    families = pairs["unit"].nunique()
+    few = shortage(families, "families of at least two networks", options) if options.unit == "family" else ""
+    return replace(finding, premised=True, lacking=few or finding.lacking)

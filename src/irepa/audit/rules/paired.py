@@ -27,15 +27,15 @@ class Options(Ratios):
     )
     recipes: list[str] | None = Field(None, description="Training recipes that count; null: all.")
     encoders: list[str] | None = Field(None, description="Encoders that count; null: all.")
-    every: bool = Field(False, description="Whether the claim is about each unit, or about their mean.")
+    every: bool = Field(False, description="Whether the claim is about each unit, and not about their mean.")
 
 
 def rule(options: Options) -> str:
-    each = f" It must hold for each {options.unit}." if options.every else ""
+    each = " Only encoders that were run at every scale count." if options.unit == "scale" else ""
     case = " (a case is an encoder at one scale under one recipe)" if options.unit == "case" else ""
     return (
         f"The mean of log(FD of {options.method} / FD of {options.than}), paired by "
-        f"{options.unit}{case}, is {side(options)}. " + rule_end(options, f"{options.unit}s") + each
+        f"{options.unit}{case}, is {side(options)}. " + rule_end(options, options.unit, options.every) + each
     )
 
 
@@ -46,13 +46,14 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     pairs = pair_methods(runs, options.method, options.than)
     if options.encoders is not None:
         pairs = pairs[pairs["encoder"].isin(options.encoders)]
+    if options.unit == "scale":  # the same encoders at every scale, so that nothing but the scale differs
+        per_encoder = pairs.groupby(["recipe", "encoder"])["scale"].transform("nunique")
+        pairs = pairs[per_encoder == pairs["scale"].nunique()]
     if pairs.empty:
         raise NotTestable(f"no pair of {options.method} and {options.than} in experiment {experiment}")
     pairs = pairs.assign(unit=_unit(pairs, options.unit))
     parameter = f"mean log ratio of {evidence.distance}, {options.method} / {options.than}"
-    return ratio_finding(
-        pairs, options, parameter, options.unit, records_of_pairs(pairs), evidence.printed, options.every
-    )
+    return ratio_finding(evidence, pairs, options, parameter, options.unit, records_of_pairs(pairs), options.every)
 
 
 def _unit(pairs: pd.DataFrame, unit: str) -> pd.Series:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
 from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
+from irepa.audit.noise import Spread, by_t
 from irepa.audit.rules import Finding, needed, shortage, side
 from irepa.audit.rules._ratios import Ratios
-from irepa.audit.statistics import slope
+from irepa.audit.statistics import Array, slope
 from irepa.config.cells import split_encoder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMES = {"accuracy": "linear-probe accuracy (points)", "fd": "log distance"}
 
@@ -29,7 +33,8 @@ class Options(Ratios):
 
 def rule(options: Options) -> str:
     return (
-        f"The slope of {NAMES[options.quantity]} over alpha, by least squares, is {side(options)}. "
+        f"The slope of {NAMES[options.quantity]} over alpha, by least squares, is {side(options)}"
+        + (", with the noise between seeds. " if options.quantity == "fd" else ". ")
         + needed(options, "values of alpha")
         + f" Two printed numbers decide only where they differ by more than {options.margin:.0%}."
     )
@@ -54,7 +59,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     points = runs[runs["encoder"].map(lambda encoder: base_name(encoder) in mixed)]
     points = points.join(evidence.encoders.rename(columns={"records": "encoder_records"}), on="encoder")
     points = points.assign(alpha=points["encoder"].map(lambda encoder: mixing_weight(encoder, options.transform)))
-    value = np.log(points["fd"]) if options.quantity == "fd" else points["accuracy"]
+    value = points["level"] if options.quantity == "fd" else points["accuracy"]
     points = points.assign(value=value).dropna(subset=["value"])
     # Points of several scales or base encoders share a slope but not a level.
     level = points.groupby([points["scale"], points["encoder"].map(base_name)])["value"]
@@ -63,6 +68,9 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         raise NotTestable(f"no encoder with {options.transform} at two or more values of alpha")
     mean = pd.Series(y, index=points["alpha"].to_numpy()).groupby(level=0).mean()
     estimate, p = slope(mean.index.to_numpy(float), mean.to_numpy(float))
+    if options.quantity == "fd" and not evidence.printed:
+        variance, freedom = _noise(evidence, points, mean.index.to_numpy(float))
+        estimate, p = by_t(estimate.value, variance, freedom, options.threshold, len(mean))
     lacking = shortage(len(mean), "values of alpha", options)
     first, last = (points.loc[points["alpha"] == a, "value"].mean() for a in (mean.index.min(), mean.index.max()))
     difference = last - first
@@ -83,5 +91,17 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         power=f"{len(mean)} values of alpha, {points['seed'].nunique()} seed(s) each.",
         notes=notes,
         checks=[(f"alpha = {a:g}, relative to the mean", f"{v:+.4g}", None) for a, v in mean.items()],
+        premised=options.quantity == "fd",
         records=records_of(points),
     )
+
+
+def _noise(evidence: Evidence, points: pd.DataFrame, alphas: Array) -> tuple[float, float]:
+    """Variance of the slope over the values of alpha, by the noise between seeds, and its degrees of freedom."""
+    centred = alphas - alphas.mean()
+    pull = dict(zip(alphas, centred / (centred**2).sum(), strict=True))
+    size = points.groupby("alpha")["fd"].transform("size")
+    spreads = [evidence.noise.get(recipe, Spread()) for recipe in points["recipe"]]
+    weights = points["alpha"].map(pull).to_numpy(float) / size.to_numpy(float)
+    variance = float((weights**2 * [spread.variance for spread in spreads]).sum())
+    return variance, min(spread.freedom for spread in spreads)

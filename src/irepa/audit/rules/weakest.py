@@ -1,4 +1,4 @@
-"""Do several correlations all reach a strength? The smallest |r| of them, over metrics, over scales or both."""
+"""Do several correlations all reach a strength? Each is tested, over metrics, scales or both; the weakest decides."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ from pydantic import Field
 
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
-from irepa.audit.rules.correlation import NAMES, Property
-from irepa.audit.statistics import bootstrap_p, pearson, weakest_strength
+from irepa.audit.rules._targets import NAMES, Property, targets
+from irepa.audit.rules.correlation import reliability
+from irepa.audit.statistics import Estimate, weakest
 from irepa.config.options import Positive
 
 
 class Options(Rule):
-    """The claim is that every one of several correlations is as strong as the threshold; its sign does not count."""
+    """The claim is that each of several correlations is as strong as the threshold, which has their sign."""
 
     metrics: list[Property] = Field(description="The properties of encoders whose correlations count.")
     scales: Positive = Field(
         1, description="How many scales of the network the claim is about; 1: the largest that was run."
     )
     method: str = Field("repa", description="The method whose distances count.")
-    minimum: Positive = Field(12, description="Fewest encoders that a verdict may rest on.")
+    minimum: Positive = Field(12, description="Fewest networks that a verdict may rest on.")
 
 
 def rule(options: Options) -> str:
     names = ", ".join(NAMES[metric] for metric in options.metrics)
     where = "at the largest scale" if options.scales == 1 else f"at each of at least {options.scales} scales"
-    return f"The smallest |r| of {names} with the distance, {where}, is {side(options)}. " + needed(options, "encoders")
+    return (
+        f"Pearson r of each of {names} with the log distance behind the noise between seeds, {where}, is {side(options)}: the "
+        "claim is as strong as the weakest of them. "
+        + needed(options, "networks")
+        + " Correlations that a source states itself are "
+        "taken as it states them."
+    )
 
 
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
@@ -34,28 +41,44 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         raise NotTestable(
             f"the experiment was run at {len(scales)} scale(s) of the network, the claim is about {options.scales}"
         )
-    if not set(options.metrics) <= set(evidence.encoders):
-        raise NotTestable("not every metric is known")
     counted = scales if options.scales > 1 else scales[-1:]
-    frames = {scale: evidence.points(experiment, scale, options.method) for scale in counted}
-    measured = [set(frame.dropna(subset=[*options.metrics, "fd"]).index) for frame in frames.values()]
-    together = sorted(set.intersection(*measured))
-    if len(together) < 4:
-        raise NotTestable(f"{len(together)} encoders with every metric at every scale")
-    pairs = [(metric, scale) for scale in counted for metric in options.metrics]
-    x = [frames[scale].loc[together, metric].to_numpy(float) for metric, scale in pairs]
-    y = [frames[scale].loc[together, "fd"].to_numpy(float) for _, scale in pairs]
-    estimate, statistic = weakest_strength(x, y)
+    if options.scales == 1 and set(options.metrics) <= set(evidence.stated):
+        return _stated(evidence, options)
+    tested, frames = [], []
+    checks: list[tuple[str, str, int | None]] = []
+    for scale in counted:
+        of = targets(evidence, experiment, scale, options.method, options.metrics)
+        found = of.correlate(options.metrics)
+        frames.append(of)
+        for place, metric in enumerate(options.metrics):
+            weights = [float(place == k) for k in range(len(options.metrics))]
+            r = found.estimate(weights, len(of.units))
+            tested.append((r, found.p(weights, options.threshold), reliability(of, found)))
+            checks.append((f"r of {NAMES[metric]} ({scale})", f"{r.value:.3f}", len(of.units)))
+    least, p = weakest([(r, p) for r, p, _ in tested], options.holds)
     return Finding(
-        parameter=f"smallest |r| of {len(pairs)} correlations with {evidence.distance}",
-        estimate=estimate,
-        p=bootstrap_p([*x, *y], statistic, options.threshold),
-        lacking=shortage(len(together), "encoders", options),
-        power=f"Half the interval is {(estimate.high - estimate.low) / 2:.2f} with {len(together)} encoders.",
-        notes=list(evidence.notes),
-        checks=[
-            (f"r of {NAMES[metric]} ({scale})", f"{float(pearson(a, b)):.3f}", len(together))
-            for (metric, scale), a, b in zip(pairs, x, y, strict=True)
-        ],
-        records=records_of(*(frame.loc[together] for frame in frames.values())),
+        parameter=f"weakest of {len(tested)} correlations with log {evidence.distance}",
+        estimate=least,
+        p=p,
+        premised=True,
+        reliability=min((share for _, _, share in tested), key=lambda share: share.low),
+        lacking=shortage(min(len(of.units) for of in frames), "networks", options),
+        power=f"Half the interval is {(least.high - least.low) / 2:.2f} with {least.n} networks.",
+        notes=[frames[-1].told(options.metrics), *evidence.notes],
+        checks=checks,
+        records=records_of(*(of.points for of in frames)),
+    )
+
+
+def _stated(evidence: Evidence, options: Options) -> Finding:
+    """What is printed is compared as it is printed."""
+    said = {metric: evidence.stated[metric][0] for metric in options.metrics}
+    least = (max if options.relation == "below" else min)(said.values())
+    n = min(evidence.stated[metric][1] for metric in options.metrics)
+    return Finding(
+        parameter=f"weakest of {len(said)} correlations that the source states",
+        estimate=Estimate(least, least, least, n),
+        p=None,
+        decided=options.holds(least),
+        notes=[", ".join(f"{NAMES[metric]} {r:g}" for metric, r in said.items()) + ", as printed."],
     )

@@ -1,0 +1,121 @@
+"""What rules about encoders as targets share: units, each with its properties and the distance behind the noise of seeds.
+
+A unit is a network: layers of one network are repeats of it, and their properties and distances are averaged. Networks
+of one family count for fewer than they are (:func:`irepa.audit.statistics.effective_units`). Distances enter by their
+logarithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from irepa.audit.evidence import Evidence, NotTestable
+from irepa.audit.noise import Spread
+from irepa.audit.statistics import Array, Correlations, correlations, effective_units, pearson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = {"accuracy": "linear-probe accuracy", "lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC"}
+Property = Literal["accuracy", "lds", "cds", "srss", "rmsc"]
+Unit = Literal["network", "encoder"]
+ONE = 0.95  # |r| between two properties above which they are one predictor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Units of one experiment at one scale.
+
+    Attributes:
+        units: a row per unit, by name: ``level`` (mean log distance), the properties, ``family``, ``encoders`` (how many).
+        points: a row per encoder, as :meth:`irepa.audit.evidence.Evidence.points` gives it.
+        noise: of a unit's level; NaN and 0 where it is not known.
+    """
+
+    units: pd.DataFrame
+    points: pd.DataFrame
+    noise: Spread
+
+    def column(self, name: str) -> Array:
+        return self.units[name].to_numpy(float)
+
+    def effective(self, properties: Sequence[str]) -> float:
+        """How many independent units they count for, by the property for which these are fewest."""
+        families = self.units["family"].tolist()
+        return min(effective_units(self.column(name), self.column("level"), families) for name in properties)
+
+    def correlate(self, properties: Sequence[str]) -> Correlations:
+        """Correlations of properties with the log distance behind the noise. Raises NotTestable for too few units."""
+        known = self.noise.freedom > 0
+        try:
+            return correlations(
+                np.stack([self.column(name) for name in properties]),
+                self.column("level"),
+                self.noise.variance if known else 0.0,
+                self.noise.freedom if known else 1.0,
+                self.effective(properties),
+            )
+        except ValueError as error:
+            raise NotTestable(f"{len(self.units)} units with these properties and a distance: {error}") from None
+
+    def told(self, properties: Sequence[str]) -> str:
+        """How many independent units these are, in a sentence."""
+        encoders, families = int(self.units["encoders"].sum()), self.units["family"].nunique()
+        return (
+            f"{encoders} encoders are {len(self.units)} units of {families} families, and count for "
+            f"{self.effective(properties):.1f} independent ones."
+        )
+
+
+def targets(
+    evidence: Evidence, experiment: str, scale: str, method: str, properties: Sequence[str], unit: Unit = "network"
+) -> Targets:
+    """The units that have every one of the properties and a distance. Raises NotTestable where there is none."""
+    if not set(properties) <= set(evidence.encoders):
+        raise NotTestable(f"no encoder with {', '.join(NAMES[name] for name in properties)} and a distance")
+    points = evidence.points(experiment, scale, method).dropna(subset=[*properties, "level"])
+    if points.empty:
+        raise NotTestable("no encoder with these properties and a distance")
+    points = points.assign(
+        unit=[evidence.network_of(name) if unit == "network" else name for name in points.index],
+        family=[evidence.family_of(name) if unit == "network" else name for name in points.index],
+    )
+    grouped = points.groupby("unit")
+    units = grouped[["level", *properties]].mean().assign(family=grouped["family"].first(), encoders=grouped.size())
+    return Targets(units, points, _noise(evidence, experiment, scale, method, points))
+
+
+def _noise(evidence: Evidence, experiment: str, scale: str, method: str, points: pd.DataFrame) -> Spread:
+    """Mean variance of the noise in a unit's level, which is the mean over its encoders of their means over runs."""
+    runs = evidence.of(experiment)
+    runs = runs[(runs["method"] == method) & (runs["scale"] == scale) & runs["encoder"].isin(points.index)]
+    spreads = [evidence.noise.get(recipe, Spread()) for recipe in runs["recipe"]]
+    unit = runs["encoder"].map(points["unit"])
+    each = runs.groupby("encoder")["fd"].transform("size") * unit.map(points.groupby("unit").size())
+    variance = np.array([spread.variance for spread in spreads]) / each.to_numpy(float) ** 2
+    return Spread(float(variance.sum()) / unit.nunique(), min(spread.freedom for spread in spreads))
+
+
+def one_predictor(evidence: Evidence, experiment: str, properties: Sequence[str]) -> dict[str, str]:
+    """Which of the properties are one predictor, |r| > 0.95 between them: the first of its like for each of them."""
+    try:
+        scale = evidence.scales_of(experiment)[-1]
+    except (NotTestable, IndexError):
+        return {name: name for name in properties}
+    first: dict[str, str] = {}
+    for name in properties:
+        alike = (other for other in first if _alike(evidence, experiment, scale, other, name))
+        first[name] = next((first[other] for other in alike), name)
+    return first
+
+
+def _alike(evidence: Evidence, experiment: str, scale: str, one: str, other: str) -> bool:
+    try:
+        both = targets(evidence, experiment, scale, "repa", [one, other])
+    except NotTestable:
+        return False
+    return len(both.units) > 3 and abs(float(pearson(both.column(one), both.column(other)))) > ONE
