@@ -185,8 +185,8 @@ def set_back():
 # Before the graph is built, because Snakemake remembers which files a folder holds; and not again by the jobs that it starts.
 if workflow.is_main_process:
     try:
-        check_results(PLAN, only_existing=True)  # Snakemake would speak of write-protected outputs, in a dry run too
         write_stamps()
+        check_results(PLAN, only_existing=True)  # Snakemake would speak of write-protected outputs, in a dry run too
     except OSError as error:
         raise refuse_to_write(error) from None
     except IrepaError as error:
