@@ -31,7 +31,7 @@ class Claim(Strict):
     where: str = Field(description="Where the paper makes it.")
     reported: str = Field(description="The numbers that the paper prints for it.")
     experiment: str = Field(
-        description="The paper's experiment that bears on it: E1 to E7, D or I, as a tier's experiments say."
+        description="The paper's experiment that bears on it: E1 to E7, D, H or I, as a tier's experiments say."
     )
     decision: Decision = Field(description="The rule, fixed before any result was looked at.")
     decided_at: list[str] | Literal["any"] = Field(

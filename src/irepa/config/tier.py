@@ -20,9 +20,9 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 NO_TIME = 1e-9  # shorter than any step of a sampler, longer than rounding
 DEFAULT = "default"  # the key of the latents of the tier's own autoencoder
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
-# The paper's experiments (section 5); D: the differences between its text and its released code (section 8); I: interventions,
-# which the paper does not have.
-PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "I"]
+# The paper's experiments (section 5); D: the differences between its text and its released code (section 8). The paper does
+# not have H, encoders that it did not look at, and I, interventions.
+PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "H", "I"]
 
 
 class Dataset(Plugged):
@@ -508,7 +508,7 @@ class Experiment(Strict):
     paper: list[PaperExperiment] = Field(
         [],
         description="Which of the paper's experiments it stands for; claims about those are judged by it. D: where text and code "
-        "differ; I: interventions on the encoder, which the paper does not have.",
+        "differ; H: encoders that the paper did not look at; I: interventions on the encoder. The paper has neither.",
     )
     encoders: list[str] | Literal["all"] = Field(
         "all", description="Rows of encoders.yaml, with transforms if wanted (`dinov2-b+clsmix0.3`); all: the tier's."

@@ -50,6 +50,16 @@ RUNS = (
     "record",
     "held",
 )
+# What else may be known of a run, each in a column of its own. Of its samples, by its name in the paper:
+QUANTITIES = {"is": "IS", "sfid": "sFID", "precision": "precision", "recall": "recall"}
+# and of what its network makes of images inside, as stage `inspect` names it (docs/numbers.md).
+INSIDE = (
+    "agreement_hidden_target",
+    "agreement_hidden_other",
+    "lds_hidden",
+    "lds_projected",
+    "accuracy_hidden",
+)
 
 
 class NotTestable(Exception):  # noqa: N818 (nothing is wrong: the source is silent)
@@ -67,14 +77,18 @@ class Evidence:
         runs: a row per run and number of steps, columns ``RUNS``. ``experiments``: the paper's, E1 to E7, joined by
             blanks; ``setting``: what else was varied, such as the number of function evaluations (NFE); ``final``:
             whether this is the number of steps at which runs are compared; ``record``: the file that the number comes
-            from; ``held``: whether its seed was added after a look at the others, so that no rule reads it.
+            from; ``held``: whether its seed was added after a look at the others, so that no rule reads it. Further
+            columns where they are known: ``QUANTITIES``; ``INSIDE``, with ``compared``, the encoder that hidden tokens
+            are compared with, and ``record_inside``.
         encoders: a row per encoder, indexed by its name. ``family``; ``network``, where encoders are layers of one;
-            what is known of ``accuracy`` (percent) and the spatial metrics; ``records``: the files they come from;
-            ``base``, where tokens are fitted to another encoder's, its name.
+            what is known of ``accuracy`` (percent) and the spatial metrics, those after spatial normalisation as
+            ``lds_normalised`` and so on; ``records``: the files they come from; ``base``, where tokens are fitted to
+            another encoder's, its name.
         scales: of the network, smallest first.
         notes: what a reader of any of its numbers must know.
         printed: whether they are single runs printed by others, which nobody here can repeat.
         stated: what the source states itself, by property of the encoder: its r with the distance, and over how many.
+        quantities: how the source names those of ``QUANTITIES`` that it has.
     """
 
     name: str
@@ -86,6 +100,7 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
     printed: bool = False
     stated: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    quantities: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def final(self) -> pd.DataFrame:
@@ -113,6 +128,18 @@ class Evidence:
     def held_out(self) -> Evidence:
         """The same source as far as seeds are concerned that were added after a look at the others."""
         return replace(self, runs=self.runs[self._held].assign(held=False))
+
+    def measuring(self, quantity: str) -> Evidence:
+        """The same source with another of its quantities in the place of the distance; runs without it are left out.
+
+        Raises NotTestable where no run has it, or one has a value that has no logarithm.
+        """
+        if quantity not in self.quantities:
+            raise NotTestable(f"no run has {QUANTITIES[quantity]}")
+        name, runs = self.quantities[quantity], self.runs.dropna(subset=[quantity])
+        if not (runs[quantity] > 0).all():
+            raise NotTestable(f"{name} of a run is 0: its changes are not ratios")
+        return replace(self, runs=runs.assign(fd=runs[quantity]), distance=name)
 
     def of(self, experiment: str) -> pd.DataFrame:
         """Final runs of the paper's experiments, one or several with blanks between. Raises NotTestable where there is none."""
@@ -155,10 +182,14 @@ class Evidence:
         return runs[(runs["method"] == method) & (runs["scale"] == scale)]
 
     def points(self, experiment: str, scale: str, method: str = "repa") -> pd.DataFrame:
-        """An encoder per row: means over seeds of ``fd`` and ``level``, ``seeds``, ``records``, and the encoder's metrics."""
-        grouped = self._with(experiment, scale, method).groupby("encoder", sort=True)
-        mean = grouped.agg(fd=("fd", "mean"), level=("level", "mean"), seeds=("seed", "nunique"))
-        mean["records"] = grouped["record"].agg(lambda names: " ".join(sorted({str(n) for n in names if n})))
+        """An encoder per row: means over seeds of ``fd``, ``level`` and ``INSIDE``, ``seeds``, ``records``, and its metrics."""
+        import pandas as pd
+
+        runs = self._with(experiment, scale, method)
+        grouped = runs.groupby("encoder", sort=True)
+        mean = grouped[[name for name in ("fd", "level", *INSIDE) if name in runs]].mean()
+        mean["seeds"] = grouped["seed"].nunique()
+        mean["records"] = pd.Series({name: " ".join(records_of(part)) for name, part in grouped}, dtype=object)
         metrics = self.encoders.rename(columns={"records": "encoder_records"})
         return mean.join(metrics, how="left")
 
@@ -176,7 +207,8 @@ def _serves(runs: pd.DataFrame, experiments: str) -> pd.Series:
 
 def records_of(*frames: pd.DataFrame) -> list[str]:
     """Every result file that the rows name, once, in order of name."""
-    columns = [frame[name] for frame in frames for name in ("record", "records", "encoder_records") if name in frame]
+    named = ("record", "record_inside", "records", "encoder_records")
+    columns = [frame[name] for frame in frames for name in named if name in frame]
     return sorted({name for column in columns for names in column.dropna() for name in str(names).split()})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from irepa.audit import paper, words
-from irepa.audit.evidence import Evidence
+from irepa.audit.evidence import QUANTITIES, Evidence
 from irepa.audit.statistics import partial_correlation
 
 # Which of the paper's experiments a source of numbers serves.
@@ -40,6 +40,7 @@ def read() -> Evidence:
         notes=[joining_note(), "Which family an encoder of the plot is of cannot be told: each counts for itself."],
         printed=True,
         stated=_stated(),
+        quantities=QUANTITIES,
     )
 
 
@@ -65,14 +66,16 @@ def _plotted(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tabulated(table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[table["metric"] == "fid"]
+    run = [name for name in table.columns if name not in ("metric", "value")]
+    # A row per run: what a table does not print is NaN.
+    rows = table.pivot(index=run, columns="metric", values="value").reset_index().dropna(subset=["fid"])
     nfe = rows["nfe"].map(lambda n: f"NFE {n:g}, " if n == n else "")  # NaN where a table does not vary it
     setting = nfe + "CFG " + rows["cfg_scale"].map("{:g}".format)
     return pd.DataFrame(
         {"experiments": rows["source"].map(SERVES), "recipe": rows["recipe"], "scale": rows["model"],
          "encoder": rows["encoder"].map(encoder_name), "method": rows["method"], "setting": setting, "seed": 0,
-         "steps": rows["steps"], "final": True, "fd": rows["value"], "record": TABLES}
-    )  # fmt: skip
+         "steps": rows["steps"], "final": True, "fd": rows["fid"], "record": TABLES}
+    ).join(rows[list(QUANTITIES)])  # fmt: skip
 
 
 def joining_note(draws: int = 200) -> str:

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from irepa.alignment import spatial_normalize
 from irepa.audit.evidence import RUNS, Evidence
 from irepa.errors import DataError, first_line
 from irepa.masks import token_masks, usable
@@ -133,7 +134,13 @@ def _own_masks(masks: torch.Tensor | None, count: int, feature: str) -> tuple[to
 
 
 def _metrics(tokens: torch.Tensor, masks: torch.Tensor | None) -> dict[str, float]:
-    """Means over images of the spatial metrics of tokens (images, 256, dim) with masks (images, 256) bool."""
-    parts = (slice(start, start + BATCH) for start in range(0, len(tokens), BATCH))
-    batches = ((tokens[rows].float(), None if masks is None else masks[rows]) for rows in parts)
-    return {name: float(values.nanmean()) for name, values in metrics_by_image(batches, GRID).items()}
+    """Means over images of the spatial metrics of tokens (images, 256, dim) with masks (images, 256) bool.
+
+    Those after spatial normalisation have names that end in ``_normalised``.
+    """
+    parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
+    means: dict[str, float] = {}
+    for ending, change in (("", torch.Tensor.float), ("_normalised", lambda some: spatial_normalize(some.float()))):
+        batches = ((change(tokens[rows]), None if masks is None else masks[rows]) for rows in parts)
+        means |= {name + ending: float(values.nanmean()) for name, values in metrics_by_image(batches, GRID).items()}
+    return means

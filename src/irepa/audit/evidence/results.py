@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from irepa.audit.evidence import Evidence, empty_runs
-from irepa.config.cells import network_of, split_encoder
-from irepa.pipeline.graph import Job
+from irepa.audit.evidence import INSIDE, QUANTITIES, Evidence, empty_runs
+from irepa.config.cells import Cell, network_of, split_encoder
+from irepa.pipeline.graph import Job, inspected_encoder
 from irepa.pipeline.runner import Context
-from irepa.table import CELL, distance_name, distances, encoder_metrics, steps_of
+from irepa.table import CELL, distance_name, distances, encoder_metrics, read_table, steps_of
 
 
 def read(context: Context) -> Evidence:
     """Raises CacheError where the tier's table is missing or out of date."""
-    tier = context.tier
-    metrics = encoder_metrics(context)
+    tier, runs = context.tier, runs_of(context)
+    metrics = encoder_metrics(context).join(_normalised(context))
     entries = [context.settings.catalogue[split_encoder(name)[0]] for name in metrics.index]
     records = [
         " ".join(context.plan.record_name(Job(stage, name)) for stage in ("spatial", "probe")) for name in metrics.index
@@ -23,7 +23,7 @@ def read(context: Context) -> Evidence:
         name=context.settings.params.tier,
         title=tier.title,
         distance=distance_name(context),
-        runs=runs_of(context),
+        runs=runs,
         encoders=metrics.assign(
             family=[entry.family for entry in entries],
             network=[network_of(name, context.settings.catalogue) for name in metrics.index],
@@ -31,11 +31,40 @@ def read(context: Context) -> Evidence:
             records=records,
         ),
         scales=list(tier.scales),
+        quantities={name: _named(context, name) for name in QUANTITIES if name in runs},
     )
 
 
+def _named(context: Context, quantity: str) -> str:
+    """How the tier's first judge calls one of the paper's quantities: ``precision-EffLite2``."""
+    return context.settings.catalogue[context.tier.evaluation.extractors[0]].metric_name(QUANTITIES[quantity])
+
+
+def _normalised(context: Context) -> pd.DataFrame:
+    """Spatial metrics after spatial normalisation, a row per encoder."""
+    table = read_table(context)
+    rows = table[(table["stage"] == "spatial") & table["metric"].str.endswith("_normalised")]
+    return rows.pivot(index="encoder", columns="metric", values="value")
+
+
+def _further(context: Context) -> pd.DataFrame:
+    """What is known of cells beside their distance, a row per cell with ``CELL`` as its index."""
+    table = read_table(context)
+    table = table[table["stage"].isin(["evaluate", "inspect"])].astype({"seed": int})
+    samples = {_named(context, name): name for name in QUANTITIES}
+    rows = table[(table["stage"] == "evaluate") & table["metric"].isin(samples)]
+    found = rows.assign(metric=rows["metric"].map(samples)).pivot(index=CELL, columns="metric", values="value")
+    rows = table[(table["stage"] == "inspect") & table["metric"].isin(INSIDE)]
+    if rows.empty:
+        return found
+    inside = rows.pivot(index=CELL, columns="metric", values="value").join(rows.groupby(CELL)["record"].first())
+    names = [str(Cell(*cell)) for cell in inside.index]
+    compared = pd.Series([inspected_encoder(context.settings, name) for name in names], inside.index)
+    return found.join(inside.rename(columns={"record": "record_inside"}).assign(compared=compared), how="outer")
+
+
 def runs_of(context: Context) -> pd.DataFrame:
-    """The runs of every experiment that serves one of the paper's: columns ``RUNS``."""
+    """The runs of every experiment that serves one of the paper's: columns ``RUNS``, and what else is known of them."""
     tier = context.tier
     frames = [
         runs.assign(experiments=" ".join(experiment.paper), held=runs["seed"] >= context.settings.params.seed + fixed)
@@ -54,6 +83,7 @@ def runs_of(context: Context) -> pd.DataFrame:
         .drop(columns=["experiments", "held", "distance"])
         .join(serves, on=CELL)
         .join(held, on=CELL)
+        .join(_further(context), on=CELL)
     )
     # A recipe that is trained as another is that one's training: sampled early, another point on its curve, or otherwise.
     trained = runs["recipe"].map(lambda recipe: tier.recipes[recipe].trained_as)

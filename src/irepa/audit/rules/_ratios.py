@@ -7,7 +7,7 @@ same at any distance, and so under any judge. How noisy it is comes from :mod:`i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
@@ -50,6 +50,34 @@ def rule_end(options: Ratios, unit: str, every: bool = False) -> str:
         f"The 95% interval must lie on that side, with {level}: over at least {options.minimum} {unit}s as a sample of their "
         f"kind, or over at least {options.seeds} seeds of fewer. {printed}"
     )
+
+
+Unit = Literal["encoder", "network", "scale", "recipe", "case"]
+
+
+def by_unit(evidence: Evidence, pairs: pd.DataFrame, unit: Unit) -> pd.DataFrame:
+    """Pairs (rows with ``encoder``, ``scale`` and ``recipe``) with the ``unit`` that each is of, which is averaged over them.
+
+    A case is an encoder at one scale under one recipe. Scales are compared with the encoders that were run at every one of
+    them, so that nothing but the scale differs.
+    """
+    if unit == "scale":
+        per_encoder = pairs.groupby(["recipe", "encoder"])["scale"].transform("nunique")
+        pairs = pairs[per_encoder == pairs["scale"].nunique()]
+    if unit == "case":
+        return pairs.assign(unit=pairs["encoder"] + ", " + pairs["scale"] + ", " + pairs["recipe"])
+    if unit == "network":
+        return pairs.assign(unit=[evidence.network_of(name) for name in pairs["encoder"]])
+    return pairs.assign(unit=pairs[unit])
+
+
+def unit_told(unit: Unit) -> str:
+    """What is to be said of units of a kind, after a rule."""
+    told = {
+        "case": " A case is an encoder at one scale under one recipe.",
+        "scale": " Only encoders that were run at every scale count.",
+    }
+    return told.get(unit, "")
 
 
 def ratio_finding(

@@ -20,8 +20,15 @@ from irepa.audit.statistics import Array, Correlations, correlations, effective_
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = {"accuracy": "linear-probe accuracy", "lds": "LDS", "cds": "CDS", "srss": "SRSS", "rmsc": "RMSC"}
-Property = Literal["accuracy", "lds", "cds", "srss", "rmsc"]
+NAMES = {
+    "accuracy": "linear-probe accuracy",
+    "lds": "LDS",
+    "cds": "CDS",
+    "srss": "SRSS",
+    "rmsc": "RMSC",
+    "agreement_hidden_target": "agreement of the hidden tokens' self-similarity with the target's",
+}
+Property = Literal["accuracy", "lds", "cds", "srss", "rmsc", "agreement_hidden_target"]
 Unit = Literal["network", "encoder"]
 ONE = 0.95  # |r| between two properties above which they are one predictor
 
@@ -75,9 +82,10 @@ def targets(
     evidence: Evidence, experiment: str, scale: str, method: str, properties: Sequence[str], unit: Unit = "network"
 ) -> Targets:
     """The units that have every one of the properties and a distance. Raises NotTestable where there is none."""
-    if not set(properties) <= set(evidence.encoders):
+    points = evidence.points(experiment, scale, method)
+    if not set(properties) <= set(points):
         raise NotTestable(f"no encoder with {', '.join(NAMES[name] for name in properties)} and a distance")
-    points = evidence.points(experiment, scale, method).dropna(subset=[*properties, "level"])
+    points = points.dropna(subset=[*properties, "level"])
     if points.empty:
         raise NotTestable("no encoder with these properties and a distance")
     points = points.assign(

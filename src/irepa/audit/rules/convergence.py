@@ -1,4 +1,4 @@
-"""How many steps does one method need for the distance at which the other ends? Log ratio of the steps, per encoder."""
+"""How many steps does one method need for the distance at which the other ends? Log ratio of the steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from irepa.audit.changes import CASE
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, side
-from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
+from irepa.audit.rules._ratios import Ratios, Unit, by_unit, ratio_finding, rule_end, unit_told
 from irepa.audit.statistics import Array
 
 
@@ -18,13 +18,16 @@ class Options(Ratios):
 
     method: str = Field(description="The method that is claimed to be faster.")
     than: str = Field(description="The method whose last distance is to be reached.")
+    unit: Unit = Field("case", description="What the claim ranges over; runs are averaged within it.")
+    every: bool = Field(False, description="Whether the claim is about each unit, and not about their mean.")
 
 
 def rule(options: Options) -> str:
     return (
         f"The mean of log(steps in which {options.method} reaches the last distance of {options.than} / steps "
         f"of {options.than}), by linear interpolation between measured steps, is {side(options)}. "
-        + rule_end(options, "case")
+        + rule_end(options, options.unit, options.every)
+        + unit_told(options.unit)
     )
 
 
@@ -45,14 +48,14 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         end = float(other["steps"].iloc[-1])
         recipe, scale, encoder, _, seed = case
         ratio = math.log(reached / end) if reached else math.nan
-        rows.append({"unit": f"{encoder}, {scale}, {recipe}", "seed": seed, "ratio": ratio})
+        rows.append({"recipe": recipe, "scale": scale, "encoder": encoder, "seed": seed, "ratio": ratio})
     if not rows:
         raise NotTestable("distances were measured at one number of steps only")
-    pairs = pd.DataFrame(rows)
+    pairs = by_unit(evidence, pd.DataFrame(rows), options.unit)
     never = int(pairs["ratio"].isna().sum())
     pairs["ratio"] = pairs["ratio"].fillna(math.log(2))
     parameter = f"mean log ratio of steps, {options.method} / {options.than}"
-    finding = ratio_finding(evidence, pairs, options, parameter, "case", records_of(*used))
+    finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records_of(*used), options.every)
     if never:
         finding.notes.append(
             f"{never} run(s) of {options.method} never reached it; they are counted as twice the steps."

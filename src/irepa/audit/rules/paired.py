@@ -1,26 +1,31 @@
-"""Is one method better than another for the same encoder, scale, recipe and seed? The mean log ratio of their distances."""
+"""Is one method better than another for the same encoder, scale, recipe and seed? The mean log ratio of their distances.
+
+Or of another number of their samples, such as the Inception Score.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from irepa.audit.changes import pair_methods
-from irepa.audit.evidence import Evidence, NotTestable, records_of_pairs
+from irepa.audit.evidence import QUANTITIES, Evidence, NotTestable, records_of_pairs
 from irepa.audit.rules import Finding, side
-from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
-
-if TYPE_CHECKING:
-    import pandas as pd
+from irepa.audit.rules._ratios import Ratios, Unit, by_unit, ratio_finding, rule_end, unit_told
 
 
 class Options(Ratios):
-    """The claim is that one method gives a lower distance than another."""
+    """The claim is that one method gives a lower distance than another, or a higher or lower value of another quantity."""
 
     method: str = Field(description="The method that is claimed to be better.")
-    than: str = Field(description="The method that it is compared with.")
-    unit: Literal["encoder", "scale", "recipe", "case"] = Field(
+    than: str | list[str] = Field(
+        description="The method that it is compared with; several: each unit is compared with each of them."
+    )
+    quantity: Literal["fd", "is", "sfid", "precision", "recall"] = Field(
+        "fd", description="What is compared: the Frechet distance, or another number of the same samples."
+    )
+    unit: Unit = Field(
         "case",
         description="What the claim ranges over; pairs are averaged within it. A case is an encoder at one scale under "
         "one recipe.",
@@ -31,32 +36,45 @@ class Options(Ratios):
 
 
 def rule(options: Options) -> str:
-    each = " Only encoders that were run at every scale count." if options.unit == "scale" else ""
-    case = " (a case is an encoder at one scale under one recipe)" if options.unit == "case" else ""
+    name = QUANTITIES.get(options.quantity, "FD")
     return (
-        f"The mean of log(FD of {options.method} / FD of {options.than}), paired by "
-        f"{options.unit}{case}, is {side(options)}. " + rule_end(options, options.unit, options.every) + each
+        f"The mean of log({name} of {options.method} / {name} of {_or(options)}), paired by {options.unit}, is "
+        f"{side(options)}. " + rule_end(options, options.unit, options.every) + unit_told(options.unit)
     )
 
 
 def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
+    import pandas as pd
+
+    if options.quantity != "fd":
+        evidence = evidence.measuring(options.quantity)
     runs = evidence.of(experiment)
     if options.recipes is not None:
         runs = runs[runs["recipe"].isin(options.recipes)]
-    pairs = pair_methods(runs, options.method, options.than)
+    others = _others(options)
+    found = [pair_methods(runs, options.method, other).assign(than=other) for other in others]
+    missing = [other for other, pairs in zip(others, found, strict=True) if pairs.empty]
+    if missing:
+        raise NotTestable(f"no pair of {options.method} and {' or '.join(missing)} in experiment {experiment}")
+    pairs = pd.concat(found, ignore_index=True)
     if options.encoders is not None:
         pairs = pairs[pairs["encoder"].isin(options.encoders)]
-    if options.unit == "scale":  # the same encoders at every scale, so that nothing but the scale differs
-        per_encoder = pairs.groupby(["recipe", "encoder"])["scale"].transform("nunique")
-        pairs = pairs[per_encoder == pairs["scale"].nunique()]
+    pairs = by_unit(evidence, pairs, options.unit)
     if pairs.empty:
-        raise NotTestable(f"no pair of {options.method} and {options.than} in experiment {experiment}")
-    pairs = pairs.assign(unit=_unit(pairs, options.unit))
-    parameter = f"mean log ratio of {evidence.distance}, {options.method} / {options.than}"
-    return ratio_finding(evidence, pairs, options, parameter, options.unit, records_of_pairs(pairs), options.every)
+        raise NotTestable(f"no pair of {options.method} and {_or(options)} in experiment {experiment}")
+    if len(others) > 1:
+        pairs = pairs.assign(unit=pairs["unit"] + " against " + pairs["than"])
+    parameter = f"mean log ratio of {evidence.distance}, {options.method} / {_or(options)}"
+    finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records_of_pairs(pairs), options.every)
+    finding.checks.append(
+        ("runs in which it is lower", f"{int((pairs['ratio'] < 0).sum())} of {len(pairs)}", len(pairs))
+    )
+    return finding
 
 
-def _unit(pairs: pd.DataFrame, unit: str) -> pd.Series:
-    if unit == "case":
-        return pairs["encoder"] + ", " + pairs["scale"] + ", " + pairs["recipe"]
-    return pairs[unit]
+def _others(options: Options) -> list[str]:
+    return [options.than] if isinstance(options.than, str) else options.than
+
+
+def _or(options: Options) -> str:
+    return " or ".join(_others(options))

@@ -19,6 +19,9 @@ class Options(Rule):
     scales: Positive = Field(
         1, description="How many scales of the network the claim is about; 1: the largest that was run."
     )
+    both_signs: bool = Field(
+        False, description="Whether the claim is that |r| is small: r and -r are each held against the threshold."
+    )
     method: str = Field("repa", description="The method whose distances count.")
     minimum: Positive = Field(12, description="Fewest networks that a verdict may rest on.")
 
@@ -26,8 +29,9 @@ class Options(Rule):
 def rule(options: Options) -> str:
     names = ", ".join(NAMES[metric] for metric in options.metrics)
     where = "at the largest scale" if options.scales == 1 else f"at each of at least {options.scales} scales"
+    r = "Pearson r, and -r," if options.both_signs else "Pearson r"
     return (
-        f"Pearson r of each of {names} with the log distance behind the noise between seeds, {where}, is {side(options)}: the "
+        f"{r} of each of {names} with the log distance behind the noise between seeds, {where}, is {side(options)}: the "
         "claim is as strong as the weakest of them. "
         + needed(options, "networks")
         + " Correlations that a source states itself are "
@@ -51,13 +55,16 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         found = of.correlate(options.metrics)
         frames.append(of)
         for place, metric in enumerate(options.metrics):
-            weights = [float(place == k) for k in range(len(options.metrics))]
-            r = found.estimate(weights, len(of.units))
-            tested.append((r, found.p(weights, options.threshold), reliability(of, found)))
-            checks.append((f"r of {NAMES[metric]} ({scale})", f"{r.value:.3f}", len(of.units)))
+            for sign in (1.0, -1.0) if options.both_signs else (1.0,):
+                weights = [sign * (place == k) for k in range(len(options.metrics))]
+                r = found.estimate(weights, len(of.units))
+                tested.append((r, found.p(weights, options.threshold), reliability(of, found)))
+            told = float(found.values[place])
+            checks.append((f"r of {NAMES[metric]} ({scale})", f"{told:.3f}", len(of.units)))
     least, p = weakest([(r, p) for r, p, _ in tested], options.holds)
+    signs = ", r and -r," if options.both_signs else ""
     return Finding(
-        parameter=f"weakest of {len(tested)} correlations with log {evidence.distance}",
+        parameter=f"weakest of {len(tested)} correlations{signs} with log {evidence.distance}",
         estimate=least,
         p=p,
         premised=True,
