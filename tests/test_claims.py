@@ -250,7 +250,8 @@ def test_contrasts_without_their_runs_or_seeds_decide_nothing() -> None:
     assert judged.verdict == OPEN
     assert judged.reason.startswith("no run has more than without alignment, agreement_hidden_target of repa minus")
     assert verdict("convolution-keeps-locality", whole).verdict == "not testable"
-    assert verdict("hidden-structure-follows-target", tier([])).verdict == "not testable"
+    never = verdict("hidden-structure-follows-target", tier([{"encoder": "e0", "fd": 30.0, "experiments": "E5"}]))
+    assert never.verdict == "not testable"
 
 
 @pytest.mark.parametrize(("r", "expected"), [(-0.95, SUPPORTED), (0.6, CONTRADICTED), (-0.45, OPEN)])

@@ -187,4 +187,11 @@ def test_the_short_table_names_claims() -> None:
     head, _, *rows = tables_of("reports/cifar10")["claims-short"].splitlines()
     assert head == "| claim | published | here |"
     row = dict(zip(SHORT, rows, strict=True))["srss-predicts"]
-    assert row.startswith("| SRSS predicts generation | supported, r = -0.88 [-0.93, -0.8] | contradicted, r = 0.38")
+    assert row.startswith("| SRSS predicts generation | supported, r = -0.92 [-0.96, -0.81] | cannot tell, r = 0.72")
+
+
+def test_every_claim_of_the_paper_is_counted_once_for_each_source() -> None:
+    first, *sources = tables_of("reports/cifar10")["counts"].splitlines()
+    total = int(re.findall(r"\d+", first)[0])
+    assert total == sum(claim.asked == "paper" for claim in read_claims(WORKFLOW).values())
+    assert [sum(map(int, re.findall(r"\d+", line))) for line in sources] == [total, total]

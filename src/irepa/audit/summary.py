@@ -11,6 +11,7 @@ README and docs show those of the archived CIFAR-10 tier, each table between two
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,20 @@ import pandas as pd
 
 from irepa.audit import words
 from irepa.audit.changes import ALONE, REPA, estimate_of, read_changes
-from irepa.audit.verdicts import shown
+from irepa.audit.verdicts import VERDICTS, shown
 from irepa.errors import ConfigError
 from irepa.pipeline.files import read_json, write_text
 
 # The claims of the short table: each in a few words, and how its number is read.
 SHORT = {
+    "repa-helps": ("REPA beats no alignment, over encoders", "{}"),
     "accuracy-does-not-predict": ("Linear-probe accuracy does not predict generation", "r = {}"),
     "lds-predicts": ("LDS predicts generation", "r = {}"),
     "cds-predicts": ("CDS predicts generation", "r = {}"),
     "srss-predicts": ("SRSS predicts generation", "r = {}"),
     "rmsc-predicts": ("RMSC predicts generation", "r = {}"),
-    "lds-beats-accuracy": ("LDS predicts better than accuracy does", "difference of |r| {}"),
+    "lds-beats-accuracy": ("LDS predicts better than accuracy does", "difference of r {}"),
     "trend-larger-is-no-better": ("Larger encoders of a family are no better", "{}"),
-    "mixing-worsens-fid": ("Mixing the class token in worsens generation", "slope {}"),
     "irepa-per-scale": ("iREPA beats REPA at every scale", "{}"),
     "irepa-overall": ("iREPA beats REPA over all cases together", "{}"),
     "convolution-alone-helps": ("iREPA's convolution alone beats REPA", "{}"),
@@ -88,6 +89,17 @@ def _estimate(judged: dict[str, Any]) -> str:
     return f"{value}, n = {judged['n']}" if value else ""
 
 
+def counts(audit: dict[str, Any], own: str) -> str:
+    """How many of the paper's claims have which verdict, in print and here, in a sentence for each."""
+    claims = [claim["sources"] for claim in audit["claims"] if claim["asked"] == "paper"]
+    told = []
+    for source, name in (("published", "The published numbers"), (own, "This run")):
+        found = Counter(sources[source]["verdict"] for sources in claims)
+        each = ", ".join(f"{found[verdict]} {verdict}" for verdict in VERDICTS if found[verdict])
+        told.append(f"{name}: {each}.")
+    return "\n".join([f"The paper makes {len(claims)} claims that are judged.", *told])
+
+
 def changes_table(changes: pd.DataFrame, own: str) -> str:
     """A row per change that the tier measured; REPA against no alignment where the encoder was used with other methods too."""
     ours = changes[changes["source"] == own].to_dict("records")
@@ -96,7 +108,9 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
     for row in ours:
         if row["second"] == ALONE and row["encoder"] not in studied:
             continue
-        where = f"{row['scale']}, {row['recipe']}" + (f", {row['encoder']}" if row["kind"] == "method" else "")
+        where = f"{row['scale']}, {row['setting'] or row['recipe']}" + (
+            f", {row['encoder']}" if row["kind"] == "method" else ""
+        )
         moved = words.percentages(estimate_of(row))
         rows.append([f"{row['first']} against {row['second']}", where, moved, str(row["n"]), row["verdict"]])
     return table(["change", "where", "FD, 95% interval", "seeds", "reads as"], rows, right={3})
@@ -109,6 +123,7 @@ def summary(folder: Path, own: str) -> dict[str, str]:
     return {
         "claims-short": short_claims_table(audit, own),
         "claims": claims_table(audit, own),
+        "counts": counts(audit, own),
         "changes": changes_table(changes, own),
     }
 

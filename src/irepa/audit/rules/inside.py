@@ -108,7 +108,7 @@ def _pairs(runs: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
     """Rows of ``PLACE``, ``difference`` and the records behind it."""
     higher, lower = (_values(runs, reading) for reading in (contrast.higher, contrast.lower))
     both = higher.merge(lower, on=PLACE, suffixes=("", "_than"))
-    records = both["record_inside"] + " " + both["record_inside_than"]
+    records = both["record_inside"].astype(str) + " " + both["record_inside_than"].astype(str)
     return both.assign(difference=both["value"] - both["value_than"], record_inside=records)
 
 

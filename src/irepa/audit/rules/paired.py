@@ -39,7 +39,7 @@ def rule(options: Options) -> str:
     name = QUANTITIES.get(options.quantity, "FD")
     return (
         f"The mean of log({name} of {options.method} / {name} of {_or(options)}), paired by {options.unit}, is "
-        f"{side(options)}. " + rule_end(options, options.unit, options.every) + unit_told(options.unit)
+        f"{side(options)}. " + rule_end(options, _word(options), options.every) + unit_told(options.unit)
     )
 
 
@@ -65,7 +65,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     if len(others) > 1:
         pairs = pairs.assign(unit=pairs["unit"] + " against " + pairs["than"])
     parameter = f"mean log ratio of {evidence.distance}, {options.method} / {_or(options)}"
-    finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records_of_pairs(pairs), options.every)
+    finding = ratio_finding(evidence, pairs, options, parameter, _word(options), records_of_pairs(pairs), options.every)
     finding.checks.append(
         ("runs in which it is lower", f"{int((pairs['ratio'] < 0).sum())} of {len(pairs)}", len(pairs))
     )
@@ -74,6 +74,11 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
 
 def _others(options: Options) -> list[str]:
     return [options.than] if isinstance(options.than, str) else options.than
+
+
+def _word(options: Options) -> str:
+    """What is counted: units, or comparisons where each unit has several."""
+    return options.unit if isinstance(options.than, str) else "comparison"
 
 
 def _or(options: Options) -> str:
