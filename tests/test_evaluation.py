@@ -245,7 +245,7 @@ def test_reference_statistics_are_read_as_the_adm_suite_writes_them(tmp_path: Pa
     with pytest.raises(WeightsError, match="statistics of 2 dimensions, the judge's features have 2023"):
         check_reference(tmp_path / "full.npz", 4, 2023)
     np.savez(tmp_path / "half.npz", **statistics(features), mu_s=np.ones(2))
-    with pytest.raises(WeightsError, match=r"half\.npz cannot be read as statistics"):
+    with pytest.raises(WeightsError, match=r"half\.npz has mu, sigma, mu_s; mu_s and sigma_s are needed"):
         read_spatial(tmp_path / "half.npz", 2)
     found, stored = read_statistics(tmp_path / "full.npz")
     assert frechet_distance(found, statistics(features)) == pytest.approx(0, abs=1e-5)

@@ -158,15 +158,15 @@ def _covariances(squares: Array, freedom: float, start: int, draws: int, generat
 
 
 def correlation(x: Array, y: Array, rank: bool = False) -> Estimate:
-    """Pearson's r, or Spearman's rho, with the interval of Fisher's z; NaN for fewer than 4 or a constant.
+    """Pearson's r, or Spearman's rho, with the interval of Fisher's z; NaN for fewer than 3 or a constant, no interval for 3.
 
     The variance of z is 1 / (n - 3), and 1.06 times that for ranks (Fieller, Hartley and Pearson, 1957).
     """
     x, y = complete(x, y)
-    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Estimate(np.nan, np.nan, np.nan, len(x))
     value = float((spearman if rank else pearson)(x, y))
-    half = 1.959964 * math.sqrt((1.06 if rank else 1.0) / (len(x) - 3))
+    half = 1.959964 * math.sqrt((1.06 if rank else 1.0) / (len(x) - 3)) if len(x) > 3 else math.nan
     low, high = (math.tanh(math.atanh(_inside(value)) + side * half) for side in (-1, 1))
     return Estimate(value, low, high, len(x))
 
