@@ -32,7 +32,7 @@ def test_online_tokens_are_the_cached_ones_with_transforms(settings: Callable[..
     transforms = (("clsmix", 0.3),)
     cached = TokenCache(InMemory(patch), InMemory(pooled), stored.grid, tier.grid, transforms)
     few = tier.features.model_copy(update={"batch": 2})
-    online = OnlineTokens(encoder, images, few, tier.grid, transforms, patch.shape[2], CPU, "x")
+    online = OnlineTokens(encoder, images, few, tier.grid, transforms, patch.shape[2], CPU)
     chosen = np.array([4, 1, 5, 1, 0], np.int64)
     assert len(online) == len(cached) == 6
     torch.testing.assert_close(online[chosen], cached[chosen], rtol=2e-3, atol=2e-3)  # float16 of other batches

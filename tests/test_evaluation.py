@@ -257,7 +257,7 @@ def test_reference_statistics_are_read_as_the_adm_suite_writes_them(tmp_path: Pa
     with pytest.raises(WeightsError, match=r"bad\.npz: mu \(3,\) and sigma \(2, 2\)"):
         read_statistics(tmp_path / "bad.npz")
     (tmp_path / "none.npz").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"none\.npz cannot be read as statistics"):
+    with pytest.raises(WeightsError, match=r"none\.npz: it is no whole \.npz"):
         read_statistics(tmp_path / "none.npz")
 
 
