@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
-from irepa.autoencoders import autoencoder_kl, identity, read_statistics
+from irepa.autoencoders import autoencoder_kl, identity, read_latent_statistics
 from irepa.errors import ConfigError, WeightsError
 from irepa.images import to_images
 from tests.test_paper_tier import small_autoencoder
@@ -117,7 +117,7 @@ def test_statistics_of_both_kinds_mean_the_same(tmp_path: Path, suffix: str) -> 
     for number, content in enumerate(kinds):
         file = tmp_path / f"{number}.{suffix}"
         save_file(content, file) if suffix == "safetensors" else torch.save(content, file)
-        found = read_statistics(file, 4)
+        found = read_latent_statistics(file, 4)
         torch.testing.assert_close(found[0], torch.tensor(SHIFT))
         torch.testing.assert_close(found[1], torch.tensor(SPREAD))
 
@@ -140,7 +140,7 @@ def test_statistics_that_are_none_are_refused(tmp_path: Path, content: object, m
     file = tmp_path / "x.pt"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     with pytest.raises(WeightsError, match=message):
-        read_statistics(file, 4)
+        read_latent_statistics(file, 4)
 
 
 def test_pixels_become_the_nearest_level_or_the_next_below() -> None:

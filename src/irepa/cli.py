@@ -18,7 +18,7 @@ import typer
 from irepa.commands.check import check_start, downloads, jobs_of
 from irepa.config.load import load_settings, read_tier, tier_names
 from irepa.config.read import read_yaml
-from irepa.config.released import damaged, statistics_folder
+from irepa.config.released import notes, statistics_folder
 from irepa.errors import ConfigError, IrepaError, of_system
 from irepa.pipeline.graph import STAGES, Job, Stage
 from irepa.pipeline.plan import Plan
@@ -135,8 +135,7 @@ def check(params: ParamsOption = Path("params.yaml"), root: RootOption = Path(".
     """Check the configuration and what it needs on this machine, and run nothing."""
     plan = make_plan(params, root, tier)
     check_start(plan)
-    taken = plan.settings.taken
-    for note in [] if taken is None else [*taken.notes(), *damaged(plan.settings.tier)]:
+    for note in notes(plan.settings):
         print(note)
     for needed in downloads(plan.settings, jobs_of(plan).__contains__):
         print(

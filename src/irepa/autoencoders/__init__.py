@@ -133,7 +133,7 @@ class Autoencoder(ABC):
 STATISTICS = {("latents_bias", "latents_scale"): False, ("mean", "std"): True}
 
 
-def read_statistics(path: Path, channels: int) -> tuple[Tensor, Tensor]:
+def read_latent_statistics(path: Path, channels: int) -> tuple[Tensor, Tensor]:
     """Shift and scale (channels,) of a statistics file of latents as the hub has them: z -> (z - shift) * scale.
 
     It holds ``latents_bias`` and ``latents_scale`` (REPA-E and the paper's code) or ``mean`` and ``std`` (LightningDiT), saved by

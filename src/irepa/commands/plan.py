@@ -24,7 +24,7 @@ from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops,
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, mirrored_latents, split_encoder
 from irepa.config.plugins import plugin_options
-from irepa.config.released import damaged, download_command
+from irepa.config.released import download_command, notes
 from irepa.config.tier import AutoencoderSettings, EncoderEntry, Expected
 from irepa.engine.network import describe_autoencoder
 from irepa.errors import ConfigError
@@ -150,11 +150,7 @@ class Budget:
     def _latents(self, key: str) -> Cost:
         images = self.sizes.train_images * (1 + (key in mirrored_latents(self.settings)))
         facts = self._describe(self.settings.precomputed(key))
-        return Cost(images * facts.encode_flops, images * self._moments(facts), images=images)
-
-    def _moments(self, facts: AutoencoderFacts) -> int:
-        """Bytes of an image's mean and deviation."""
-        return 2 * math.prod(facts.shape) * FLOAT
+        return Cost(images * facts.encode_flops, images * _moments(facts), images=images)
 
     def _pretrain(self, key: str) -> Cost:
         chosen = self.tier.pretraining[key]
@@ -197,7 +193,7 @@ class Budget:
         training = self.tier.training_of(cell.recipe)
         seen = training.steps * training.batch
         latents = self.settings.latents_of(cell.recipe)
-        read = 0 if latents is None else seen * self._moments(self._describe(self.settings.precomputed(latents)))
+        read = 0 if latents is None else seen * _moments(self._describe(self.settings.precomputed(latents)))
         online = 0.0
         if cell.encoder != NO_ENCODER:
             base = split_encoder(cell.encoder)[0]
@@ -214,9 +210,8 @@ class Budget:
         recipe, images = self.tier.recipes[cell.recipe], self.tier.sampling.samples
         sampler = plugins.load("samplers", recipe.sampler.name, key)
         steps = sampler.build(plugin_options("samplers", recipe.sampler, key)).evaluations
-        share = (
-            0.0 if recipe.guidance is None else recipe.guidance.high - recipe.guidance.low
-        )  # in either direction of time
+        guidance = recipe.guidance  # its interval is as long in either direction of time
+        share = 0.0 if guidance is None else guidance.high - guidance.low
         per_image = (
             steps * (1 + share) * self.network(cell.recipe, cell.scale)[1]
             + self.autoencoder_of(cell.recipe).decode_flops
@@ -251,6 +246,11 @@ class Budget:
             members.setdefault(family if experiment.one_per_family else base, base)
         kept = {NO_ENCODER, *members.values()}
         return {cell for cell in there if split_encoder(cell.encoder)[0] in kept}
+
+
+def _moments(facts: AutoencoderFacts) -> int:
+    """Bytes of the mean and deviation of an image's latent."""
+    return 2 * math.prod(facts.shape) * FLOAT
 
 
 def _dump(part: BaseModel) -> Any:
@@ -358,10 +358,9 @@ def released(budget: Budget, rate: float) -> dict[str, Any] | None:
     settings, tier = budget.settings, budget.tier
     if tier.released is None:
         return None
-    here = [] if settings.taken is None else [*settings.taken.notes(), *damaged(tier)]
     first = [download_command(tier)] if settings.taken is None else []
     weights = [f"{needed.what}: {needed.download.fetch}" for needed in downloads(settings)]
-    return {"runs": released_runs(budget, rate), "downloads": first + weights, "notes": here}
+    return {"runs": released_runs(budget, rate), "downloads": first + weights, "notes": notes(settings)}
 
 
 def released_runs(budget: Budget, rate: float) -> dict[str, dict[str, Any]]:

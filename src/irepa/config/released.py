@@ -116,6 +116,11 @@ def damaged(tier: Tier) -> list[str]:
     return [f"{path} is damaged or cut short: its run will fail; fetch it again." for path in broken]
 
 
+def notes(settings: Settings) -> list[str]:
+    """What a user of a tier of released checkpoints must know of the folder before anything runs, in sentences."""
+    return [] if settings.taken is None else [*settings.taken.notes(), *damaged(settings.tier)]
+
+
 def match(run: str, tier: Tier) -> tuple[str, str | None] | None:
     """The first pattern that fits a run's whole name, and its cell; None where none fits."""
     assert tier.released is not None

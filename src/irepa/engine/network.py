@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from irepa.alignment import Alignment
 from irepa.architectures import Architecture
-from irepa.autoencoders import Autoencoder, AutoencoderFacts, read_statistics
+from irepa.autoencoders import Autoencoder, AutoencoderFacts, read_latent_statistics
 from irepa.config import plugins
 from irepa.config.cells import Cell
 from irepa.config.options import Shape
@@ -90,7 +90,7 @@ def build_parts(
     named = settings.autoencoder(cell.recipe)
     autoencoder = build_autoencoder(settings, named, device, trained)
     if named.statistics is not None:
-        autoencoder.normalise(*read_statistics(named.statistics, autoencoder.shape[0]))
+        autoencoder.normalise(*read_latent_statistics(named.statistics, autoencoder.shape[0]))
     elif measured is not None:
         autoencoder.normalise(measured[0], 1 / measured[1])
     recipe = build_recipe(settings.tier, cell.recipe)

@@ -201,12 +201,9 @@ def token_source(context: Context, name: str, split: str, device: torch.device, 
     each. Raises CacheError where a file of the cache is missing, truncated or edited.
     """
     base, transforms = split_encoder(name)
-    record: Record = context.input("features", base)
+    tier, record = context.tier, context.input("features", base)
     if split == "train" and (flips or record.metrics["online"]):
-        settings = context.settings
         images = stored_images(context.input("data"), "train", flips)
         encoder = build_encoder(context, base, device)
-        dim = record.metrics["dim"]
-        tier = settings.tier
-        return OnlineTokens(encoder, images, tier.features, tier.grid, transforms, dim, device)
-    return TokenCache.open(record, split, context.tier.grid, transforms)
+        return OnlineTokens(encoder, images, tier.features, tier.grid, transforms, record.metrics["dim"], device)
+    return TokenCache.open(record, split, tier.grid, transforms)

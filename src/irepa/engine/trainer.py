@@ -185,9 +185,8 @@ def train(
         apart: modules of it whose gradients are clipped each by a norm of its own.
 
     Raises DivergedError, naming the step, the learning rate and the last checkpoint, where the loss stops being finite,
-    WeightsError where a frozen network makes NaN of an image,
-    and PreemptedError after SIGTERM, once a checkpoint is written. Losses are looked at every ``log_every`` steps and before
-    anything is kept, because looking makes the host wait for the device.
+    WeightsError where a frozen network makes NaN of an image, and PreemptedError after SIGTERM, once a checkpoint is written.
+    Losses are looked at every ``log_every`` steps and before anything is kept: to look makes the host wait for the device.
     """
     accelerator = make_accelerator(settings, device, checkpoints.folder.parent)
     device = accelerator.device

@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from irepa.audit.noise import Noise, names_of, noise_of, without_seeds
 
@@ -53,13 +53,8 @@ RUNS = (
 # What else may be known of a run, each in a column of its own. Of its samples, by its name in the paper:
 QUANTITIES = {"is": "IS", "sfid": "sFID", "precision": "precision", "recall": "recall"}
 # and of what its network makes of images inside, as stage `inspect` names it (docs/numbers.md).
-INSIDE = (
-    "agreement_hidden_target",
-    "agreement_hidden_other",
-    "lds_hidden",
-    "lds_projected",
-    "accuracy_hidden",
-)
+Inside = Literal["agreement_hidden_target", "agreement_hidden_other", "lds_hidden", "lds_projected", "accuracy_hidden"]
+INSIDE: tuple[str, ...] = get_args(Inside)
 
 
 class NotTestable(Exception):  # noqa: N818 (nothing is wrong: the source is silent)

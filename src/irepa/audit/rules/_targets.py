@@ -16,16 +16,14 @@ import numpy as np
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.noise import Spread
 from irepa.audit.statistics import Array, Correlations, correlations, effective_units, pearson
+from irepa.table import SPATIAL_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NAMES = {
     "accuracy": "linear-probe accuracy",
-    "lds": "LDS",
-    "cds": "CDS",
-    "srss": "SRSS",
-    "rmsc": "RMSC",
+    **SPATIAL_NAMES,
     "agreement_hidden_target": "agreement of the hidden tokens' self-similarity with the target's",
 }
 Property = Literal["accuracy", "lds", "cds", "srss", "rmsc", "agreement_hidden_target"]

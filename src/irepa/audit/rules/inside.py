@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from irepa.audit import words
-from irepa.audit.evidence import INSIDE, Evidence, NotTestable, records_of
+from irepa.audit.evidence import INSIDE, Evidence, Inside, NotTestable, records_of
 from irepa.audit.noise import by_t
 from irepa.audit.rules import Finding, Rule, side
 from irepa.audit.statistics import Estimate, weakest
@@ -21,9 +21,6 @@ from irepa.config.options import Positive, Strict
 if TYPE_CHECKING:
     import pandas as pd
 
-Quantity = Literal[
-    "agreement_hidden_target", "agreement_hidden_other", "lds_hidden", "lds_projected", "accuracy_hidden"
-]
 PLACE = ["recipe", "scale", "compared", "setting", "seed"]  # what two runs share that are compared
 
 
@@ -31,8 +28,8 @@ class Reading(Strict):
     """One number of a run."""
 
     method: str = Field(description="The method of the run.")
-    quantity: Quantity = Field(description="The number, by its name in the tier's table.")
-    less: Quantity | None = Field(None, description="Another number of the same run that is taken off; null: none.")
+    quantity: Inside = Field(description="The number, by its name in the tier's table.")
+    less: Inside | None = Field(None, description="Another number of the same run that is taken off; null: none.")
 
     def __str__(self) -> str:
         return f"{self.quantity}{f' - {self.less}' if self.less else ''} of {self.method}"
