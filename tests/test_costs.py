@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
 
 from irepa.audit.statistics import correlation_power
 from irepa.commands.counted import Counted
-from irepa.commands.describe import EncoderFacts, describe_encoder
+from irepa.commands.describe import EncoderFacts, ShapesAlone, describe_encoder
 from irepa.commands.plan import Budget, feeding, summary
 from irepa.config.load import load_settings
 from irepa.pipeline.graph import Job
@@ -86,7 +88,10 @@ def test_what_has_been_counted_is_not_counted_again_and_other_settings_are(tmp_p
             asked.append(1)
             return 3, 4
 
-        return Counted(tmp_path / "counted.json").of(tuple[int, int], settings, ("architectures", "sit"), counts)
+        counted = Counted(tmp_path / "counted.json")
+        facts = counted.of(tuple[int, int], settings, ("architectures", "sit"), counts)
+        counted.keep()
+        return facts
 
     assert [count({"depth": 2}), count({"depth": 2}), count({"depth": 3})] == [(3, 4)] * 3
     assert len(asked) == 2
@@ -95,8 +100,20 @@ def test_what_has_been_counted_is_not_counted_again_and_other_settings_are(tmp_p
     assert len(asked) == 3
     facts = describe_encoder("hog", load_settings({"tier": "smoke"}, WORKFLOW).catalogue, (4, 4), 32, 32)
     for _ in range(2):
-        kept = Counted(tmp_path / "counted.json").of(EncoderFacts, "hog", ("encoders", "hog-blocks"), lambda: facts)
-        assert kept == facts
+        counted = Counted(tmp_path / "counted.json")
+        assert counted.of(EncoderFacts, "hog", ("encoders", "hog-blocks"), lambda: facts) == facts
+        counted.keep()
+
+
+def test_what_is_passed_over_changes_no_count_and_no_shape() -> None:
+    block = torch.nn.TransformerEncoderLayer(16, 2, 32, activation="gelu", batch_first=True, norm_first=True).eval()
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 4, 4), torch.nn.Flatten(2), torch.nn.Linear(16, 16), block)
+    with torch.no_grad(), FlopCounterMode(display=False) as there:
+        shape = network(torch.zeros(2, 3, 16, 16)).shape
+    network.to("meta")
+    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counted:
+        assert network(torch.zeros(2, 3, 16, 16, device="meta")).shape == shape
+    assert counted.get_total_flops() == there.get_total_flops() > 0
 
 
 def test_the_total_is_the_sum_and_experiments_share(smoke: Budget) -> None:

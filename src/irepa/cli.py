@@ -219,7 +219,9 @@ def plan(
 
     if gpu not in GPUS:
         raise ConfigError.unknown("--gpu", gpu, list(GPUS))
-    costs = summary(Budget(make_plan(params, root, tier, check_options=False)), GPUS[gpu], utilisation)
+    budget = Budget(make_plan(params, root, tier, check_options=False))
+    costs = summary(budget, GPUS[gpu], utilisation)
+    budget.counted.keep()
     if as_json:
         print(json.dumps(costs, indent=2))
     else:

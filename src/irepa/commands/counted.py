@@ -54,6 +54,9 @@ class Counted:
             return adapter.validate_python(self.known[key])
         facts = count()
         self.known[key] = adapter.dump_python(facts, mode="json")
+        return facts
+
+    def keep(self) -> None:
+        """Write what has been counted, once for all, because each write waits for the disk."""
         with contextlib.suppress(OSError, IrepaError):  # a checkout that may only be read
             write_json(self.path, self.known)
-        return facts

@@ -20,6 +20,8 @@ from irepa.tokens import Grid
 
 # Of what torch.nn.init and the libraries call, what changes numbers and no shape.
 INITIALISING = {"normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "sub_", "div_", "clamp_", "copy_"}
+# Of what a forward pass calls, the same; the counter counts none of it.
+POINTWISE = {"layer_norm", "group_norm", "batch_norm", "gelu", "silu", "relu", "softmax", "dropout", "clamp"}
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,17 @@ class EncoderFacts:
     flops: int
 
 
-class Uninitialised(TorchFunctionMode):
-    """Passes over what initialises weights that have no storage, half of the time that building a network takes."""
+class ShapesAlone(TorchFunctionMode):
+    """Passes over what changes the numbers of tensors that have none, half of the time that building and counting takes."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if args and getattr(func, "__name__", "") in INITIALISING and isinstance(args[0], Tensor) and args[0].is_meta:
-            return args[0]
+        name = getattr(func, "__name__", "")
+        if args and isinstance(args[0], Tensor) and args[0].is_meta:
+            if name in INITIALISING | POINTWISE:
+                return args[0]
+            if name == "linear":
+                # A bias is not counted, and adding it takes most of the time.
+                return func(*args[:2], **{key: value for key, value in (kwargs or {}).items() if key != "bias"})
         return func(*args, **(kwargs or {}))
 
 
@@ -76,11 +83,11 @@ def describe_encoder(
     declared, device = Declared.of(name, entry, input_size).without_weights()
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     try:
-        with Uninitialised():
+        with ShapesAlone():
             encoder = declared.encoder(grid, torch.device(device))
     finally:
         logging.disable(logging.NOTSET)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
         tokens = encoder(_blank(image_size, device))
     return EncoderFacts(
         name=name,
@@ -104,7 +111,7 @@ def judge_flops(name: str, entry: EncoderEntry, image_size: int, input_size: int
     if declared.library.judge_flops is not None:
         return declared.library.judge_flops
     judge = declared.judge(torch.device(device))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
         judge(_blank(image_size, device))
     return float(counter.get_total_flops())
 
@@ -154,11 +161,11 @@ def _channels(values: tuple[float, ...] | None) -> str:
 
 def network_facts(tier: Tier, recipe: str, scale: str, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
     """Parameters that are trained, and flops of one forward pass of one image, a multiply-add counted as two."""
-    with torch.device("meta"):
+    with ShapesAlone(), torch.device("meta"):
         network = build_network(tier, recipe, scale, shape, classes)
         image, time, label = torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
     network.to("meta")  # tables made from numpy are not there yet
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
         network(image, time, label)
     return sum(p.numel() for p in network.parameters() if p.requires_grad), counter.get_total_flops()
 
@@ -167,11 +174,11 @@ def projector_facts(method: Method, scale: Scale, dim: int, grid: Grid) -> tuple
     """Parameters and flops of one forward pass of one image through a method's projector; (0, 0) without one."""
     if method.projector is None:
         return 0, 0
-    with torch.device("meta"):
+    with ShapesAlone(), torch.device("meta"):
         module = build_projector(
             method.projector, scale.width, dim, kernel=method.kernel, hidden=scale.projector_hidden, grid=grid
         )
         hidden = torch.zeros(1, grid[0] * grid[1], scale.width)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
         module(hidden)
     return sum(p.numel() for p in module.parameters()), counter.get_total_flops()

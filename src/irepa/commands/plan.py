@@ -20,7 +20,14 @@ from irepa.audit.statistics import correlation_power
 from irepa.autoencoders import AutoencoderFacts
 from irepa.commands.check import downloads
 from irepa.commands.counted import Counted
-from irepa.commands.describe import EncoderFacts, describe_encoder, judge_flops, network_facts, projector_facts
+from irepa.commands.describe import (
+    EncoderFacts,
+    ShapesAlone,
+    describe_encoder,
+    judge_flops,
+    network_facts,
+    projector_facts,
+)
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, experiment_cells, mirrored_latents, split_encoder
 from irepa.config.plugins import plugin_options
@@ -91,7 +98,8 @@ class Budget:
     def _describe(self, autoencoder: AutoencoderSettings) -> AutoencoderFacts:
         size = self.tier.dataset.image_size
         asked, built_by = [_dump(autoencoder), size], ("autoencoders", autoencoder.name)
-        return self.counted.of(AutoencoderFacts, asked, built_by, lambda: describe_autoencoder(autoencoder, size))
+        with ShapesAlone():
+            return self.counted.of(AutoencoderFacts, asked, built_by, lambda: describe_autoencoder(autoencoder, size))
 
     def _sizes(self) -> Expected:
         if self.plan.is_current(Job("data")):
@@ -237,7 +245,10 @@ class Budget:
         """The cells of an experiment at its cheapest scale; where one encoder per family is enough, the cheapest of each."""
         experiment = self.tier.experiments[name]
         chosen = experiment_cells(self.settings, experiment)
-        scale = min({cell.scale for cell in chosen}, key=lambda s: min(self.network(c.recipe, s)[1] for c in chosen))
+        scale = min(
+            dict.fromkeys(cell.scale for cell in chosen),
+            key=lambda s: min(self.network(c.recipe, s)[1] for c in chosen),
+        )
         there = [cell for cell in chosen if cell.scale == scale]  # of released runs, not every encoder at every scale
         bases = {split_encoder(cell.encoder)[0] for cell in there} - {NO_ENCODER}
         members: dict[str, str] = {}

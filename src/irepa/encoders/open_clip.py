@@ -69,7 +69,10 @@ def create(options: Options, grid: Grid, device: torch.device | str) -> Any:
     source = {HUB: options.pretrained, RANDOM: None}.get(options.weights, options.weights)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        with obtaining(f"open_clip {options.model} {options.pretrained}".rstrip(), fetch_command(options)):
+        with (
+            torch.device(device),
+            obtaining(f"open_clip {options.model} {options.pretrained}".rstrip(), fetch_command(options)),
+        ):
             model = open_clip.create_model(
                 options.model,
                 pretrained=source,
