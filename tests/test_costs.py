@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from irepa.audit.statistics import correlation_power
@@ -106,8 +107,7 @@ def test_what_has_been_counted_is_not_counted_again_and_other_settings_are(tmp_p
 
 
 def test_what_is_passed_over_changes_no_count_and_no_shape() -> None:
-    block = torch.nn.TransformerEncoderLayer(16, 2, 32, activation="gelu", batch_first=True, norm_first=True).eval()
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 4, 4), torch.nn.Flatten(2), torch.nn.Linear(16, 16), block)
+    network = VisionTransformer(img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=3)
     with torch.no_grad(), FlopCounterMode(display=False) as there:
         shape = network(torch.zeros(2, 3, 16, 16)).shape
     network.to("meta")
