@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder of images (default: scikit-image's photographs)")
     parser.add_argument("--limit", type=int, default=64, help="images at most")
+    parser.add_argument("--transformers", nargs="*", default=TRANSFORMERS, choices=TRANSFORMERS)
     arguments = parser.parse_args()
     taken = photographs() if arguments.images is None else read_images(arguments.images, 256, arguments.limit)
     images = torch.from_numpy(taken[: arguments.limit]).permute(0, 3, 1, 2).contiguous()
@@ -92,7 +93,7 @@ def main() -> None:
     for plain, released in (("hog-9", "hog"), ("sift-dense", "sift")):
         report(released, plain, tokens(CATALOGUE[plain], images), tokens(CATALOGUE[released], images))
     with tempfile.TemporaryDirectory() as folder:
-        for name in TRANSFORMERS:
+        for name in arguments.transformers:
             row = CATALOGUE[name]
             stored = 2048 if row["family"] == "c-radio" else timm.get_pretrained_cfg(row["model"]).input_size[-1]
             small = {

@@ -50,7 +50,8 @@ def test_waiting_for_images_is_timed_before_and_after() -> None:
 
 
 def test_what_feeding_an_encoder_otherwise_changes_is_measured_setting_by_setting() -> None:
-    said = run("benchmarks/encoder_feeding.py", "--limit", "2")
+    chosen = ("siglip-b", "pe-core-g", "c-radio-v3-b")
+    said = run("benchmarks/encoder_feeding.py", "--limit", "1", "--transformers", *chosen)
     moved = {
         (name, what): float(share)
         for name, what, share in re.findall(r"^(\S+) +(\S.*?) +([\d.]+)% ", said, re.MULTILINE)

@@ -105,6 +105,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"dataset: 3 training images, evaluation\.neighbours = 3 needs at least 4",
     ),
     "probe": ({"probe.train_images": 1}, r"probe\.train_images = 1: .*greater than or equal to 2"),
+    "map beyond the subset, without a figure": (
+        {"inspection.images": [0, 48], "figures": {}, "experiments.methods.inspect": True},
+        r"inspection\.images = \[0, 48\]: \[48\] lie beyond the 48 images .*\(experiments\.methods\)",
+    ),
     "map beyond the subset": ({"inspection.images": [0, 48]}, r"inspection\.images = \[0, 48\]: \[48\] lie beyond the 48"),
     "map beyond the dataset": (
         {"inspection.images": [16], "dataset.test_per_class": 1}, r"\[16\] lie beyond the 16 images .*; allowed are 0 to 15",
@@ -141,6 +145,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "meanflow on a sit": (
         recipes({**MEANFLOW, "architecture": "sit"}),
         r"recipes\.other\.architecture = sit: meanflow needs a network that is told two times; allowed are mean-sit",
+    ),
+    "latents of an adopted checkpoint": (
+        {"autoencoder": KL, "scales.nano-32.patch": 4, "checkpoints": {NONE: "/nowhere/sit.pt"}},
+        rf"checkpoints: {NONE}: autoencoder\.normalisation = null does not say how the latents of its training were",
     ),
     "repa-e on pixels": (recipes(REPA_E), r"recipes\.other: repa-e trains the autoencoder along, and identity has no weights"),
     "repa-e on latents": (

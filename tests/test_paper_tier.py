@@ -75,6 +75,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = toy_overrides(photos, [8, 8], folder / "vae") | {
         "checkpoints": {CHECKPOINT_CELL: str(folder / "public.pt")}
     }
+    overrides["training"]["flips"] = True
     params = {"tier": "imagenet256", "encoders": ["effnet-lite0-s16"], "overrides": overrides}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     snakemake(folder)
@@ -100,11 +101,16 @@ def test_the_paper_tier_runs_to_its_report_at_toy_size(toy: Path) -> None:
     assert sampled["settings"]["guidance"] == {"scale": 1.5, "low": 0.1, "high": 0.9, "time": "t"}
 
 
-def test_latents_are_stored_as_moments_of_every_training_image(toy: Path) -> None:
+def test_latents_are_stored_as_moments_of_every_training_image_and_of_its_mirror_image(toy: Path) -> None:
     latents = record(toy, "data/latents/default/latents.json")
-    assert latents["files"]["train.moments.npy"]["shape"] == [96, 8, 16, 16]
+    assert latents["files"]["train.moments.npy"]["shape"] == [2 * 96, 8, 16, 16]
     assert not list((toy / "data").glob(".*.shards"))
     moments = np.load(toy / "data" / "latents" / "default" / "train.moments.npy")
+    images = torch.from_numpy(np.load(toy / "data" / "train.images.npy")).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        encode = AutoencoderKL.from_pretrained(toy.parents[1] / "vae").eval().encode
+        for row, view in ((5, images[5]), (96 + 5, images[5].flip(2))):
+            np.testing.assert_allclose(moments[row, :4], encode(view[None]).latent_dist.mean[0], atol=1e-4)
     assert (moments[:, 4:] > 0).all()  # standard deviations
     # The mean and spread of latents drawn from them, by the law of total variance.
     mean, std = moments[:, :4].astype(float), moments[:, 4:].astype(float)

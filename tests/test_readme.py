@@ -195,3 +195,10 @@ def test_every_claim_of_the_paper_is_counted_once_for_each_source() -> None:
     total = int(re.findall(r"\d+", first)[0])
     assert total == sum(claim.asked == "paper" for claim in read_claims(WORKFLOW).values())
     assert [sum(map(int, re.findall(r"\d+", line))) for line in sources] == [total, total]
+
+
+def test_the_tests_that_the_guides_name_exist() -> None:
+    named = {pair for page in PAGES for pair in re.findall(r"(test_\w+)::(test_\w+)", page.read_text())}
+    assert len(named) > 20
+    for module, name in sorted(named):
+        assert f"\ndef {name}(" in (REPOSITORY / "tests" / f"{module}.py").read_text(), f"{module}::{name}"

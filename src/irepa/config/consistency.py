@@ -331,7 +331,7 @@ def _transforms(settings: Settings, name: str) -> Iterator[str]:
 
 
 def _figures(settings: Settings, test: int | None) -> Iterator[str]:
-    """Every figure has the runs that it draws, and the self-similarity maps the images that they show."""
+    """Every figure has the runs that it draws, and whatever looks into networks the images that it shows."""
     tier, maps = settings.tier, []
     for name, figure in tier.figures.items():
         where = f"figures.{name}"
@@ -343,6 +343,7 @@ def _figures(settings: Settings, test: int | None) -> Iterator[str]:
             continue
         if any(job.stage == "inspect" for job in module.needs(settings, figure.experiment)):
             maps.append(where)
+    maps += [f"experiments.{name}" for name, experiment in tier.experiments.items() if experiment.inspect]
     shown = min(tier.spatial.images, math.inf if test is None else test)
     beyond = [image for image in tier.inspection.images if image >= shown]
     if maps and beyond:
