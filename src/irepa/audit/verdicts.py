@@ -18,8 +18,8 @@ from irepa.audit.changes import to_percent
 from irepa.audit.claims import ANY, Claim, options_of, rule_of
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.rules import Finding, Rule
-from irepa.audit.rules._targets import NAMES, ONE, one_predictor
 from irepa.audit.statistics import Estimate, holm
+from irepa.audit.targets import NAMES, ONE, one_predictor
 from irepa.config import plugins
 
 Verdict = Literal["supported", "contradicted", "inconclusive", "cannot tell", "not testable"]

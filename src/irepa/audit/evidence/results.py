@@ -6,14 +6,18 @@ import pandas as pd
 
 from irepa.audit.evidence import INSIDE, QUANTITIES, Evidence, empty_runs
 from irepa.config.cells import Cell, network_of, split_encoder
+from irepa.config.tier import Tier
 from irepa.pipeline.graph import Job, inspected_encoder
 from irepa.pipeline.runner import Context
 from irepa.table import CELL, distance_name, distances, encoder_metrics, read_table, steps_of
 
 
-def read(context: Context) -> Evidence:
-    """Raises CacheError where the tier's table is missing or out of date."""
-    tier, runs = context.tier, runs_of(context)
+def read(context: Context, experiment: str = "") -> Evidence:
+    """Raises CacheError where the tier's table is missing or out of date.
+
+    experiment: one of the tier's that is read too where it serves none of the paper's (:func:`serving`).
+    """
+    tier, runs = context.tier, runs_of(context, experiment)
     metrics = encoder_metrics(context).join(_normalised(context))
     entries = [context.settings.catalogue[split_encoder(name)[0]] for name in metrics.index]
     records = [
@@ -63,13 +67,21 @@ def _further(context: Context) -> pd.DataFrame:
     return found.join(inside.rename(columns={"record": "record_inside"}).assign(compared=compared), how="outer")
 
 
-def runs_of(context: Context) -> pd.DataFrame:
-    """The runs of every experiment that serves one of the paper's: columns ``RUNS``, and what else is known of them."""
+def serving(tier: Tier, name: str) -> str:
+    """The paper's experiments that one of the tier's serves, by which its runs are found; its own name where it serves none."""
+    return " ".join(tier.experiments[name].paper) or name
+
+
+def runs_of(context: Context, also: str = "") -> pd.DataFrame:
+    """The runs of every experiment that serves one of the paper's: columns ``RUNS``, and what else is known of them.
+
+    also: another experiment.
+    """
     tier = context.tier
     frames = [
-        runs.assign(experiments=" ".join(experiment.paper), held=runs["seed"] >= context.settings.params.seed + fixed)
+        runs.assign(experiments=serving(tier, name), held=runs["seed"] >= context.settings.params.seed + fixed)
         for name, experiment in tier.experiments.items()
-        if experiment.paper
+        if experiment.paper or name == also
         for runs, fixed in [(distances(context, name), (experiment.seeds or tier.seeds) - experiment.holdout)]
     ]
     runs = pd.concat(frames, ignore_index=True) if frames else empty_runs()

@@ -15,11 +15,9 @@ from pydantic import Field
 from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
-from irepa.audit.rules._targets import NAMES, Property, Targets, Unit, targets
 from irepa.audit.statistics import (
     Array,
     Correlations,
-    Estimate,
     correlation,
     correlation_power,
     leave_out,
@@ -27,6 +25,7 @@ from irepa.audit.statistics import (
     permutation_p,
     units_for_correlation,
 )
+from irepa.audit.targets import NAMES, Property, Targets, Unit, targets
 from irepa.config.options import Positive
 
 
@@ -70,7 +69,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         estimate=r,
         p=against(found, [1.0], r.value, options),
         premised=True,
-        reliability=reliability(of, found),
+        reliability=of.reliability(found),
         predictor=options.metric if options.unit == "network" else "",
         lacking=shortage(n, f"{options.unit}s", options),
         power=power(options, of.effective([options.metric]), found.reliability.value if of.noise.freedom else 1.0),
@@ -90,11 +89,6 @@ def against(found: Correlations, weights: list[float], value: float, options: Op
         return found.p(weights, options.threshold)
     beyond = value > options.otherwise if options.relation == "below" else value < options.otherwise
     return found.p(weights, options.otherwise) if beyond else 1.0
-
-
-def reliability(of: Targets, found: Correlations) -> Estimate:
-    """Of the units' distances; NaN where no seed says how noisy they are."""
-    return found.reliability if of.noise.freedom > 0 else Estimate(math.nan, math.nan, math.nan, len(of.units))
 
 
 def stated(evidence: Evidence, of: Targets, metric: str) -> list[tuple[str, str, int | None]]:

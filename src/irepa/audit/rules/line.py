@@ -12,8 +12,8 @@ from pydantic import Field
 
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
-from irepa.audit.rules._targets import NAMES, Property, targets
 from irepa.audit.statistics import Array, mean_effect
+from irepa.audit.targets import NAMES, Property, targets
 from irepa.config.options import Positive
 
 

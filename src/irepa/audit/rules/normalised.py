@@ -12,8 +12,8 @@ from pydantic import Field
 
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, shortage, side
-from irepa.audit.rules._targets import NAMES
 from irepa.audit.statistics import Estimate
+from irepa.audit.targets import NAMES
 
 
 class Options(Rule):

@@ -9,9 +9,9 @@ from pydantic import Field
 from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
-from irepa.audit.rules._targets import NAMES, Property, targets
-from irepa.audit.rules.correlation import reliability, without_each
+from irepa.audit.rules.correlation import without_each
 from irepa.audit.statistics import partial_correlation, pearson
+from irepa.audit.targets import NAMES, Property, targets
 from irepa.config.options import Positive
 
 
@@ -50,7 +50,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         estimate=difference,
         p=found.p([-1.0, 1.0], options.threshold),
         premised=True,
-        reliability=reliability(of, found),
+        reliability=of.reliability(found),
         lacking=shortage(n, "networks", options),
         power=(
             f"Half the interval is {(difference.high - difference.low) / 2:.2f}: smaller differences than that "

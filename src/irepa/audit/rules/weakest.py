@@ -6,9 +6,8 @@ from pydantic import Field
 
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
-from irepa.audit.rules._targets import NAMES, Property, targets
-from irepa.audit.rules.correlation import reliability
 from irepa.audit.statistics import Estimate, weakest
+from irepa.audit.targets import NAMES, Property, targets
 from irepa.config.options import Positive
 
 
@@ -58,7 +57,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
             for sign in (1.0, -1.0) if options.both_signs else (1.0,):
                 weights = [sign * (place == k) for k in range(len(options.metrics))]
                 r = found.estimate(weights, len(of.units))
-                tested.append((r, found.p(weights, options.threshold), reliability(of, found)))
+                tested.append((r, found.p(weights, options.threshold), of.reliability(found)))
             told = float(found.values[place])
             checks.append((f"r of {NAMES[metric]} ({scale})", f"{told:.3f}", len(of.units)))
     least, p = weakest([(r, p) for r, p, _ in tested], options.holds)

@@ -1,4 +1,4 @@
-"""What rules about encoders as targets share: units, each with its properties and the distance behind the noise of seeds.
+"""Encoders as targets, for rules and for figures: units, each with its properties and the distance behind the noise of seeds.
 
 A unit is a network: layers of one network are repeats of it, and their properties and distances are averaged. Networks
 of one family count for fewer than they are (:func:`irepa.audit.statistics.effective_units`). Distances enter by their
@@ -7,6 +7,7 @@ logarithm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ import numpy as np
 
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.noise import Spread
-from irepa.audit.statistics import Array, Correlations, correlations, effective_units, pearson
+from irepa.audit.statistics import Array, Correlations, Estimate, correlations, effective_units, pearson
 from irepa.table import SPATIAL_NAMES
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class Targets:
     """Units of one experiment at one scale.
 
     Attributes:
-        units: a row per unit, by name: ``level`` (mean log distance), the properties, ``family``, ``encoders`` (how many).
+        units: a row per unit, by name: ``level`` (mean log distance), the properties, ``family``, ``encoders`` (how many),
+            ``variance`` (of the noise in the level, NaN where it is not known).
         points: a row per encoder, as :meth:`irepa.audit.evidence.Evidence.points` gives it.
-        noise: of a unit's level; NaN and 0 where it is not known.
+        noise: of a unit's level, on average; NaN and 0 where it is not known.
     """
 
     units: pd.DataFrame
@@ -67,6 +69,10 @@ class Targets:
         except ValueError as error:
             raise NotTestable(f"{len(self.units)} units with these properties and a distance: {error}") from None
 
+    def reliability(self, found: Correlations) -> Estimate:
+        """Of the units' distances; NaN where no seed says how noisy they are."""
+        return found.reliability if self.noise.freedom > 0 else Estimate(math.nan, math.nan, math.nan, len(self.units))
+
     def told(self, properties: Sequence[str]) -> str:
         """How many independent units these are, in a sentence."""
         encoders, families = int(self.units["encoders"].sum()), self.units["family"].nunique()
@@ -82,7 +88,7 @@ def targets(
     """The units that have every one of the properties and a distance. Raises NotTestable where there is none."""
     points = evidence.points(experiment, scale, method)
     if not set(properties) <= set(points):
-        raise NotTestable(f"no encoder with {', '.join(NAMES[name] for name in properties)} and a distance")
+        raise NotTestable(f"no encoder with {', '.join(NAMES.get(name, name) for name in properties)} and a distance")
     points = points.dropna(subset=[*properties, "level"])
     if points.empty:
         raise NotTestable("no encoder with these properties and a distance")
@@ -92,18 +98,22 @@ def targets(
     )
     grouped = points.groupby("unit")
     units = grouped[["level", *properties]].mean().assign(family=grouped["family"].first(), encoders=grouped.size())
-    return Targets(units, points, _noise(evidence, experiment, scale, method, points))
+    variance, noise = _noise(evidence, experiment, scale, method, points)
+    return Targets(units.assign(variance=variance), points, noise)
 
 
-def _noise(evidence: Evidence, experiment: str, scale: str, method: str, points: pd.DataFrame) -> Spread:
-    """Mean variance of the noise in a unit's level, which is the mean over its encoders of their means over runs."""
+def _noise(
+    evidence: Evidence, experiment: str, scale: str, method: str, points: pd.DataFrame
+) -> tuple[pd.Series, Spread]:
+    """Variance of the noise in each unit's level, which is the mean over its encoders of their means over runs; its mean."""
     runs = evidence.of(experiment)
     runs = runs[(runs["method"] == method) & (runs["scale"] == scale) & runs["encoder"].isin(points.index)]
     spreads = [evidence.noise.get(recipe, Spread()) for recipe in runs["recipe"]]
     unit = runs["encoder"].map(points["unit"])
     each = runs.groupby("encoder")["fd"].transform("size") * unit.map(points.groupby("unit").size())
     variance = np.array([spread.variance for spread in spreads]) / each.to_numpy(float) ** 2
-    return Spread(float(variance.sum()) / unit.nunique(), min(spread.freedom for spread in spreads))
+    of_unit = runs.assign(variance=variance).groupby(unit)["variance"].sum(min_count=1)
+    return of_unit, Spread(float(variance.sum()) / unit.nunique(), min(spread.freedom for spread in spreads))
 
 
 def one_predictor(evidence: Evidence, experiment: str, properties: Sequence[str]) -> dict[str, str]:
