@@ -207,6 +207,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"figures.noise": {"kind": "noise", "experiment": "methods"}, "experiments.methods.methods": ["none", "irepa"]},
         r"figures\.noise: experiment methods has no run of method repa",
     ),
+    "interventions": (
+        {"figures.moved": {"kind": "interventions", "experiment": "correlation"}},
+        r"figures\.moved: experiment correlation is not of one encoder, unchanged and with its tokens changed",
+    ),
     "parts": (
         {"figures.parts": {"kind": "parts", "experiment": "methods"}, "experiments.methods.methods": ["none", "irepa"]},
         r"figures\.parts: experiment methods has the methods irepa, none; a part needs one of repa with none, ",

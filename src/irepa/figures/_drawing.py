@@ -59,6 +59,17 @@ def distance_label(frame: pd.DataFrame) -> str:
     return f"{frame['distance'].iloc[0]} (lower is better)"
 
 
+def log_distances(axis: Axes) -> None:
+    """A logarithmic axis of distances, on which equal ratios are equal lengths, with plain numbers."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(MaxNLocator(7))
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 def methods_in(frame: pd.DataFrame) -> list[str]:
     """The methods of a frame, the paper's first and in its order."""
     present = list(dict.fromkeys(frame["method"]))

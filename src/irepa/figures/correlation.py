@@ -1,17 +1,26 @@
-"""What predicts generation quality: accuracy and each spatial metric against the Frechet distance, one point per encoder."""
+"""What predicts generation quality: accuracy and each spatial metric against the Frechet distance, one point per network.
+
+Points, r and intervals are those of the audit.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from irepa.audit import words
-from irepa.audit.statistics import Estimate, correlation
+from irepa.audit.evidence import NotTestable
 from irepa.figures import check_aligned, table_only
 from irepa.pipeline.runner import Context
-from irepa.table import SPATIAL_NAMES, distances, encoder_metrics
+from irepa.table import SPATIAL_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 needs = table_only
@@ -23,57 +32,117 @@ AXES["rmsc"] = "RMSC"
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per encoder and metric: its ``value``, the mean distance ``fd`` and its range over seeds."""
-    runs = distances(context, experiment)
-    mean = runs.groupby(["encoder", "distance"], as_index=False).agg(
-        fd=("fd", "mean"), lowest=("fd", "min"), highest=("fd", "max"), seeds=("seed", "nunique")
-    )
-    long = encoder_metrics(context).melt(ignore_index=False, var_name="metric", value_name="value").reset_index()
-    return mean.merge(long, on="encoder").sort_values(["metric", "encoder"])
+    """A row per network and metric: its ``value``, the distance ``fd``, the ends ``low`` and ``high`` of its 95% interval,
+    and what the audit says of the metric: ``r``, ``reliability``, and how many ``independent`` units there are.
+
+    A network's value is the mean over its layers, and its distance the geometric mean over layers and seeds.
+    """
+    import pandas as pd
+
+    from irepa.audit.noise import by_t
+    from irepa.figures._units import correlated, source_of
+
+    source = source_of(context, experiment)
+    frames = []
+    for metric in AXES:
+        try:
+            of = source.units([metric])
+        except NotTestable:
+            continue
+        units = of.units.rename_axis("network").reset_index()
+        layers = {str(name): part.index.tolist() for name, part in of.points.groupby("unit")}
+        levels = [
+            by_t(level, variance, of.noise.freedom, 0.0, 0)[0].map(np.exp)
+            for level, variance in zip(of.column("level"), of.column("variance"), strict=True)
+        ]
+        points = units[["family", "encoders"]].assign(
+            network=units["network"].map(short_names(layers)),
+            metric=metric,
+            value=units[metric],
+            fd=[level.value for level in levels],
+            low=[level.low for level in levels],
+            high=[level.high for level in levels],
+            distance=source.evidence.distance,
+            seeds=int(source.runs.groupby("encoder")["seed"].nunique().max()),
+            **correlated(of, metric),
+        )
+        frames.append(points.sort_values(["family", "network"]))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def of_metric(frame: pd.DataFrame, metric: str) -> Estimate:
-    """Pearson r of a metric with the distance over encoders, and its 95% interval."""
-    points = frame[frame["metric"] == metric]
-    return correlation(points["value"].to_numpy(float), points["fd"].to_numpy(float))
+def short_names(encoders: Mapping[str, list[str]]) -> dict[str, str]:
+    """A name for each network that encoders are layers of: the parts with which all their names begin, if no other has it."""
+    names = {}
+    for network, layers in encoders.items():
+        parts = zip(*(name.split("-") for name in layers), strict=False)
+        alike = itertools.takewhile(lambda found: len(set(found)) == 1, parts)
+        names[network] = "-".join(found[0] for found in alike) or layers[0]
+    twice = {name for name, count in Counter(names.values()).items() if count > 1}
+    return {network: encoders[network][0] if name in twice else name for network, name in names.items()}
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     import seaborn as sns
     from matplotlib.lines import Line2D
 
-    from irepa.figures._drawing import MARKERS, distance_label, panels
+    from irepa.figures._drawing import MARKERS, distance_label, log_distances, panels
+    from irepa.figures._units import reliability, said
 
-    figure, axes = panels(2, 3, 1, 6.2, sharey=True)
-    encoders = sorted(frame["encoder"].unique())
-    colours = dict(zip(encoders, sns.color_palette("husl", len(encoders)), strict=True))
-    markers = {name: MARKERS[k % 7] for k, name in enumerate(encoders)}  # neighbours in colour differ in shape
+    figure, axes = panels(2, 3, 1, 6.6, sharey=True)
+    networks = frame.drop_duplicates("network").sort_values(["family", "network"])
+    families = list(dict.fromkeys(networks["family"]))
+    palette = dict(zip(families, sns.color_palette("husl", len(families)), strict=True))
+    looks = {  # a family has one colour, and its networks differ in shape
+        network: (palette[family], MARKERS[k % 7])
+        for k, (network, family) in enumerate(zip(networks["network"], networks["family"], strict=True))
+    }
     for axis, (metric, label) in zip(axes.flat, AXES.items(), strict=False):
         points = frame[frame["metric"] == metric]
-        axis.vlines(points["value"], points["lowest"], points["highest"],
-                    colors=[colours[name] for name in points["encoder"]], linewidth=0.8, alpha=0.6, zorder=1)  # fmt: skip
-        sns.scatterplot(points, x="value", y="fd", hue="encoder", hue_order=encoders, palette=colours, style="encoder",
-                        markers=markers, style_order=encoders, ax=axis, s=45, legend=False)  # fmt: skip
-        sns.regplot(points, x="value", y="fd", ax=axis, scatter=False, ci=None, truncate=True,
-                    line_kws={"color": "0.6", "linewidth": 1, "zorder": 0})  # fmt: skip
-        axis.set(xlabel=label, ylabel=distance_label(frame), title=words.correlation(of_metric(frame, metric)))
+        axis.set(xlabel=label)
+        if points.empty:
+            axis.set_title("not measured")
+            continue
+        for row in points.itertuples():
+            colour, marker = looks[row.network]
+            axis.plot([row.value] * 2, [row.low, row.high], color=colour, linewidth=1, alpha=0.6, zorder=1)
+            axis.plot(row.value, row.fd, marker, color=colour, markersize=7, markeredgecolor="white", zorder=2)
+        _line(axis, points)
+        axis.set_title(f"{said(points.iloc[0])}\n{reliability(points.iloc[0])}")
+    log_distances(axes.flat[0])
+    for axis in axes[:, 0]:
+        axis.set_ylabel(distance_label(frame))
     last = axes.flat[-1]
     last.axis("off")
-    handles = [Line2D([], [], marker=markers[name], linestyle="", color=colours[name]) for name in encoders]
-    many = len(encoders) > 12
-    last.legend(handles, encoders, title=f"encoder (n = {len(encoders)})", loc="center", frameon=False,
-                ncols=2 if many else 1, fontsize=6.5 if many else 9, columnspacing=0.8, handletextpad=0.2)  # fmt: skip
+    handles = [Line2D([], [], marker=marker, linestyle="", color=colour) for colour, marker in looks.values()]
+    listed = zip(networks["network"], networks["family"], strict=True)
+    names = [name if family in name else f"{family}: {name}" for name, family in listed]
+    many = len(names) > 16
+    last.legend(handles, names, title="network (a colour per family)", title_fontsize=10, loc="center", frameon=False,
+                fontsize=6.5 if many else 9, handletextpad=0.2)  # fmt: skip
     return figure
 
 
+def _line(axis: Axes, points: pd.DataFrame) -> None:
+    """The least-squares line of the log distance."""
+    x = points["value"].to_numpy(float)
+    if np.ptp(x) > 0:
+        slope, start = np.polyfit(x, np.log(points["fd"].to_numpy(float)), 1)
+        ends = np.array([x.min(), x.max()])
+        axis.plot(ends, np.exp(start + slope * ends), color="0.6", linewidth=1, zorder=0)
+
+
 def caption(frame: pd.DataFrame) -> str:
-    parts = [f"{SPATIAL_NAMES.get(name, name)} {words.correlation(of_metric(frame, name))}" for name in AXES]
-    distance, n = frame["distance"].iloc[0], frame["encoder"].nunique()
-    repeats = frame["seeds"].max()
-    lines = f". Points: means over {repeats} seeds, lines: their range" if repeats > 1 else ""
-    wide = frame.pivot_table(index="encoder", columns="metric", values="value")
-    between = correlation(wide["accuracy"].to_numpy(float), wide["lds"].to_numpy(float))
+    from irepa.figures._units import reliability, said
+
+    first = frame.drop_duplicates("metric").set_index("metric")
+    parts = [f"{SPATIAL_NAMES.get(str(name), name)} {said(row)}" for name, row in first.to_dict("index").items()]
+    networks = frame.drop_duplicates("network")
+    n, seeds = len(networks), int(frame["seeds"].max())
+    told = reliability(first.iloc[0])
+    bars = "; lines: 95% interval of a network by the noise of its recipe" if frame["low"].notna().any() else ""
     return (
-        f"Pearson r with {distance} and 95% interval over {n} encoders: {'; '.join(parts)}. "
-        f"Among these encoders accuracy and LDS have {words.correlation(between)}{lines}."
+        f"Pearson r with log {frame['distance'].iloc[0]} behind the noise between seeds, and 95% interval, over {n} networks "
+        f"({int(networks['encoders'].sum())} encoders) of {networks['family'].nunique()} families: "
+        f"{'; '.join(parts)}. Distances: {told}. Points: means over layers and {seeds} "
+        f"{words.plural('seed', seeds)}{bars}."
     )

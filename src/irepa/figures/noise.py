@@ -12,13 +12,13 @@ import numpy as np
 
 from irepa.audit import words
 from irepa.audit.changes import to_percent
-from irepa.audit.noise import Spread, by_t, noise_of
+from irepa.audit.noise import Spread, by_t
 from irepa.config.cells import NO_ENCODER
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
 from irepa.figures import cells_of, table_only
 from irepa.pipeline.runner import Context
-from irepa.table import distances
+from irepa.table import CELL, steps_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +35,19 @@ def check(settings: Settings, experiment: str) -> None:
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per run and seed: ``change`` in percent of the reference's distance with the same seed; ``kind`` of difference."""
-    import pandas as pd
+    """A row per run and seed: ``change`` in percent of the reference's distance with the same seed; ``kind`` of difference.
+
+    Runs and their ``noise`` are those of the audit: seeds that were added after a look at the others have no part.
+    """
+    from irepa.audit.evidence import results
 
     reference = next(cell for cell in cells_of(context.settings, experiment) if cell.method == REFERENCE)
-    every = pd.concat([distances(context, name) for name in context.tier.experiments], ignore_index=True)
-    every = every.drop_duplicates("record")
-    here = every[(every["recipe"] == reference.recipe) & (every["scale"] == reference.scale)]
+    evidence, settings = results.read(context, experiment), context.tier.recipes[reference.recipe]
+    every, recipe = evidence.fixed, settings.trained_as or reference.recipe
+    alike = (every["recipe"] == recipe) & (every["scale"] == reference.scale)
+    alike &= every["steps"] == steps_of(context.tier, reference.recipe)
+    alike &= every["setting"] == (reference.recipe if settings.trained_as and settings.at is None else "")
+    here = every[alike]
     is_reference = (here["encoder"] == reference.encoder) & (here["method"] == REFERENCE)
     base = here[is_reference].set_index("seed")["fd"]
     other_method = here["encoder"].isin([reference.encoder, NO_ENCODER]) & ~is_reference
@@ -51,10 +57,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     kind = np.where(is_reference[runs.index], "reference", np.where(other_method[runs.index], "method", "encoder"))
     name = [e if k == "encoder" else m for k, e, m in zip(kind, runs["encoder"], runs["method"], strict=True)]
     change = 100 * (runs["fd"].to_numpy() / base.loc[runs["seed"]].to_numpy() - 1)
-    spread = noise_of(here.assign(setting="", steps=0)).get(reference.recipe, Spread())
-    frame = runs.drop(columns="record").assign(
-        kind=kind, name=name, change=change, noise=100 * math.sqrt(spread.variance), freedom=spread.freedom
-    )
+    spread = evidence.noise.get(recipe, Spread())
+    sd = 100 * math.sqrt(spread.variance)
+    frame = runs[[*CELL, "fd"]].assign(distance=evidence.distance, kind=kind, name=name, change=change)
+    frame = frame.assign(noise=sd, freedom=spread.freedom)
     return frame.sort_values(["kind", "name", "seed"])
 
 

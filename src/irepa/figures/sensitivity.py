@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.statistics import Array, correlation, spearman
+from irepa.audit.evidence import NotTestable
+from irepa.audit.statistics import Array, complete, spearman
 from irepa.config.cells import NO_ENCODER, network_of
 from irepa.config.tier import Settings
 from irepa.figures import cells_of, check_aligned
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
-from irepa.table import distances, read_csv
+from irepa.table import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,23 +40,36 @@ check = check_aligned
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per choice: ``group``, ``variant``, ``r`` and its interval, ``rank``: Spearman with the default's ranking."""
+    """A row per choice: ``group``, ``variant``, what the audit says of it (``r``), ``rank``: Spearman with the default's ranking.
+
+    Both are over networks, with the mean over their layers, which ``over`` says.
+    """
     import pandas as pd
 
-    runs = distances(context, experiment)
-    fd = runs[runs["encoder"] != NO_ENCODER].groupby("encoder")["fd"].mean()
-    encoders = [str(name) for name in fd.index]
+    from irepa.figures._units import correlated, source_of
+
+    source = source_of(context, experiment)
+    encoders = sorted({str(name) for name in source.runs["encoder"]} - {NO_ENCODER})
+    if not encoders:
+        return pd.DataFrame()
     variants = _by_encoder(context, encoders)
-    default = np.asarray(next(iter(variants.values())), float)
-    variants |= _by_layer(context, encoders, default)
-    rows = []
-    for (group, variant), column in variants.items():
-        x = np.asarray(column, float)
-        kept = np.isfinite(x)
-        r = correlation(x[kept], fd.to_numpy(float)[kept])
-        agreement = float(spearman(x[kept], default[kept])) if kept.sum() > 3 else np.nan
-        rows.append({"group": group, "variant": variant, "r": r.value, "low": r.low, "high": r.high, "encoders": r.n,
-                     "rank": agreement, "distance": runs["distance"].iloc[0]})  # fmt: skip
+    variants |= _by_layer(context, encoders, np.asarray(next(iter(variants.values())), float))
+    columns = pd.DataFrame({": ".join(choice): column for choice, column in variants.items()}, index=encoders)
+    chosen = replace(source, evidence=replace(source.evidence, encoders=source.evidence.encoders.join(columns)))
+    default, rows = None, []
+    for group, variant in variants:
+        name = f"{group}: {variant}"
+        try:
+            of = chosen.units([name])
+        except NotTestable:  # not one encoder has a value
+            continue
+        x = of.units[name]
+        default = x if default is None else default
+        both = complete(x.to_numpy(float), default.reindex(x.index).to_numpy(float))
+        agreement = float(spearman(both[0], both[1])) if len(both[0]) > 3 else np.nan
+        told = {"distance": f"log {source.evidence.distance}", "over": "networks, behind the noise between seeds"}
+        found = {"rank": agreement, **told, **correlated(of, name)}
+        rows.append({"group": group, "variant": variant} | found)
     return pd.DataFrame(rows)
 
 
@@ -116,29 +131,46 @@ def draw(frame: pd.DataFrame) -> Figure:
 
     from irepa.figures._drawing import panels
 
-    figure, (left, right) = panels(1, 2, 1, 0.3 * len(frame) + 1.2, sharey=True, width_ratios=[3, 2])
+    figure, (left, right) = panels(1, 2, 1, 0.3 * len(frame) + 1.5, sharey=True, width_ratios=[3, 2])
     labels = [f"{group}: {variant}" for group, variant in zip(frame["group"], frame["variant"], strict=True)]
     groups = list(dict.fromkeys(frame["group"]))
     colours = dict(zip(groups, sns.color_palette(n_colors=len(groups)), strict=True))
     for place, row in enumerate(frame.itertuples()):
         colour = colours[row.group]
-        left.plot([row.low, row.high], [place, place], color=colour, linewidth=1.5)
+        left.plot([row.r_low, row.r_high], [place, place], color=colour, linewidth=1.5)
         left.plot(row.r, place, "o", color=colour)
         right.plot(row.rank, place, "o", color=colour)
     left.set_yticks(range(len(frame)), labels)
     left.invert_yaxis()
-    left.set(xlim=(-1.05, 1.05), xlabel=f"Pearson r of LDS with {frame['distance'].iloc[0]}, 95% interval")
+    first = frame.iloc[0]
+    left.set(
+        xlim=(-1.05, 1.05),
+        xlabel=f"Pearson r of LDS with {first['distance']}, 95% interval",
+        title=_over(first, "\n"),
+    )
     left.axvline(0, color="0.4", linewidth=0.8)
     low = min(-0.05, float(frame["rank"].min()) - 0.05) if frame["rank"].min() < 0 else 0
-    right.set(xlim=(low, 1.05), xlabel="Spearman rho with the\ndefault's ranking of encoders")
+    right.set(xlim=(low, 1.05), xlabel="Spearman rho with the\ndefault's ranking")
     return figure
 
 
+def _over(row: Any, joint: str = ", ") -> str:
+    """What the correlations are over, with the distances' reliability where it is known."""
+    from irepa.figures._units import reliability
+
+    known = f"{joint}{reliability(row)}" if np.isfinite(row["reliability"]) else ""
+    return f"{row['units']} {row['over']}{known}"
+
+
 def caption(frame: pd.DataFrame) -> str:
+    from irepa.figures._units import said
+
     default = frame[frame["group"] == DEFAULT].iloc[0]
     others = frame[frame["group"] != DEFAULT]
+    start = f"LDS as the released code has it: {said(default)} with {default['distance']} over {_over(default)}."
+    if not others["r"].notna().any():
+        return start
     return (
-        f"LDS as the released code has it: r = {default['r']:.2f} over {default['encoders']} encoders. Under "
-        f"{len(others)} other choices r is {words.span(others['r'])}, and the ranking agrees with the default's with rho "
-        f"{others['rank'].min():.2f} or more."
+        f"{start} Under {len(others)} other choices r is {words.span(others['r'].dropna())}, and the ranking agrees with the "
+        f"default's with rho {others['rank'].min():.2f} or more."
     )

@@ -1,0 +1,201 @@
+"""Figures say what the audit says: the archive's r, intervals and changes are the verdicts', and a planted r is found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from irepa import table
+from irepa.audit import words
+from irepa.audit.changes import read_changes
+from irepa.audit.evidence import results
+from irepa.audit.rules import correlation as rule
+from irepa.audit.statistics import Estimate
+from irepa.commands.archive import Archive
+from irepa.config.cells import network_of
+from irepa.figures import cells_of, correlation, interventions, noise, sensitivity
+from irepa.figures._drawing import save
+from irepa.pipeline.graph import Job
+from irepa.pipeline.runner import Context
+from tests.conftest import REPOSITORY
+
+FOLDER = REPOSITORY / "reports" / "cifar10"
+ARCHIVE = Archive(FOLDER, REPOSITORY)
+CONTEXT = Context(ARCHIVE, Job("figure", "correlation"))
+SAID: dict[str, Any] = {
+    claim["id"]: claim["sources"]["cifar10"]
+    for claim in json.loads((FOLDER / "audit" / "verdicts.json").read_text())["claims"]
+}
+CHANGES = read_changes(FOLDER / "audit" / "changes.csv").query("source == 'cifar10'")
+LDS = table.encoder_metrics(CONTEXT)["lds"].to_dict()
+OPTIONS = rule.Options(metric="lds", relation="below", threshold=-0.5, otherwise=-0.35, expected=-0.85)
+
+
+def shown(kind: str) -> tuple[pd.DataFrame, str]:
+    """What an archived figure was drawn from, and its caption."""
+    path = FOLDER / "figures" / f"{kind}.csv"
+    return pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())["metrics"]["caption"]
+
+
+def r_of(frame: pd.DataFrame, **where: str) -> Estimate:
+    row = frame.loc[np.logical_and.reduce([frame[name] == value for name, value in where.items()])].iloc[0]
+    return Estimate(row["r"], row["r_low"], row["r_high"], row["units"])
+
+
+def same(one: Estimate, claim: str) -> bool:
+    told = SAID[claim]
+    numbers = [told[name] for name in ("estimate", "low", "high", "n")]
+    return [one.value, one.low, one.high, one.n] == pytest.approx(numbers, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", correlation.AXES)
+def test_the_archived_scatters_r_is_the_verdicts(metric: str) -> None:
+    claim = "accuracy-does-not-predict" if metric == "accuracy" else f"{metric}-predicts"
+    frame, caption = shown("correlation")
+    r = r_of(frame, metric=metric)
+    assert same(r, claim)
+    assert f"{table.SPATIAL_NAMES.get(metric, metric)} {words.correlation(r)}" in caption
+    row = frame[frame["metric"] == metric].iloc[0]
+    told = f"reliability of the distances: {row['reliability']:.2f} [{row['reliability_low']:.2f}, {row['reliability_high']:.2f}]"
+    assert told in SAID[claim]["reason"]
+    assert f"{row['units']} units of {frame['family'].nunique()} families" in " ".join(SAID[claim]["notes"])
+
+
+def test_the_archived_interventions_are_the_audits() -> None:
+    frame, caption = shown("interventions")
+    r = r_of(frame, metric="lds")
+    assert same(r, "distance-follows-lds")
+    assert f"LDS {words.correlation(r)}" in caption
+    rows = CHANGES[(CHANGES["kind"] == "tokens") & (CHANGES["second"] == "effnet-lite0-s16")].set_index("first")
+    lds = frame[(frame["metric"] == "lds") & (frame["tokens"] != interventions.UNCHANGED)].set_index("encoder")
+    compared = [name for name in lds.index if name in rows.index]
+    assert len(compared) >= 8
+    ends = ["change", "low", "high", "n"]
+    np.testing.assert_allclose(lds.loc[compared, ends], rows.loc[compared, ends].to_numpy(float), rtol=1e-4)
+
+
+def test_the_archived_noise_is_the_audits() -> None:
+    frame, _ = shown("noise")
+    effects = noise.effects(frame)
+    rows = CHANGES[
+        (CHANGES[["kind", "second", "recipe", "scale", "encoder"]] == ["method", "repa", "jit", "medium", "effnet-lite0-s16"])
+        .all(axis=1)
+    ].set_index("first")  # fmt: skip
+    assert {"irepa", "conv-only", "norm-only"} <= set(rows.index)
+    found = effects.loc[rows.index, ["mean", "low", "high"]]
+    np.testing.assert_allclose(found, rows[["change", "low", "high"]].to_numpy(float), rtol=1e-4)
+
+
+MEDIUM = ("repa", "jit", "medium")
+Plant = Callable[..., None]
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """Put other distances in the place of the archive's: a function of encoder, seed, method, recipe and scale.
+
+    Of the seeds the first ones are kept.
+    """
+    original = table.read_table(CONTEXT)
+
+    def planted(distance: Callable[..., float], seeds: int = 5) -> None:
+        frame = original[original["seed"].isna() | (original["seed"] < seeds)].copy()
+        rows = (frame["stage"] == "evaluate") & (frame["metric"] == table.distance_name(CONTEXT))
+        cells = frame.loc[rows, ["encoder", "seed", "method", "recipe", "scale"]]
+        frame.loc[rows, "value"] = [distance(name, int(seed), *rest) for name, seed, *rest in cells.to_numpy().tolist()]
+        for module in (table, results):
+            monkeypatch.setattr(module, "read_table", lambda context: frame)
+
+    return planted
+
+
+def follows_lds(encoder: str, seed: int, *cell: str) -> float:
+    """Lower by its LDS, with noise of a run and more of a seed that all runs share."""
+    own = np.random.default_rng([seed, *"".join([encoder, *(cell or MEDIUM)]).encode()])
+    return 900 * math.exp(-0.2 * LDS.get(encoder, 0.2) + 0.01 * own.standard_normal() + 0.1 * seed)
+
+
+def test_a_planted_r_is_the_rules_and_stronger_than_seen_by_what_noise_takes(plant: Plant, tmp_path: Path) -> None:
+    plant(follows_lds)
+    frame = correlation.collect(CONTEXT, "correlation")
+    found = r_of(frame, metric="lds")
+    assert found == rule.decide(results.read(CONTEXT), "E1", OPTIONS).estimate
+    encoders = {cell.encoder for cell in cells_of(ARCHIVE.settings, "correlation")}
+    # By hand: means over seeds, then over the layers of a network.
+    points = pd.DataFrame(
+        {"network": {name: network_of(name, ARCHIVE.settings.catalogue) for name in sorted(encoders)}}
+    )
+    points["level"] = [np.mean([math.log(follows_lds(name, seed)) for seed in range(3)]) for name in points.index]
+    points["lds"] = pd.Series(LDS)
+    units = points.groupby("network").mean()
+    seen = float(np.corrcoef(units["lds"], units["level"])[0, 1])
+    row = frame[frame["metric"] == "lds"].iloc[0]
+    assert row["units"] == len(units) == 12
+    assert found.value == pytest.approx(max(-1, seen / math.sqrt(row["reliability"])))
+    assert found.value < -0.9
+    lds = frame[frame["metric"] == "lds"]
+    np.testing.assert_allclose(np.sort(np.log(lds["fd"])), np.sort(units["level"]), rtol=1e-6)
+    # The half width of an interval is that of the noise that was put in: three seeds, one to three layers.
+    half = np.log(lds["high"] / lds["fd"]).to_numpy() * np.sqrt(3 * lds["encoders"].to_numpy())
+    np.testing.assert_allclose(half, half[0], rtol=1e-6)
+    assert half[0] == pytest.approx(1.98 * 0.01, rel=0.2)
+    assert f"LDS {words.correlation(found)}" in correlation.caption(frame)
+    save(correlation.draw(frame), tmp_path / "figure.svg")
+    assert words.correlation(found) in (tmp_path / "figure.svg").read_text()
+
+
+def test_without_further_seeds_there_is_an_r_and_no_reliability(plant: Plant, tmp_path: Path) -> None:
+    plant(follows_lds, seeds=1)
+    frame = correlation.collect(CONTEXT, "correlation")
+    assert frame[["low", "high", "reliability"]].isna().all().all()
+    assert r_of(frame, metric="lds") == rule.decide(results.read(CONTEXT), "E1", OPTIONS).estimate
+    assert "reliability unknown" in correlation.caption(frame)
+    moved = interventions.collect(CONTEXT, "interventions")
+    assert moved.loc[moved["tokens"] != interventions.UNCHANGED, ["low", "high"]].isna().all().all()
+    for name, figure in (("one", correlation.draw(frame)), ("other", interventions.draw(moved))):
+        save(figure, tmp_path / f"{name}.png")
+
+
+def test_a_choice_of_lds_is_correlated_as_the_audit_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def by_encoder(context: Context, encoders: list[str]) -> sensitivity.Values:
+        asked.append(encoders)
+        return {
+            (sensitivity.DEFAULT, "as it is"): [LDS[name] for name in encoders],
+            ("images", "turned"): [-LDS[name] for name in encoders],
+            ("images", "none"): [math.nan for _ in encoders],
+        }
+
+    monkeypatch.setattr(sensitivity, "_by_encoder", by_encoder)
+    frame = sensitivity.collect(CONTEXT, "correlation")
+    assert len(asked[0]) == 20
+    default = r_of(frame, group=sensitivity.DEFAULT)
+    assert same(default, "lds-predicts")
+    turned = r_of(frame, variant="turned")
+    assert turned.value == pytest.approx(-default.value)
+    assert frame.set_index("variant")["rank"].loc[["as it is", "turned"]].tolist() == pytest.approx([1, -1])
+    assert set(frame["variant"]) >= {"lowest of its network's layers", "highest of its network's layers"}
+    assert "none" not in set(frame["variant"])
+    save(sensitivity.draw(frame), tmp_path / "figure.png")
+    assert f"{words.correlation(default)} with log FD-EffLite2 over 12 networks" in sensitivity.caption(frame)
+
+
+def test_networks_have_the_name_that_their_layers_share() -> None:
+    layers = {
+        "n1": ["net-a-s8", "net-a-s16"],
+        "n2": ["vit", "vit-mid"],
+        "n3": ["b-x"],
+        "n4": ["b-y", "b-z"],
+        "n5": ["b"],
+    }
+    names = correlation.short_names(layers)
+    assert names == {"n1": "net-a", "n2": "vit", "n3": "b-x", "n4": "b-y", "n5": "b"}
+    assert len(set(names.values())) == len(layers)
