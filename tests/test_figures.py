@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_without_further_seeds_there_is_an_r_and_no_reliability(plant: Plant, tm
     assert moved.loc[moved["tokens"] != interventions.UNCHANGED, ["low", "high"]].isna().all().all()
     for name, figure in (("one", correlation.draw(frame)), ("other", interventions.draw(moved))):
         save(figure, tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("module", [correlation, sensitivity, interventions])
+def test_where_every_run_has_failed_there_is_nothing_to_draw(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = table.read_table(CONTEXT)
+    for reader in (table, results):
+        monkeypatch.setattr(reader, "read_table", lambda context: original[original["stage"] != "evaluate"])
+    assert module.collect(CONTEXT, "interventions" if module is interventions else "correlation").empty
 
 
 def test_a_choice_of_lds_is_correlated_as_the_audit_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

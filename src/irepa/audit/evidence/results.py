@@ -84,9 +84,9 @@ def runs_of(context: Context, also: str = "") -> pd.DataFrame:
         if experiment.paper or name == also
         for runs, fixed in [(distances(context, name), (experiment.seeds or tier.seeds) - experiment.holdout)]
     ]
-    runs = pd.concat(frames, ignore_index=True) if frames else empty_runs()
-    if runs.empty:
-        return runs
+    runs = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if runs.empty:  # none served the paper, or every one has failed
+        return empty_runs()
     # A run of two experiments stands once, and serves both; it is held out where each of them holds it out.
     serves = runs.groupby(CELL)["experiments"].agg(lambda names: " ".join(sorted(set(" ".join(names).split()))))
     held = runs.groupby(CELL)["held"].all()
