@@ -21,6 +21,7 @@ from irepa.audit.changes import measure_changes
 from irepa.audit.claims import read_claims, read_discrepancies, rule_of
 from irepa.audit.discrepancies import compared, effects
 from irepa.audit.evidence import RUNS, Evidence, published, released
+from irepa.audit.noise import Amount, Effects
 from irepa.audit.rules import convergence
 from irepa.audit.verdicts import Judged, judge
 from irepa.config.load import load_settings
@@ -353,6 +354,19 @@ def test_larger_is_no_better_by_half_of_repas_own_effect() -> None:
     assert verdict(name, families(0.0, count=2)).reason == "2 families of at least two networks, the rule asks for 3"
 
 
+def test_the_margin_brings_its_own_error() -> None:
+    """Independent sums: an amount that is taken off all adds its variance to each, and to what they share."""
+    effects = Effects(
+        ["a", "b"], np.array([0.1, 0.3]), np.diag([0.01, 0.03]), np.array([9.0, 9.0]), np.array([3.0, 3.0])
+    )
+    less = effects.less(Amount(0.05, 0.02, 4.0, 5))
+    assert list(less.values) == pytest.approx([0.05, 0.25])
+    assert less.covariance == pytest.approx(np.array([[0.03, 0.02], [0.02, 0.05]]))
+    drawn = np.random.default_rng(0).normal([0.1, 0.3, 0.05], np.sqrt([0.01, 0.03, 0.02]), (200_000, 3))
+    assert np.cov((drawn[:, :2] - drawn[:, 2:]).T) == pytest.approx(less.covariance, abs=1e-3)
+    assert less.kind().variance == pytest.approx(np.var([0.1, 0.3], ddof=1) / 2 + 0.02)
+
+
 def test_a_method_without_alignment_is_the_baseline_of_every_encoder() -> None:
     rows = [{"experiments": "E3", "encoder": "none", "method": "none", "seed": seed, "fd": 40.0} for seed in range(3)]
     for name, fd in (("sift", 36.0), ("hog", 38.0), ("other", 99.0)):
@@ -404,6 +418,30 @@ def test_convergence_is_read_between_measured_steps() -> None:
     assert judged.verdict == "supported"
     assert judged.finding is not None
     assert judged.finding.estimate.value == pytest.approx(math.log(0.52), abs=0.1)
+
+
+def test_who_ends_lower_by_chance_decides_nothing_of_convergence() -> None:
+    """Turned round, every ratio of steps turns round; and three runs that end a little higher contradict nothing."""
+    rng = np.random.default_rng(0)
+
+    def ends(irepa: list[float]) -> Evidence:
+        return tier([
+            {"encoder": "e0", "method": method, "seed": seed, "steps": steps, "final": steps == 400,
+             "fd": 100 / steps * math.exp(rng.normal(0, 0.01) + (part if steps == 400 and method == "irepa" else 0.0))}
+            for seed, part in enumerate(irepa) for method in ("repa", "irepa") for steps in (100, 200, 400)
+        ])  # fmt: skip
+
+    higher = ends([0.05, 0.1, 0.02])
+    swapped = replace(
+        higher, runs=higher.runs.assign(method=higher.runs["method"].map({"repa": "irepa", "irepa": "repa"}))
+    )
+    one, other = verdict("converges-faster", higher), verdict("converges-faster", swapped)
+    assert one.verdict == "inconclusive"
+    assert one.finding is not None
+    assert other.finding is not None
+    assert one.finding.estimate.value == pytest.approx(-other.finding.estimate.value) != 0
+    assert "3 runs of irepa ended higher: there its own last distance counts." in one.finding.notes
+    assert verdict("converges-faster", ends([0.5, 0.55, 0.45])).verdict == "contradicted", "far higher, each time"
 
 
 def test_lines_are_counted_in_code_that_gives_the_projects_loss(printed: Evidence) -> None:

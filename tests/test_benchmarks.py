@@ -62,8 +62,10 @@ def test_what_feeding_an_encoder_otherwise_changes_is_measured_setting_by_settin
     assert moved["pe-core-g", "rotary"] > 1
 
 
-def test_the_audits_tests_are_simulated() -> None:
+def test_the_audits_rules_are_simulated() -> None:
     said = run("benchmarks/audit_simulation.py", "--repeats", "2", "--draws", "200")
     assert len(re.findall(r"^\| (?:12|20|36) \| 0\.[369] \| [24] \|", said, re.MULTILINE)) == 18
     assert all(float(share) <= 100 for share in re.findall(r"([\d.]+)%", said))
-    assert len(re.findall(r"^(?:\| --: )+\|$", said, re.MULTILINE)) == 4
+    assert len(re.findall(r"^(?:\| --: )+\|$", said, re.MULTILINE)) == 6
+    rules = {path.stem for path in (REPOSITORY / "src/irepa/audit/rules").glob("[a-z]*.py")}
+    assert set(re.findall(r"^\| `(\w+)`", said, re.MULTILINE)) == rules - {"lines", "normalised"}, "these make no test"

@@ -16,6 +16,7 @@ import torch
 
 from irepa.alignment import spatial_normalize
 from irepa.audit.evidence import Evidence, published, released, results
+from irepa.audit.rules import line
 from irepa.audit.verdicts import judge
 from irepa.config.cells import Cell
 from irepa.pipeline.graph import Job
@@ -320,6 +321,30 @@ def test_a_line_is_held_against_new_encoders(slope: float, expected: str) -> Non
     assert judged.verdict == expected
     few = verdict("line-holds-for-new-encoders", new_encoders(slope, n=4))
     assert few.reason == "4 new networks, the rule asks for 6"
+
+
+def test_the_error_of_the_old_line_is_in_the_test_of_new_encoders() -> None:
+    """The jackknife's variance is that of lines drawn anew, for the same new encoders."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=12), rng.normal(size=12)
+
+    def old() -> tuple[np.ndarray, np.ndarray]:
+        places = rng.normal(size=30)
+        return places, -0.8 * places + 0.5 * rng.normal(size=30)
+
+    means = [line.how_much_closer(*old(), x, y).mean() for _ in range(2000)]
+    closer = [
+        (line.mean_closer(*places, x, y), line.how_much_closer(*places, x, y)) for places in (old() for _ in range(200))
+    ]
+    extra = [amount.variance - values.var(ddof=1) / 12 for amount, values in closer]
+    assert np.mean(extra) == pytest.approx(np.var(means), rel=0.25)
+    whole = new_encoders(-1.0)
+    old_ones = [f"E1-{k}" for k in range(11)]
+    few = whole.runs[~whole.runs["encoder"].str.startswith("E1") | whole.runs["encoder"].isin(old_ones)]
+    assert (
+        verdict("line-holds-for-new-encoders", replace(whole, runs=few)).reason
+        == "11 old networks, the rule asks for 12"
+    )
 
 
 # From a tier's records to verdicts.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from irepa.audit import words
 from irepa.audit.changes import ALONE, REPA, SMALL, pair_methods, to_percent
 from irepa.audit.evidence import Evidence, NotTestable
-from irepa.audit.noise import effects_of
+from irepa.audit.noise import Amount, effects_of
 from irepa.audit.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ RELIABLE = 0.5  # what the lower end of the reliability's interval must exceed
 
 
 def premise(evidence: Evidence, experiment: str) -> Estimate | None:
+    """REPA's own effect on the distance (:func:`repas_own`) with its interval; None without such runs."""
+    effect = repas_own(evidence, experiment)
+    return None if effect is None else effect.test()[0]
+
+
+def repas_own(evidence: Evidence, experiment: str) -> Amount | None:
     """Mean log ratio of the distance, REPA over no alignment, over the networks of an experiment; None without such runs.
 
     Encoders whose tokens are changed do not count where the experiment has others: whether they help is the question.
@@ -40,10 +46,11 @@ def premise_of_recipe(evidence: Evidence, recipe: str) -> Estimate | None:
     """The same over every network that the source aligned to under one recipe."""
     runs = evidence.final[evidence.final["recipe"] == recipe]
     aligned = runs[runs["method"] == REPA]
-    return _mean(evidence, aligned[[not evidence.base_of(name) for name in aligned["encoder"]]])
+    effect = _mean(evidence, aligned[[not evidence.base_of(name) for name in aligned["encoder"]]])
+    return None if effect is None else effect.test()[0]
 
 
-def _mean(evidence: Evidence, aligned: pd.DataFrame) -> Estimate | None:
+def _mean(evidence: Evidence, aligned: pd.DataFrame) -> Amount | None:
     import pandas as pd
 
     alone = evidence.final[evidence.final["method"] == ALONE]
@@ -51,7 +58,7 @@ def _mean(evidence: Evidence, aligned: pd.DataFrame) -> Estimate | None:
     if pairs.empty:
         return None
     pairs = pairs.assign(unit=[evidence.network_of(name) for name in pairs["encoder"]])
-    return effects_of(pairs, evidence.noise).mean_of_their_kind()[0]
+    return effects_of(pairs, evidence.noise).kind()
 
 
 def holds(effect: Estimate | None) -> bool:

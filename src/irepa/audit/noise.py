@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irepa.audit.statistics import Array, Estimate
 
@@ -51,6 +52,18 @@ def noise_of(runs: pd.DataFrame) -> dict[str, Spread]:
     return {str(recipe): _fitted(part)[1] for recipe, part in runs.groupby("recipe")}
 
 
+def pooled(values: Array, units: NDArray[np.integer[Any]]) -> Spread:
+    """Spread of values (n,) about the mean of their unit, units (n,) numbered from 0: of differences, which have no seed's part.
+
+    Both numbers of a difference may come from one run, and then their noise is not that of two runs: so it is estimated
+    from the differences themselves.
+    """
+    counts = np.bincount(units)
+    freedom = len(values) - np.count_nonzero(counts)
+    means = np.bincount(units, values) / np.maximum(counts, 1)
+    return Spread(float(((values - means[units]) ** 2).sum()) / freedom, float(freedom)) if freedom else Spread()
+
+
 def without_seeds(runs: pd.DataFrame) -> Array:
     """Log distances (runs,) without what the seed gives to every run of the same network, so that cells compare."""
     values = np.empty(len(runs))
@@ -74,6 +87,23 @@ def _fitted(runs: pd.DataFrame) -> tuple[Array, Spread]:
     freedom = len(y) - len(counts) - int(rank)
     squares = float(((centred - left @ part) ** 2).sum())
     return y - seeds @ part, Spread(squares / freedom, float(freedom)) if freedom > 0 else Spread()
+
+
+@dataclass(frozen=True)
+class Amount:
+    """One number with what is known of its error; NaN and 0: nothing. n: the units or seeds that it rests on."""
+
+    value: float
+    variance: float
+    freedom: float
+    n: int
+
+    def test(self, null: float = 0.0) -> tuple[Estimate, float]:
+        """The number with its t interval, and the two-sided p of its being ``null``."""
+        return by_t(self.value, self.variance, self.freedom, null, self.n)
+
+    def times(self, share: float) -> Amount:
+        return Amount(share * self.value, share**2 * self.variance, self.freedom, self.n)
 
 
 @dataclass(frozen=True)
@@ -103,6 +133,20 @@ class Effects:
             )
         ]
 
+    def less(self, amount: Amount) -> Effects:
+        """What each is beyond an amount that is itself estimated, the same for all: they share its error.
+
+        The amount must share no run with them that does not cancel within each.
+        """
+        known = self.freedom > 0
+        return Effects(
+            self.units,
+            self.values - amount.value,
+            self.covariance + amount.variance,
+            np.where(known, np.minimum(self.freedom, amount.freedom), amount.freedom),
+            self.seeds,
+        )
+
     def mean_of_these(self, null: float = 0.0) -> tuple[Estimate, float]:
         """The mean over these very units: noise between seeds is all that it has. n: the seeds of the fewest."""
         weights = np.full(len(self.values), 1 / len(self.values))
@@ -111,24 +155,27 @@ class Effects:
         return by_t(float(self.values.mean()), variance, freedom, null, int(self.seeds.min()))
 
     def mean_of_their_kind(self, null: float = 0.0) -> tuple[Estimate, float]:
+        """The mean over all units of which these are a sample (:meth:`kind`), and the two-sided p of its being ``null``."""
+        return self.kind().test(null)
+
+    def kind(self) -> Amount:
         """The mean over all units of which these are a sample: they differ, and noise that several share does not average out.
 
         The variance is that of the units over their number, plus the mean covariance between two of them, with freedom
         by Satterthwaite.
         """
-        k = len(self.values)
+        k, mean = len(self.values), float(self.values.mean())
         if k < 2:
-            return self.mean_of_these(null)
+            return Amount(mean, float(self.covariance[0, 0]), float(self.freedom[0]), int(self.seeds[0]))
         between = float(self.values.var(ddof=1)) / k
         apart = ~np.eye(k, dtype=bool)
         common = float(self.covariance[apart].mean())
         freedom = float(np.min(self.freedom))
         total = between + common
         if not total > 0:  # unknown, or every unit the same
-            return by_t(float(self.values.mean()), total, k - 1, null, k)
+            return Amount(mean, total, k - 1, k)
         rest = common**2 / freedom if common > 0 else 0.0
-        effective = total**2 / (between**2 / (k - 1) + rest)
-        return by_t(float(self.values.mean()), total, effective, null, k)
+        return Amount(mean, total, total**2 / (between**2 / (k - 1) + rest), k)
 
 
 def by_t(value: float, variance: float, freedom: float, null: float, n: int) -> tuple[Estimate, float]:

@@ -143,7 +143,7 @@ def _by_test(finding: Finding, options: Rule, adjusted: float) -> tuple[Verdict,
         shown = estimate.map(to_percent) if finding.log_ratio else estimate
         unit = "%" if finding.log_ratio else ""
         return "inconclusive", f"{significance}; the interval is {shown.low:.3g}{unit} to {shown.high:.3g}{unit}"
-    return ("supported" if options.holds(estimate.value, finding.tested_against) else "contradicted"), significance
+    return ("supported" if options.holds(estimate.value) else "contradicted"), significance
 
 
 def as_json(claims: dict[str, Claim], judged: Iterable[Judged]) -> list[dict[str, Any]]:

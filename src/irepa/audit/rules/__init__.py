@@ -74,10 +74,9 @@ class Rule(Strict):
     minimum: Positive = Field(4, description="Fewest units (encoders, pairs, points) that a verdict may rest on.")
     seeds: Positive = Field(3, description="Fewest seeds that a verdict may rest on where there are fewer units.")
 
-    def holds(self, value: float, threshold: float | None = None) -> bool:
-        """Whether a parameter of this value is on the side that the claim says; threshold: where it is not the rule's."""
-        limit = self.threshold if threshold is None else threshold
-        return value > limit if self.relation == "above" else value < limit
+    def holds(self, value: float) -> bool:
+        """Whether a parameter of this value is on the side that the claim says."""
+        return value > self.threshold if self.relation == "above" else value < self.threshold
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ class Finding:
         estimate: its value and interval.
         p: two-sided p of the parameter being what it was tested against; None where no test was made.
         lacking: what is missing where there is less evidence than the rule asks for; empty: it is sufficient.
-        tested_against: the threshold, where the source sets it: a share of REPA's own effect. None: that of the rule.
         decided: the verdict of a rule without a test, else None.
         premised: whether the claim is about encoders as targets, so that it presupposes that REPA helps at all
             (:mod:`irepa.audit.gate`).
@@ -106,7 +104,6 @@ class Finding:
     estimate: Estimate
     p: float | None
     lacking: str = ""
-    tested_against: float | None = None
     decided: bool | None = None
     premised: bool = False
     reliability: Estimate | None = None

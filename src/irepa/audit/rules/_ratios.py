@@ -14,7 +14,7 @@ from pydantic import Field
 
 from irepa.audit import words
 from irepa.audit.evidence import Evidence
-from irepa.audit.noise import Effects, effects_of
+from irepa.audit.noise import Amount, Effects, effects_of
 from irepa.audit.rules import Finding, Rule
 from irepa.audit.statistics import Estimate, effect_seen, mean_effect, signed_rank_p, standardised, weakest
 
@@ -88,7 +88,7 @@ def ratio_finding(
     unit: str,
     records: list[str],
     every: bool = False,
-    threshold: float | None = None,
+    margin: Amount | None = None,
 ) -> Finding:
     """Decide over pairs of runs.
 
@@ -100,16 +100,17 @@ def ratio_finding(
         unit: what a unit is, in a word.
         records: the result files that the pairs come from.
         every: whether the claim is about each unit, and not about their mean.
-        threshold: where it is not the rule's own.
+        margin: what is taken off each log ratio before it is held against the threshold; None: nothing.
     """
-    limit = options.threshold if threshold is None else threshold
-    effects = effects_of(pairs, evidence.noise) if "run" in pairs else _by_own_spread(pairs)
+    measured = effects_of(pairs, evidence.noise) if "run" in pairs else _by_own_spread(pairs)
+    effects = measured if margin is None else measured.less(margin)
+    limit = options.threshold
     k, seeds = len(effects.units), int(effects.seeds.min())
     counted = f"{k} {words.plural(unit, k)}"
     over_units = k >= options.minimum
     lacking, decided = "", None
     if every:
-        estimate, p = weakest(effects.each(limit), lambda value: options.holds(value, limit))
+        estimate, p = weakest(effects.each(limit), options.holds)
         level = f"{counted}, of which the weakest is shown"
         if not over_units:
             lacking = f"{counted}, the rule asks for {options.minimum}"
@@ -121,11 +122,11 @@ def ratio_finding(
         level = f"{seeds} {words.plural('seed', seeds)} of {counted}"
     by_margin = evidence.printed and (every or not over_units)
     if not lacking and by_margin:
-        decided, lacking = _by_margin(effects, options, limit, every)
+        decided, lacking = _by_margin(effects, options, every)
     elif not lacking and seeds < options.seeds and (every or not over_units):
         lacking = f"{counted}, the fewest seeds of one are {seeds}, the rule asks for {options.seeds}"
         lacking += "" if every else f", or for {options.minimum} {unit}s"
-    notes = [f"{words.percent_of_log(float(effects.values.mean()))} on average; over {level}."]
+    notes = [f"{words.percent_of_log(float(measured.values.mean()))} on average; over {level}."]
     if decided is not None:
         notes.append(f"Single printed runs: decided by the fixed margin of {options.margin:.0%}, without a test.")
     return Finding(
@@ -134,20 +135,23 @@ def ratio_finding(
         p=None if decided is not None else p,
         lacking=lacking,
         decided=decided,
-        tested_against=threshold,
         power=_power(estimate, effects, options, over_units and not every, unit),
         notes=notes,
-        checks=_checks(pairs, effects),
+        checks=_checks(pairs, measured),
         records=records,
         log_ratio=True,
     )
 
 
-def _by_margin(effects: Effects, options: Ratios, limit: float, every: bool) -> tuple[bool | None, str]:
+def _by_margin(effects: Effects, options: Ratios, every: bool) -> tuple[bool | None, str]:
     """The verdict on single printed runs, and what is lacking where there is none."""
     margin = math.log1p(options.margin)
-    beyond = [name for name, value in zip(effects.units, effects.values, strict=True) if abs(value - limit) > margin]
-    right = [options.holds(float(value), limit) for value in effects.values]
+    beyond = [
+        name
+        for name, value in zip(effects.units, effects.values, strict=True)
+        if abs(value - options.threshold) > margin
+    ]
+    right = [options.holds(float(value)) for value in effects.values]
     if len(beyond) == len(right) and all(right):
         return True, ""
     against = [name for name, holds in zip(effects.units, right, strict=True) if not holds and name in beyond]

@@ -1,16 +1,26 @@
-"""How many steps does one method need for the distance at which the other ends? Log ratio of the steps."""
+"""How many steps does one method need for the distance at which the other ends? Log ratio of the steps.
+
+Where a method never gets there, the question is turned round: how many does the other need for the distance at which this
+one ends? So both are held against the distance at which the worse of them ends, and which of two equal ones ends lower, by
+chance, moves the log ratio as far up as down.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from irepa.audit import words
 from irepa.audit.changes import CASE
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, side
 from irepa.audit.rules._ratios import Ratios, Unit, by_unit, ratio_finding, rule_end, unit_told
 from irepa.audit.statistics import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Options(Ratios):
@@ -24,8 +34,8 @@ class Options(Ratios):
 
 def rule(options: Options) -> str:
     return (
-        f"The mean of log(steps in which {options.method} reaches the last distance of {options.than} / steps "
-        f"of {options.than}), by linear interpolation between measured steps, is {side(options)}. "
+        f"The mean of log(steps of {options.method} / steps of {options.than}) to the last distance of {options.than}, or of "
+        f"{options.method} where that ends higher, by linear interpolation between measured steps, is {side(options)}. "
         + rule_end(options, options.unit, options.every)
         + unit_told(options.unit)
     )
@@ -38,29 +48,34 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     curves = {key: part.sort_values("steps") for key, part in runs.groupby([*CASE, "method"], dropna=False)}
     rows: list[dict[str, object]] = []
     used: list[pd.DataFrame] = []
+    never = 0
     for (*case, method), curve in curves.items():
         other = curves.get((*case, options.than))
-        if method != options.method or other is None or len(curve) < 2:
+        if method != options.method or other is None or min(len(curve), len(other)) < 2:
             continue
-        steps, fd = (curve[name].to_numpy(float) for name in ("steps", "fd"))
-        reached = steps_to_reach(steps, fd, float(other["fd"].iloc[-1]))
+        ends = [float(part["fd"].iloc[-1]) for part in (curve, other)]
+        steps, steps_than = (_steps_of(part, max(ends)) for part in (curve, other))
         used += [curve, other]
-        end = float(other["steps"].iloc[-1])
+        never += ends[0] > ends[1]
         recipe, scale, encoder, _, seed = case
-        ratio = math.log(reached / end) if reached else math.nan
+        ratio = math.log(steps / steps_than)
         rows.append({"recipe": recipe, "scale": scale, "encoder": encoder, "seed": seed, "ratio": ratio})
     if not rows:
         raise NotTestable("distances were measured at one number of steps only")
     pairs = by_unit(evidence, pd.DataFrame(rows), options.unit)
-    never = int(pairs["ratio"].isna().sum())
-    pairs["ratio"] = pairs["ratio"].fillna(math.log(2))
     parameter = f"mean log ratio of steps, {options.method} / {options.than}"
     finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records_of(*used), options.every)
     if never:
         finding.notes.append(
-            f"{never} run(s) of {options.method} never reached it; they are counted as twice the steps."
+            f"{never} {words.plural('run', never)} of {options.method} ended higher: there its own last distance counts."
         )
     return finding
+
+
+def _steps_of(curve: pd.DataFrame, target: float) -> float:
+    """Steps to a distance that the curve reaches."""
+    steps, distance = (curve[name].to_numpy(float) for name in ("steps", "fd"))
+    return steps_to_reach(steps, distance, target) or float(steps[-1])
 
 
 def steps_to_reach(steps: Array, distance: Array, target: float) -> float | None:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from irepa.audit import words
 from irepa.audit.evidence import INSIDE, Evidence, Inside, NotTestable, records_of
-from irepa.audit.noise import by_t
+from irepa.audit.noise import Amount, pooled
 from irepa.audit.rules import Finding, Rule, side
 from irepa.audit.statistics import Estimate, weakest
 from irepa.config.options import Positive, Strict
@@ -122,10 +122,9 @@ def _tests(pairs: pd.DataFrame, threshold: float) -> dict[str, tuple[Estimate, f
     found = {}
     for recipe, part in pairs.groupby("recipe"):
         units = part.groupby(["compared", "scale", "setting"])["difference"]
-        freedom = len(part) - units.ngroups
-        squares = float(((part["difference"] - units.transform("mean")) ** 2).sum())
+        spread = pooled(part["difference"].to_numpy(float), units.ngroup().to_numpy())
         for (encoder, scale, setting), values in units:
-            variance = squares / freedom / len(values) if freedom else float("nan")
             name = ", ".join(filter(None, (str(encoder), str(scale), str(recipe), str(setting))))
-            found[name] = by_t(float(values.mean()), variance, float(freedom), threshold, len(values))
+            of = Amount(float(values.mean()), spread.variance / len(values), spread.freedom, len(values))
+            found[name] = of.test(threshold)
     return found

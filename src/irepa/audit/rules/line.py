@@ -7,12 +7,15 @@ else. Its error for a new network is compared with that of the mean of the old o
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from pydantic import Field
 
 from irepa.audit.evidence import Evidence, NotTestable, records_of
+from irepa.audit.noise import Amount
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
-from irepa.audit.statistics import Array, mean_effect
+from irepa.audit.statistics import Array
 from irepa.audit.targets import NAMES, Property, targets
 from irepa.config.options import Positive
 
@@ -24,13 +27,14 @@ class Options(Rule):
     fitted: str = Field("E1", description="The experiment through whose networks the line is drawn.")
     method: str = Field("repa", description="The method whose distances count.")
     minimum: Positive = Field(6, description="Fewest new networks that a verdict may rest on.")
+    old: Positive = Field(12, description="Fewest networks that the line may be drawn through.")
 
 
 def rule(options: Options) -> str:
     return (
         "For each new network: the error of the mean log distance of the old ones less the error of their line over "
-        f"{NAMES[options.metric]}, without sign. The mean of these, by a t test, is {side(options)}. "
-        + needed(options, "new networks")
+        f"{NAMES[options.metric]}, without sign. The mean of these, by a t test with the error of the line in it, is "
+        f"{side(options)}, with at least {options.old} old networks. " + needed(options, "new networks")
     )
 
 
@@ -47,14 +51,16 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     if np.ptp(old_x) == 0 or units.empty:
         raise NotTestable("no line through the old networks, or no new network")
     x, y = (units[name].to_numpy(float) for name in (options.metric, "level"))
-    closer = np.abs(y - old_y.mean()) - np.abs(y - line(old_x, old_y, x))
-    estimate, p = mean_effect(closer)[0], mean_effect(closer - options.threshold)[1]
+    closer = how_much_closer(old_x, old_y, x, y)
+    found = mean_closer(old_x, old_y, x, y)
+    estimate, p = found.test(options.threshold)
     return Finding(
         parameter=f"error of the mean less error of the line of log {evidence.distance} ({scales[-1]})",
         estimate=estimate,
         p=p,
         premised=True,
-        lacking=shortage(len(units), "new networks", options),
+        lacking=shortage(len(units), "new networks", options)
+        or ("" if len(old_x) >= options.old else f"{len(old_x)} old networks, the rule asks for {options.old}"),
         notes=[
             f"The line is nearer for {int((closer > 0).sum())} of {len(closer)} new networks; {len(old_x)} old ones."
         ],
@@ -64,6 +70,25 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         ],
         records=records_of(old.points, new.points),
     )
+
+
+def how_much_closer(old_x: Array, old_y: Array, x: Array, y: Array) -> Array:
+    """Of every new place (m,): the error of the old mean less the error of the old line, without sign."""
+    found: Array = np.abs(y - old_y.mean()) - np.abs(y - line(old_x, old_y, x))
+    return found
+
+
+def mean_closer(old_x: Array, old_y: Array, x: Array, y: Array) -> Amount:
+    """The mean of these. New networks differ, and all are held against one line, whose error is that of a jackknife."""
+    closer, k, m = how_much_closer(old_x, old_y, x, y), len(x), len(old_x)
+    if k < 2 or m < 3:
+        return Amount(float(closer.mean()), math.nan, 0.0, k)
+    rest = [np.delete(np.arange(m), place) for place in range(m)]
+    without = np.array([how_much_closer(old_x[kept], old_y[kept], x, y).mean() for kept in rest])
+    new, old = float(closer.var(ddof=1)) / k, float(without.var()) * (m - 1)
+    if new + old == 0:
+        return Amount(float(closer.mean()), 0.0, k - 1, k)
+    return Amount(float(closer.mean()), new + old, (new + old) ** 2 / (new**2 / (k - 1) + old**2 / (m - 1)), k)
 
 
 def line(x: Array, y: Array, at: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from irepa.audit import gate, words
-from irepa.audit.changes import pair_encoders
+from irepa.audit.changes import pair_encoders, to_percent
 from irepa.audit.evidence import Evidence, NotTestable, records_of_pairs
 from irepa.audit.rules import Finding, shortage, side
 from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
@@ -31,16 +31,17 @@ class Options(Ratios):
         0.0,
         ge=0,
         le=1,
-        description="The threshold is this share of REPA's own log ratio to no alignment, in place of a number; 0: `threshold`.",
+        description="This share of REPA's own log ratio to no alignment is taken off first; 0: nothing is.",
     )
 
 
 def rule(options: Options) -> str:
-    limit = (
-        f"{options.relation} {options.share:g} of REPA's own, which must be below 0" if options.share else side(options)
-    )
-    return f"The log ratio of FD of the first / FD of the second, at the largest scale, is {limit}. " + rule_end(
-        options, options.unit, options.every
+    less = f", less {options.share:g} of REPA's own, which must be below 0" if options.share else ""
+    error = " The interval has the error of REPA's own in it." if options.share else ""
+    return (
+        f"The log ratio of FD of the first / FD of the second, at the largest scale{less}, is {side(options)}. "
+        + rule_end(options, options.unit, options.every)
+        + error
     )
 
 
@@ -57,18 +58,21 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         raise NotTestable("none of the encoders that the claim names has been run")
     family = [evidence.family_of(name) for name in pairs["encoder"]]
     pairs = pairs.assign(unit=pairs["pair"] if options.unit == "pair" else family)
-    threshold = None
+    margin = None
     if options.share:
-        effect = gate.premise(evidence, experiment)
+        effect = gate.repas_own(evidence, experiment)
         if effect is None:
             raise NotTestable("REPA's own effect, of which the margin is a share, has not been measured")
-        # Where REPA does not help there is no margin: the gate says so.
-        threshold = options.share * min(effect.value, 0.0)
-    parameter = f"log ratio of {evidence.distance}, first / second ({scales[-1]})"
+        # Where REPA does not help there is no margin: the gate says so. Both runs of a pair are among those of the margin, with
+        # opposite signs, so that a pair and the margin have nothing in common.
+        margin = effect.times(options.share)
+    less = f" less {options.share:g} of REPA's own" if options.share else ""
+    parameter = f"log ratio of {evidence.distance}, first / second{less} ({scales[-1]})"
     records = records_of_pairs(pairs)
-    finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records, options.every, threshold)
-    if threshold is not None:
-        finding.notes.append(f"The threshold is {words.percent_of_log(threshold)}.")
+    finding = ratio_finding(evidence, pairs, options, parameter, options.unit, records, options.every, margin)
+    if margin is not None:
+        told = words.percentages(margin.test()[0].map(to_percent))
+        finding.notes.append(f"{options.share:g} of REPA's own effect, which is taken off, is {told}.")
     missing = len(options.pairs) - pairs["pair"].nunique()
     if missing:
         finding.notes.append(f"{missing} of the {len(options.pairs)} pairs that the claim names have not been run.")

@@ -67,9 +67,10 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     if points["alpha"].nunique() < 2:
         raise NotTestable(f"no encoder with {options.transform} at two or more values of alpha")
     mean = pd.Series(y, index=points["alpha"].to_numpy()).groupby(level=0).mean()
-    estimate, p = slope(mean.index.to_numpy(float), mean.to_numpy(float))
+    alphas, means = mean.index.to_numpy(float), mean.to_numpy(float)
+    estimate, p = slope(alphas, means)[0], slope(alphas, means - options.threshold * alphas)[1]
     if options.quantity == "fd" and not evidence.printed:
-        variance, freedom = _noise(evidence, points, mean.index.to_numpy(float))
+        variance, freedom = _noise(evidence, points, alphas)
         estimate, p = by_t(estimate.value, variance, freedom, options.threshold, len(mean))
     lacking = shortage(len(mean), "values of alpha", options)
     first, last = (points.loc[points["alpha"] == a, "value"].mean() for a in (mean.index.min(), mean.index.max()))
