@@ -23,10 +23,9 @@ from audit_sources import GAIN, curves, effects, everything, families, inside, l
 from irepa.audit import gate, statistics
 from irepa.audit.claims import options_of, read_claims
 from irepa.audit.evidence import Evidence
-from irepa.audit.rules._targets import targets
-from irepa.audit.rules.correlation import reliability
 from irepa.audit.rules.inside import Contrast, Reading
 from irepa.audit.statistics import Correlations, correlations
+from irepa.audit.targets import targets
 from irepa.audit.verdicts import judge
 from irepa.config import plugins
 
@@ -273,7 +272,7 @@ def gates(rng: np.random.Generator, repeats: int) -> Iterator[list[str]]:
         for _ in range(repeats):
             evidence = draw()
             of = targets(evidence, "E1", "xl", "repa", ["lds"])
-            shut += bool(gate.closed(evidence, "E1", reliability(of, of.correlate(["lds"]))))
+            shut += bool(gate.closed(evidence, "E1", of.reliability(of.correlate(["lds"]))))
         return f"{1 - shut / repeats:.1%}"
 
     for n in (12, 27):
