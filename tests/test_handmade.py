@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from skimage import data as photographs
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from irepa.commands.describe import describe_encoder
 from irepa.config.cells import changed_by, network_of
+from irepa.config.load import load_settings
 from irepa.encoders import (
     colour_histogram,
     dct,
@@ -33,7 +36,11 @@ from irepa.encoders import (
 from irepa.engine.targets import TokenCache
 from irepa.errors import ConfigError
 from irepa.images import to_unit
+from irepa.pipeline.graph import Job
+from irepa.pipeline.plan import Plan
+from irepa.pipeline.runner import execute
 from irepa.stored import InMemory
+from tests.conftest import REPOSITORY, WORKFLOW
 from tests.test_encoders import CATALOGUE
 
 GRID, CPU = (8, 8), torch.device("cpu")
@@ -59,9 +66,9 @@ def grating(frequency: float, angle: float, side: int = 32) -> NDArray[np.float6
     return 0.5 + 0.4 * np.cos(2 * np.pi * frequency * (right * np.cos(angle) + down * np.sin(angle)))
 
 
-def windows(images: Tensor, window: int = 8) -> TokenCache:
+def windows(images: Tensor) -> TokenCache:
     """The tokens that patches are taken from."""
-    tokens = rgb.RgbPatches(rgb.Options(window=window), GRID, CPU)(images).patch
+    tokens = rgb.RgbPatches(rgb.Options(margin=2), GRID, CPU)(images).patch
     return TokenCache(InMemory(tokens.numpy()), InMemory(np.zeros((len(tokens), 0), np.float32)), GRID, GRID, ())
 
 
@@ -69,14 +76,14 @@ def all_of(source: TokenCache) -> Tensor:
     return source[np.arange(len(source))]
 
 
-def test_a_window_is_the_pixels_around_a_patch_and_its_middle_is_the_patch(images: Tensor) -> None:
+def test_a_margin_is_the_pixels_around_a_patch(images: Tensor) -> None:
     plain = rgb.RgbPatches(rgb.Options(), GRID, CPU)(images).patch
-    wide = rgb.RgbPatches(rgb.Options(window=8), GRID, CPU)(images).patch.unflatten(2, (3, 8, 8))
+    wide = rgb.RgbPatches(rgb.Options(margin=2), GRID, CPU)(images).patch.unflatten(2, (3, 8, 8))
     torch.testing.assert_close(wide[..., 2:6, 2:6].flatten(2), plain)
     torch.testing.assert_close(wide[0, 9], to_unit(images)[0, :, 2:10, 2:10])
-    with pytest.raises(ConfigError, match="a window of 7 pixels has no whole margin around patches of 4 in 32 pixels"):
-        rgb.check_grid(rgb.Options(window=7), GRID, 32)
-    rgb.check_grid(rgb.Options(), GRID, 32)
+    torch.testing.assert_close(wide[0, 0, :, 0], wide[0, 0, :, 4])  # by reflection
+    with pytest.raises(ConfigError, match=r"margin = 32 does not fit dataset\.image_size = 32"):
+        rgb.check_grid(rgb.Options(margin=32), GRID, 32)
 
 
 @pytest.mark.parametrize("scale", [0, 1, 2])
@@ -366,3 +373,15 @@ def test_the_declared_width_is_that_of_the_tokens(name: str, dim: int, images: T
     assert declared.fit is not None
     source = windows(images)
     assert wide(options, source.dim) == declared.fit(options, source, GRID, CPU)(all_of(source)).shape[2] == dim
+
+
+def test_what_is_fitted_goes_from_images_to_its_metrics(tmp_path: Path) -> None:
+    names = ["pca", "random-patches"]
+    plan = Plan(load_settings({"tier": "smoke", "results": str(tmp_path), "encoders": names}, WORKFLOW), REPOSITORY)
+    for job in plan.jobs(Job("spatial", name) for name in names):
+        execute(plan, job)
+    for name in names:
+        record = plan.record(Job("features", name))
+        facts = describe_encoder(name, CATALOGUE, (4, 4), 32, 32)
+        assert (record.metrics["dim"], record.metrics["grid"]) == (facts.dim, [4, 4])
+        assert math.isfinite(plan.record(Job("spatial", name)).metrics["lds"])

@@ -8,7 +8,6 @@ import numpy as np
 
 from irepa.config.options import Strict
 from irepa.encoders import Encoder, Library
-from irepa.encoders.rgb import halo
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from irepa.tokens import Grid, Tokens
 
-SIDE = 8  # of a block, pixels
+SIDE, STEP = 8, 4  # of a block, and from one to the next, pixels
 # Steps of quantisation: what the eye hardly sees counts for little. Tables K.1 and K.2.
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55),
@@ -35,12 +34,6 @@ class Options(Strict):
     """Nothing to choose."""
 
 
-def check_grid(options: Options, grid: Grid, image_size: int) -> None:
-    """Raises ConfigError where a block does not lie around a token's patch."""
-    for side in grid:
-        halo(SIDE, image_size // side, image_size)
-
-
 def basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """DCT-II of a block as an orthonormal matrix: (64 frequencies, 64 pixels), both row by row."""
     from scipy.fft import dctn
@@ -51,7 +44,10 @@ def basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 
 
 class Dct(Encoder):
-    """dim = 192: coefficients of the 8 x 8 pixels around each token, of Y, Cb and Cr about their middle, in steps of quantisation."""
+    """dim = 192: coefficients of the block around each token, of Y, Cb and Cr about their middle, in steps of quantisation.
+
+    Images are resized to 4 pixels a token, so that blocks of 8 overlap by half; they go on by reflection.
+    """
 
     options: Options
 
@@ -67,15 +63,15 @@ class Dct(Encoder):
         import torch.nn.functional as F
         from kornia.color import rgb_to_ycbcr
 
+        from irepa.images import resize
         from irepa.tokens import Tokens
 
-        patch = (images.shape[2] // self.grid[0], images.shape[3] // self.grid[1])
-        rows, columns = (halo(SIDE, side, whole) for side, whole in zip(patch, images.shape[2:], strict=True))
-        levels = 255 * (rgb_to_ycbcr(images.float() / 255) - 0.5)
-        around = F.pad(levels, (columns, columns, rows, rows), mode="reflect")
-        blocks = F.unfold(around, SIDE, stride=patch).unflatten(1, (3, SIDE * SIDE))
+        small = resize(images.float() / 255, (STEP * self.grid[0], STEP * self.grid[1]))
+        levels = 255 * (rgb_to_ycbcr(small) - 0.5)
+        around = F.pad(levels, ((SIDE - STEP) // 2,) * 4, mode="reflect")
+        blocks = F.unfold(around, SIDE, stride=STEP).unflatten(1, (3, SIDE * SIDE))
         coefficients = torch.einsum("cfp,bcpt->btcf", self.weighted, blocks)
         return Tokens(coefficients.flatten(2), self.grid)
 
 
-LIBRARY = Library(encoder=Dct, check_grid=check_grid)
+LIBRARY = Library(encoder=Dct)

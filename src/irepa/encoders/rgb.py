@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from irepa.config.options import Positive, Strict
+from irepa.config.options import Strict
 from irepa.encoders import Encoder, Library
 from irepa.errors import ConfigError
 
@@ -17,30 +17,19 @@ if TYPE_CHECKING:
 
 
 class Options(Strict):
-    window: Positive | None = Field(
-        None,
-        description="Side of the square, centred on a token's patch, that the token holds, pixels; null: the patch.",
-    )
-
-
-def halo(window: int, patch: int, side: int) -> int:
-    """Pixels of a window on either side of its patch. Raises ConfigError where it is not centred or larger than the image."""
-    around = window - patch
-    if around < 0 or around % 2 or around // 2 >= side:
-        raise ConfigError(f"a window of {window} pixels has no whole margin around patches of {patch} in {side} pixels")
-    return around // 2
+    margin: int = Field(0, ge=0, description="Pixels around its patch that a token holds too, each way.")
 
 
 def check_grid(options: Options, grid: Grid, image_size: int) -> None:
-    """Raises ConfigError where a window does not lie around its patch."""
-    for side in grid if options.window else ():
-        halo(options.window or 0, image_size // side, image_size)
+    """Raises ConfigError where the margin is longer than the image that goes on by reflection."""
+    if options.margin >= image_size:
+        raise ConfigError(f"margin = {options.margin} does not fit dataset.image_size = {image_size}")
 
 
 class RgbPatches(Encoder):
-    """Each token holds its patch's pixels in [-1, 1]: dim = 3 * patch height * patch width, channel by channel.
+    """Each token holds the pixels in [-1, 1] of its patch and the margin around it, channel by channel.
 
-    With a ``window`` it holds the pixels around the patch too, dim = 3 * window * window; images go on by reflection.
+    dim = 3 * (patch height + 2 * margin) * (patch width + 2 * margin). Images go on by reflection.
     """
 
     options: Options
@@ -51,13 +40,10 @@ class RgbPatches(Encoder):
         from irepa.images import to_unit
         from irepa.tokens import Tokens
 
-        patch = (images.shape[2] // self.grid[0], images.shape[3] // self.grid[1])
-        pixels, window = to_unit(images), self.options.window
-        if window is None:
-            return Tokens(F.unfold(pixels, patch, stride=patch).transpose(1, 2), self.grid)
-        rows, columns = (halo(window, side, whole) for side, whole in zip(patch, images.shape[2:], strict=True))
-        around = F.pad(pixels, (columns, columns, rows, rows), mode="reflect")
-        return Tokens(F.unfold(around, window, stride=patch).transpose(1, 2), self.grid)
+        patch, margin = (images.shape[2] // self.grid[0], images.shape[3] // self.grid[1]), self.options.margin
+        pixels = F.pad(to_unit(images), (margin,) * 4, mode="reflect")
+        window = (patch[0] + 2 * margin, patch[1] + 2 * margin)
+        return Tokens(F.unfold(pixels, window, stride=patch).transpose(1, 2), self.grid)
 
 
 LIBRARY = Library(encoder=RgbPatches, check_grid=check_grid)
