@@ -72,14 +72,17 @@ class ShapesAlone(TorchFunctionMode):
 def describe_encoder(
     name: str, catalogue: Mapping[str, EncoderEntry], grid: Grid, image_size: int, input_size: int | None
 ) -> EncoderFacts:
-    """Build an encoder without weights and show it one image; one with a ``base`` has that one's facts.
+    """Build an encoder without weights and show it one image; one with a ``base`` has that one's facts, and its own width.
 
     Raises ConfigError and WeightsError.
     """
     entry = catalogue[name]
     if entry.base is not None:
         base = describe_encoder(entry.base, catalogue, grid, image_size, input_size)
-        return replace(base, name=name, library=entry.library, grid=grid, global_dim=base.dim)
+        fitted = Declared.of(name, entry, input_size)
+        wide = fitted.library.fitted_dim
+        dim = base.dim if wide is None else wide(fitted.options, base.dim)
+        return replace(base, name=name, library=entry.library, grid=grid, dim=dim, global_dim=dim)
     declared, device = Declared.of(name, entry, input_size).without_weights()
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     try:

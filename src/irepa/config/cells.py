@@ -88,6 +88,15 @@ def split_encoder(name: str) -> tuple[str, tuple[tuple[str, float | None], ...]]
     return base, tuple(transforms)
 
 
+def changed_by(name: str, catalogue: Mapping[str, EncoderEntry]) -> str | None:
+    """The row whose tokens this one changes. None for one without a base, and for one that makes another encoder of them."""
+    entry = catalogue[name]
+    if entry.base is None:
+        return None
+    own = getattr(plugins.offered("encoders", entry.library, "LIBRARY", None), "fitted_dim", None)
+    return entry.base if own is None else None
+
+
 def network_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:
     """What encoders share that are layers of one network, or changes of its tokens: its library, model, weights and seed.
 
@@ -95,8 +104,9 @@ def network_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:
     """
     base = split_encoder(name)[0]
     entry = catalogue[base]
-    if entry.base is not None:
-        return network_of(entry.base, catalogue)
+    changed = changed_by(base, catalogue)
+    if changed is not None:
+        return network_of(changed, catalogue)
     options = entry.options()
     if not options.get("model"):
         return base

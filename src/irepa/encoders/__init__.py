@@ -59,7 +59,8 @@ imports it, inside the functions that use it.
 - ``check``: refuse, before a run starts, what this machine lacks (:func:`irepa.weights.check_weights`).
 - ``download``: what the library fetches by itself (:func:`irepa.weights.hub_download`), so that a start without network says so.
 - ``judge``: a :class:`Judge`, for rows that a tier lists under ``evaluation.extractors``.
-- ``fit``: for rows with a ``base``, a change of that encoder's tokens that is fitted to them.
+- ``fit``: for rows with a ``base``, what is made of that encoder's tokens, fitted to them without labels: a change of them,
+  or with ``fitted_dim`` an encoder in its own right, such as principal components of the pixels that ``rgb`` gives.
 
 **What the pipeline does with it.** ``irepa check`` calls ``check``. The stage ``features`` builds the encoder for the tier's
 grid and calls it on batches of images without gradients, in the tier's arithmetic. Tokens on a finer grid than the tier's are
@@ -271,8 +272,10 @@ class Library:
     Attributes:
         encoder: class of the alignment target, called with (options, grid, device).
         judge: class of the judge of samples, called with (options, device).
-        fit: called with (options, source, grid, device): fits a change of tokens, (batch, h*w, dim) to the same shape, to the
+        fit: called with (options, source, grid, device): fits a map of tokens, (batch, h*w, dim) to (batch, h*w, dim'), to the
             training tokens of the row's ``base``, which lie on the tier's grid.
+        fitted_dim: called with (options, dim): dim' of that map, which makes another encoder of the base's tokens; None: it
+            changes them and keeps dim, and the row counts as the network that its base is.
         paths: called with (options): files and folders outside the repository that its result depends on. Needs no torch.
         check: called with (name, options): raises WeightsError where this machine lacks something. Needs no torch.
         check_grid: called with (options, grid, image_size): raises ConfigError where it cannot give tokens on the tier's grid.
@@ -285,6 +288,7 @@ class Library:
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
     judge: Callable[[Any, torch.device], Judge] | None = None
     fit: Callable[[Any, TokenSource, Grid, torch.device], Callable[[Tensor], Tensor]] | None = None
+    fitted_dim: Callable[[Any, int], int] | None = None
     paths: Callable[[Any], list[Path]] = local_weights
     check: Callable[[str, Any], None] = nothing_to_find
     check_grid: Callable[[Any, Grid, int], None] = any_grid
@@ -349,7 +353,7 @@ class Declared:
             return build(self.options, device)
 
     def fit(self, source: TokenSource, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """A change of tokens (batch, h*w, dim), fitted to those of its base. Raises ConfigError where nothing can be fitted."""
+        """A map of tokens (batch, h*w, dim), fitted to those of its base. Raises ConfigError where nothing can be fitted."""
         fit = self._offered(self.library.fit, "fit")
         with self._building("fit"):
             return fit(self.options, source, grid, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from irepa.audit.evidence import INSIDE, QUANTITIES, Evidence, empty_runs
-from irepa.config.cells import Cell, network_of, split_encoder
+from irepa.config.cells import Cell, changed_by, network_of, split_encoder
 from irepa.config.tier import Tier
 from irepa.pipeline.graph import Job, inspected_encoder
 from irepa.pipeline.runner import Context
@@ -19,7 +19,8 @@ def read(context: Context, experiment: str = "") -> Evidence:
     """
     tier, runs = context.tier, runs_of(context, experiment)
     metrics = encoder_metrics(context).join(_normalised(context))
-    entries = [context.settings.catalogue[split_encoder(name)[0]] for name in metrics.index]
+    catalogue = context.settings.catalogue
+    rows = [split_encoder(name)[0] for name in metrics.index]
     records = [
         " ".join(context.plan.record_name(Job(stage, name)) for stage in ("spatial", "probe")) for name in metrics.index
     ]
@@ -29,9 +30,9 @@ def read(context: Context, experiment: str = "") -> Evidence:
         distance=distance_name(context),
         runs=runs,
         encoders=metrics.assign(
-            family=[entry.family for entry in entries],
-            network=[network_of(name, context.settings.catalogue) for name in metrics.index],
-            base=[entry.base or "" for entry in entries],
+            family=[catalogue[row].family for row in rows],
+            network=[network_of(row, catalogue) for row in rows],
+            base=[changed_by(row, catalogue) or "" for row in rows],
             records=records,
         ),
         scales=list(tier.scales),
