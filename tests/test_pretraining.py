@@ -36,7 +36,7 @@ def learner() -> Learner:
 
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=2, num_classes=0)
-    return Learner(vit, (0.5,) * 3, (0.5,) * 3)
+    return Learner(vit, (0.5,) * 3, (0.5,) * 3, (16, 16))
 
 
 def two_kinds(count: int = 32) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ def test_an_objective_is_learned_and_tells_stripes_apart(name: str, options: dic
     print(f"{name}: {losses[0]:.3f} to {losses[-1]:.3f}")
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:3])
     with torch.no_grad():
-        tokens = network.eval().class_token(images)
+        tokens = network.eval().pooled(images)
     means = torch.stack([tokens[labels == kind].mean(0) for kind in (0, 1)])
     if name != "contrastive":  # which need not sort stripes by their direction
         assert float((torch.cdist(tokens, means).argmin(1) == labels).float().mean()) > 0.9
@@ -114,7 +114,7 @@ def test_an_encoder_is_trained_read_at_two_depths_and_tuned(tmp_path: Path) -> N
     assert not np.array_equal(last, middle)
     kept = load_file(plan.record(Job("pretrain", "supervised")).file("model.safetensors"))
     assert "cls_token" in kept
-    assert not [name for name in kept if name.startswith(("head", "vit."))]
+    assert not [name for name in kept if name.startswith(("head", "network."))]
 
 
 def test_a_fitted_encoder_reads_the_tokens_of_its_base(tmp_path: Path) -> None:
