@@ -8,7 +8,7 @@ No gradient enters the teacher. Both views show a large part of the image: small
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from irepa.objectives import Objective
 from irepa.objectives._views import ViewOptions, two_views
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from irepa.models.learner import Learner
     from irepa.random import StepRandom
@@ -33,12 +33,12 @@ class Options(ViewOptions):
     momentum: float = Field(0.99, ge=0, lt=1, description="Share of the teacher that stays in each step.")
 
 
-def projection(width: int, options: Options) -> nn.Module:
+def projection(width: int, options: Options) -> Any:
     """lightly's head, whose prototypes have unit length by a parametrisation that can be copied, as the old one cannot."""
     from lightly.models.modules import DINOProjectionHead
     from torch.nn.utils import parametrizations, remove_weight_norm
 
-    head: nn.Module = DINOProjectionHead(width, options.hidden, options.bottleneck, options.prototypes)
+    head: Any = DINOProjectionHead(width, options.hidden, options.bottleneck, options.prototypes)
     remove_weight_norm(head.last_layer)
     parametrizations.weight_norm(head.last_layer)
     head.last_layer.parametrizations.weight.original0.requires_grad_(False)
@@ -72,7 +72,12 @@ class Dino(Objective):
         sorted_by_student = project(learner.pooled(views)).float()
         with torch.no_grad():
             sorted_by_teacher = teacher["project"](read(teacher["network"], learner.standardised(views))[1]).float()
-        return {"sorting": compare(list(sorted_by_teacher.chunk(2)), list(sorted_by_student.chunk(2)))}
+        centre = compare.center.data
+        sorting = compare(list(sorted_by_teacher.chunk(2)), list(sorted_by_student.chunk(2)))
+        compare.center.data = centre.copy_(
+            compare.center
+        )  # the loss gives it new storage, which no running mean would follow
+        return {"sorting": sorting}
 
 
 def build(options: Options) -> Dino:

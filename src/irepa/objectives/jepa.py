@@ -42,13 +42,14 @@ def hidden_block(rng: StepRandom, grid: tuple[int, int], block: tuple[int, int])
 
     lies = rng.uniform() < 0.5
     tops, lefts = rng.uniform(), rng.uniform()
-    options = []
+    lying_or_standing = []
     for rows, columns in (block, block[::-1]):
         top = (tops * (grid[0] - rows + 1)).long()
         left = (lefts * (grid[1] - columns + 1)).long()
         steps = torch.arange(rows)[:, None] * grid[1] + torch.arange(columns)
-        options.append((top * grid[1] + left)[:, None] + steps.flatten().to(top.device))
-    return torch.where(lies[:, None], *options)
+        lying_or_standing.append((top * grid[1] + left)[:, None] + steps.flatten().to(top.device))
+    one, other = lying_or_standing
+    return torch.where(lies[:, None], one, other)
 
 
 def seen_patches(rng: StepRandom, hidden: list[Tensor], patches: int, count: int) -> Tensor:

@@ -38,7 +38,7 @@ class Vicreg(Objective):
         self.compare = VICRegLoss(options.invariance, options.variance, options.covariance)
 
     def equip(self, learner: Learner, classes: int) -> None:
-        from lightly.models.modules import VICRegProjectionHead
+        from lightly.models.modules.heads import VICRegProjectionHead
 
         learner.head = VICRegProjectionHead(learner.width, self.options.hidden, self.options.output)
 
