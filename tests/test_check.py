@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "pretraining of no network": (
         {"pretraining": {"mine": {"name": "byol", "encoder": "hog",
                                   "training": {"steps": 1, "batch": 2, "label_dropout": 0}}}},
-        r"pretraining\.mine\.encoder = hog: the pipeline trains no network of library hog-blocks; allowed is a row of library timm-vit",
+        r"pretraining\.mine\.encoder = hog: the pipeline trains no network of library hog-blocks; allowed is a row of library ",
     ),
     "patches left out of a map": (
         {"pretraining": {"mine": {"name": "jepa", "encoder": "resnet-byol",
