@@ -171,10 +171,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"pretraining": {"mine": {"name": "mae", "encoder": "vit-mae", "training": {"steps": 1, "batch": 2}}}},
         r"pretraining\.mine\.training\.label_dropout = 0\.1: an encoder has no null class; it must be 0",
     ),
-    "pretraining of no transformer": (
-        {"pretraining": {"mine": {"name": "mae", "encoder": "effnet-lite0-s16",
+    "pretraining of no network": (
+        {"pretraining": {"mine": {"name": "byol", "encoder": "hog",
                                   "training": {"steps": 1, "batch": 2, "label_dropout": 0}}}},
-        r"pretraining\.mine\.encoder = effnet-lite0-s16: library timm builds no vision transformer",
+        r"pretraining\.mine\.encoder = hog: the pipeline trains no network of library hog-blocks; allowed is a row of library ",
+    ),
+    "patches left out of a map": (
+        {"pretraining": {"mine": {"name": "jepa", "encoder": "resnet-byol",
+                                  "training": {"steps": 1, "batch": 2, "label_dropout": 0}}}},
+        r"pretraining\.mine\.encoder = resnet-byol: jepa leaves patches out, which a network of library timm needs; allowed is a "
+        r"row of library timm-vit; such a network is trained by one of autoencoder, barlow-twins, byol",
+    ),
+    "groups that leave classes out": (
+        {"expected": {"train_images": 100, "test_images": 10, "classes": 4},
+         "pretraining": {"mine": {"name": "supervised", "encoder": "vit-mae", "groups": [[0, 1], [2]],
+                                  "training": {"steps": 1, "batch": 2, "label_dropout": 0}}}},
+        r"pretraining\.mine\.groups = \[\[0, 1\], \[2\]\]: .*each of the classes 0 to 3 in one of them",
     ),
     "guidance in the target": (
         recipes({**MEANFLOW, "kappa": 0.5}) | {"training.label_dropout": 0.0},

@@ -110,7 +110,7 @@ def test_the_objective_is_learned(load: Load) -> None:
     module = load("objectives")
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=8, patch_size=4, embed_dim=32, depth=2, num_heads=2, num_classes=0)
-    learner, objective = Learner(vit, (0.5,) * 3, (0.5,) * 3), module.build(module.Options())
+    learner, objective = Learner(vit, (0.5,) * 3, (0.5,) * 3, (8, 8)), module.build(module.Options())
     objective.equip(learner, 2)
     images, labels = (constant_images(16) + 1) / 2, torch.zeros(16, dtype=torch.int64)
     optimizer = torch.optim.Adam(learner.parameters(), lr=1e-3)

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from irepa.config import plugins
 from irepa.config.load import load_settings
-from irepa.errors import ConfigError
+from irepa.errors import ConfigError, WeightsError
+from irepa.images import standardise
 from irepa.models.learner import Learner
 from irepa.objectives import _views
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import execute
 from irepa.random import StepRandom
+from irepa.tokens import spread
 from tests.conftest import REPOSITORY, WORKFLOW
 
 CPU = torch.device("cpu")
@@ -36,7 +38,7 @@ def learner() -> Learner:
 
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=2, num_classes=0)
-    return Learner(vit, (0.5,) * 3, (0.5,) * 3)
+    return Learner(vit, (0.5,) * 3, (0.5,) * 3, (16, 16))
 
 
 def two_kinds(count: int = 32) -> tuple[Tensor, Tensor]:
@@ -66,7 +68,7 @@ def test_an_objective_is_learned_and_tells_stripes_apart(name: str, options: dic
     print(f"{name}: {losses[0]:.3f} to {losses[-1]:.3f}")
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:3])
     with torch.no_grad():
-        tokens = network.eval().class_token(images)
+        tokens = network.eval().pooled(images)
     means = torch.stack([tokens[labels == kind].mean(0) for kind in (0, 1)])
     if name != "contrastive":  # which need not sort stripes by their direction
         assert float((torch.cdist(tokens, means).argmin(1) == labels).float().mean()) > 0.9
@@ -114,7 +116,51 @@ def test_an_encoder_is_trained_read_at_two_depths_and_tuned(tmp_path: Path) -> N
     assert not np.array_equal(last, middle)
     kept = load_file(plan.record(Job("pretrain", "supervised")).file("model.safetensors"))
     assert "cls_token" in kept
-    assert not [name for name in kept if name.startswith(("head", "vit."))]
+    assert not [name for name in kept if name.startswith(("head", "network."))]
+
+
+@pytest.mark.parametrize(("name", "dim"), [("resnet-byol", 128), ("mixer-dino", 96)])
+def test_a_resnet_and_a_mixer_are_trained_and_give_their_tokens(name: str, dim: int, tmp_path: Path) -> None:
+    """The stored weights have timm's names, and the stored tokens are those of a network that timm builds from them."""
+    from timm.models import build_model_with_cfg, create_model
+    from timm.models.mlp_mixer import MlpMixer
+
+    how = {"name": name.split("-")[1], "encoder": name, "training": TRAINING}
+    plan = plan_of(tmp_path, encoders=[name], **{f"pretraining.{name}": how})
+    run(plan, Job("features", name))
+    kept = load_file(plan.record(Job("pretrain", name)).file("model.safetensors"))
+    network: Any
+    if name.startswith("resnet"):
+        sizes = {"layers": [1] * 4, "channels": [48, 64, 96, 128], "output_stride": 8, "num_classes": 0}
+        network, side = create_model("resnet18", **sizes), 64
+        assert not torch.equal(kept["bn1.running_mean"], network.bn1.running_mean), (
+            "statistics are those of the training"
+        )
+    else:
+        network = build_model_with_cfg(
+            MlpMixer, "mixer_s16_224", False, num_classes=0, img_size=(32, 32), patch_size=4, embed_dim=96, num_blocks=6
+        )
+        side = 32
+    network.load_state_dict(kept)  # strictly
+    record, data = plan.record(Job("features", name)), plan.record(Job("data"))
+    images = data.array("test.images.npy")
+    shown = spread(len(images), plan.settings.tier.spatial.images)[:8]
+    config = network.pretrained_cfg
+    given = torch.from_numpy(np.array(images[shown])).permute(0, 3, 1, 2)
+    pixels = standardise(given, (side, side), config["mean"], config["std"])
+    with torch.no_grad():
+        output = network.eval().forward_features(pixels)
+    expected = output.flatten(2).transpose(1, 2) if output.ndim == 4 else output
+    stored = torch.from_numpy(np.array(record.array("test.tokens.npy")[:8])).float()
+    assert stored.shape == (8, 64, dim)
+    assert float((stored - expected).norm() / expected.norm()) < 2e-3  # stored in half precision
+
+
+def test_weights_that_the_pipeline_would_train_are_not_sought_elsewhere() -> None:
+    from irepa.encoders.timm import Options, create
+
+    with pytest.raises(WeightsError, match="resnet18, trained:x: the pipeline trains it, in a tier that says how"):
+        create(Options(model="resnet18", weights="trained:x", stride=8))
 
 
 def test_a_fitted_encoder_reads_the_tokens_of_its_base(tmp_path: Path) -> None:

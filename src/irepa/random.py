@@ -115,6 +115,7 @@ class StepRandom:
     """
 
     def __init__(self, seed: int, step: int, batch: int, rows: slice, device: torch.device) -> None:
+        self.step = step
         self._key, self._rows, self._device = (seed, step), range(batch)[rows], device
         self._uses = 0
 
@@ -169,6 +170,15 @@ def image_permutation(image: int, count: int) -> NDArray[np.int64]:
 def place_permutation(seed: int, count: int) -> NDArray[np.int64]:
     """A permutation of ``count`` places that belongs to a seed, (count,); the same for every image."""
     return _generator(6, seed).permutation(count)
+
+
+def replaced_labels(seed: int, labels: NDArray[np.int64], share: float, classes: int) -> NDArray[np.int64]:
+    """Labels (n,) in 0..classes-1, a share of which, at random, are another class, each other class as likely."""
+    generator = _generator(seed, 8)
+    chosen = generator.permutation(len(labels))[: round(share * len(labels))]
+    replaced = labels.copy()
+    replaced[chosen] = (labels[chosen] + generator.integers(1, classes, size=len(chosen))) % classes
+    return replaced
 
 
 def image_label(seed: int, image: int, classes: int) -> int:

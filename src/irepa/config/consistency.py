@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from irepa.config import plugins
 from irepa.config.cells import NO_ENCODER, Cell, cells, early_steps, experiment_cells, split_encoder, targets
 from irepa.config.options import Shape
-from irepa.config.plugins import encoder_options, offered, plugin_options
-from irepa.config.tier import Settings, Tier
+from irepa.config.plugins import offered, plugin_options
+from irepa.config.tier import Pretraining, Settings, Tier
 from irepa.errors import ConfigError, IrepaError
 from irepa.thresholds import Thresholds
 
@@ -302,16 +302,37 @@ def _uses(settings: Settings) -> Iterator[str]:
             yield f"evaluation.extractors: {name}: its row of encoders.yaml has no `judge`, the name that its metrics get"
 
 
-def _pretrained_network(settings: Settings, name: str) -> Iterator[str]:
-    """What the pipeline trains is a vision transformer, the only kind that the objectives know."""
-    chosen = settings.tier.pretraining[name]
-    options = encoder_options(settings.catalogue[chosen.encoder], None, f"encoders.yaml: {chosen.encoder}")
-    if not {"weights", "seed", "layer"} <= set(type(options).model_fields):
-        library = settings.catalogue[chosen.encoder].library
-        yield (
-            f"pretraining.{name}.encoder = {chosen.encoder}: library {library} builds no vision transformer; allowed is "
-            "a row of library timm-vit"
+def check_classes(pretraining: Pretraining, classes: int, where: str) -> None:
+    """Raises ConfigError where an objective's options do not fit so many classes: its module's ``check``, where it has one."""
+    try:
+        offered("objectives", pretraining.name, "check", lambda options, classes: None)(
+            plugin_options("objectives", pretraining, where), classes
         )
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from error
+
+
+def _pretrained_network(settings: Settings, name: str) -> Iterator[str]:
+    """What the pipeline trains is a network that can be trained for the objective."""
+    chosen, where = settings.tier.pretraining[name], f"pretraining.{name}"
+    library = settings.catalogue[chosen.encoder].library
+    trains = plugins.load("encoders", library, f"encoders.yaml: {chosen.encoder}").LIBRARY.trains
+    if trains is None:
+        yield (
+            f"{where}.encoder = {chosen.encoder}: the pipeline trains no network of library {library}; allowed is a row of "
+            "library timm-vit or timm"
+        )
+    elif trains != "patches" and offered("objectives", chosen.name, "HIDES_PATCHES", False):
+        others = [one for one in plugins.names("objectives") if not offered("objectives", one, "HIDES_PATCHES", False)]
+        yield (
+            f"{where}.encoder = {chosen.encoder}: {chosen.name} leaves patches out, which a network of library {library} needs; "
+            f"allowed is a row of library timm-vit; such a network is trained by one of {', '.join(others)}"
+        )
+    if settings.tier.expected is not None:
+        try:
+            check_classes(chosen, settings.tier.expected.classes, where)
+        except ConfigError as error:
+            yield str(error)
     for target in targets(settings):
         entry = settings.catalogue[split_encoder(target)[0]]
         if entry.trained_by == name and chosen.images == "judge":

@@ -283,6 +283,8 @@ class Library:
         judge_flops: per image, a multiply-add counted as two, of a judge that cannot be built without weights; None: counted.
         judge_dim: width of the pooled features of such a judge; None: asked of the judge.
         judge_spatial_dim: width of a judge's spatial features; None: it gives none.
+        trains: whether the pipeline can train its networks: as what gives ``tokens``, or as a vision transformer, from which
+            ``patches`` can be left out as well; None: it cannot.
     """
 
     encoder: Callable[[Any, Grid, torch.device], Encoder] | None = None
@@ -296,6 +298,7 @@ class Library:
     judge_flops: float | None = None
     judge_dim: int | None = None
     judge_spatial_dim: int | None = None
+    trains: Literal["tokens", "patches"] | None = None
 
 
 def library(name: str, where: str) -> Library:

@@ -1,6 +1,6 @@
 """Networks from timm that yield a feature map at a chosen stride, as encoders and as judges of samples.
 
-Convolutional networks, and hierarchical transformers such as SAM 2's image encoder.
+Convolutional networks, hierarchical transformers such as SAM 2's image encoder, and mixers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from irepa.errors import WeightsError
 from irepa.weights import (
     HUB,
     PACKAGE,
+    PRETRAINED,
     RANDOM,
     Download,
     check_weights,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from irepa.tokens import Grid, Tokens
 
 
+MIXERS = "mixer_"
+
+
 class Options(NetworkOptions):
     """The tensors of a package of weights are taken in order, whatever their names."""
 
@@ -51,6 +55,9 @@ class Options(NetworkOptions):
     neck: bool = Field(
         False, description="Whether the map is the network's output after its neck (SAM), not a stage's."
     )
+    final_norm: bool = Field(
+        False, description="Whether the map goes through the network's last norm, of networks that have one."
+    )
     to_grid: Literal["mean", "bilinear"] = Field(
         "mean",
         description="How a map that is finer than the tier's grid comes to lie on it. mean: over each token's area; bilinear: "
@@ -64,8 +71,9 @@ class Options(NetworkOptions):
     global_token: Literal["mean", "head"] = Field(
         "mean", description="mean: of the map; head: the pooled final feature, brought to the width of the tokens."
     )
-    architecture: dict[str, float] = Field(
-        {}, description="What timm's constructor is given besides, such as depth of a smaller network."
+    architecture: dict[str, float | list[int]] = Field(
+        {},
+        description="What timm's constructor is given besides, such as depth, or the layers of each stage, of a smaller network.",
     )
 
 
@@ -91,13 +99,19 @@ def create(options: Options, device: torch.device | str = "cpu", size: Grid | No
     import timm
     import torch
 
+    if options.weights.startswith(PRETRAINED):
+        raise WeightsError(f"{options.model}, {options.weights}: the pipeline trains it, in a tier that says how")
     if not timm.is_model(options.model):
         raise WeightsError(f"timm knows no model {options.model}; `timm.list_models()` lists them")
     # Networks with windows or position embeddings are built for one size; the others take any.
     config: Any = timm.get_pretrained_cfg(options.model)
     fixed = size is not None and config is not None and config.fixed_input_size
     changed: dict[str, Any] = {"img_size": size} if fixed and tuple(config.input_size[1:]) != size else {}
-    changed |= {key: int(value) if value.is_integer() else value for key, value in options.architecture.items()}
+    changed |= {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in options.architecture.items()
+    }
+    construct = _mixer if options.model.startswith(MIXERS) and options.architecture else timm.create_model
 
     packaged = options.weights.startswith(PACKAGE)
     overlay: dict[str, Any] = {}
@@ -111,7 +125,7 @@ def create(options: Options, device: torch.device | str = "cpu", size: Grid | No
         torch.manual_seed(options.seed)
         pretrained = options.weights != RANDOM and not packaged
         with obtaining(options.model, fetch_command(options)):
-            model = timm.create_model(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay, **changed)
+            model = construct(options.model, pretrained=pretrained, pretrained_cfg_overlay=overlay, **changed)
     if packaged:
         path = package_file(options.weights.removeprefix(PACKAGE))
         package = options.weights.removeprefix(PACKAGE).replace("_", "-")
@@ -120,6 +134,14 @@ def create(options: Options, device: torch.device | str = "cpu", size: Grid | No
         )
     # channels_last is half again as fast for depthwise convolutions on a CPU.
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _mixer(model: str, pretrained: bool, **given: Any) -> Any:
+    """A mixer of other sizes than the named ones, whose own constructors of timm's take none: those of its class else."""
+    from timm.models import build_model_with_cfg
+    from timm.models.mlp_mixer import MlpMixer
+
+    return build_model_with_cfg(MlpMixer, model, pretrained, **given)
 
 
 class TimmEncoder(NetworkEncoder):
@@ -173,7 +195,7 @@ class TimmEncoder(NetworkEncoder):
             feature_map: Tensor = self.network.forward_features(x)
         else:
             (feature_map,) = self.network.forward_intermediates(
-                x, indices=[self.level], stop_early=True, intermediates_only=True
+                x, indices=[self.level], norm=self.options.final_norm, stop_early=True, intermediates_only=True
             )
         return feature_map
 
@@ -212,4 +234,4 @@ class PooledFeature(Judge):
         return Judged(self.network.forward_head(features, pre_logits=True))
 
 
-LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check, download=download)
+LIBRARY = Library(encoder=TimmEncoder, judge=PooledFeature, check=check, download=download, trains="tokens")

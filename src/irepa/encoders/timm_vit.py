@@ -245,4 +245,4 @@ class GlobalToken(Judge):
         return Judged(pooled)
 
 
-LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check, download=download)
+LIBRARY = Library(encoder=TimmViT, judge=GlobalToken, check=check, download=download, trains="patches")

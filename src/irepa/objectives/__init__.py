@@ -1,7 +1,7 @@
 """Objectives: what the pipeline's own encoders are trained for. One module per objective.
 
 To add one, write a file in this folder. It holds ``Options``, what a tier may set, and ``build``, which returns an
-:class:`Objective`. A whole one asks the class token for the mean colour of the image::
+:class:`Objective`. A whole one asks a network's vector of an image for the mean colour::
 
     from __future__ import annotations
 
@@ -17,10 +17,10 @@ To add one, write a file in this folder. It holds ``Options``, what a tier may s
         def equip(self, learner, classes):
             from torch import nn
 
-            learner.head = nn.Linear(learner.vit.embed_dim, 3)
+            learner.head = nn.Linear(learner.width, 3)
 
         def loss(self, learner, images, labels, rng):
-            predicted = learner.head(learner.class_token(images))
+            predicted = learner.head(learner.pooled(images))
             return {"colour": (predicted.float() - images.mean(dim=(2, 3))).square().mean()}
 
 
@@ -30,6 +30,12 @@ To add one, write a file in this folder. It holds ``Options``, what a tier may s
 Saved as ``mean_colour.py`` it is at once known by that name: ``pretraining: {mine: {name: mean-colour, encoder:
 vit-supervised, training: {...}}}`` in a tier asks for it. The configuration is read without torch, so torch, and what
 imports it, is imported inside the functions that use it.
+
+An objective asks :class:`irepa.models.learner.Learner` for ``tokens`` or for one vector per image, ``pooled``, so that it trains
+a transformer, a mixer and a ResNet alike. One that leaves patches out, which takes a vision transformer, says ``HIDES_PATCHES =
+True`` beside ``build``; other networks are then refused before a run starts. So is what ``check(options, classes)`` beside it
+raises a ConfigError for. What a step leaves for the next one, such as a momentum teacher
+(:class:`irepa.models.teacher.Teacher`), is a module or a buffer of ``learner.head``: checkpoints have it.
 """
 
 from __future__ import annotations
@@ -38,6 +44,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from irepa.models.learner import Learner
@@ -45,7 +53,11 @@ if TYPE_CHECKING:
 
 
 class Objective(ABC):
-    """The contract of an objective: both methods have to be written."""
+    """The contract of an objective: ``equip`` and ``loss`` have to be written."""
+
+    def relabelled(self, labels: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
+        """The labels that it learns of all training images, (n,), for theirs in 0..classes-1. Raises ConfigError."""
+        return labels
 
     @abstractmethod
     def equip(self, learner: Learner, classes: int) -> None:

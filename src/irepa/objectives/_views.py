@@ -5,10 +5,32 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from irepa.config.options import Fraction, Strict
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from irepa.random import StepRandom
+
+
+class ViewOptions(Strict):
+    """How two views of an image differ."""
+
+    smallest: float = Field(0.2, gt=0, le=1, description="Share of the image's area that a view has at least.")
+    jitter: Fraction = Field(
+        0.4, description="Strength of a view's changes of brightness, contrast, saturation and hue."
+    )
+    grey: Fraction = Field(0.2, description="Share of the views without colour.")
+
+
+def two_views(images: Tensor, rng: StepRandom, options: ViewOptions) -> Tensor:
+    """Images (batch, 3, H, W) in [0, 1] -> (2 * batch, 3, H, W): one view of each, then another of each."""
+    import torch
+
+    o = options
+    return torch.cat([jitter(crop_and_flip(images, rng, o.smallest), rng, o.jitter, o.grey) for _ in range(2)])
 
 
 def crop_and_flip(images: Tensor, rng: StepRandom, smallest: float) -> Tensor:

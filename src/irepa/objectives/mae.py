@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from irepa.config.options import Positive, Strict
 from irepa.objectives import Objective
+from irepa.objectives._decoder import DecoderOptions
 from irepa.objectives._views import crop_and_flip
 
 if TYPE_CHECKING:
@@ -21,18 +21,12 @@ if TYPE_CHECKING:
     from irepa.random import StepRandom
 
 
-class Options(Strict):
+HIDES_PATCHES = True
+
+
+class Options(DecoderOptions):
     masked: float = Field(0.75, gt=0, lt=1, description="Share of the patches that are hidden.")
     smallest: float = Field(0.5, gt=0, le=1, description="Share of the image's area that a random crop has at least.")
-    width: Positive = Field(64, description="Width of the decoder.")
-    depth: Positive = Field(1, description="Blocks of the decoder.")
-    heads: Positive = Field(4, description="Attention heads of the decoder.")
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> Options:
-        if self.width % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
-        return self
 
 
 class Mae(Objective):
@@ -43,12 +37,12 @@ class Mae(Objective):
         from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
         from torch import nn
 
-        patches, size = learner.vit.patch_embed.num_patches, learner.vit.patch_embed.patch_size[0]
+        patches, size = learner.network.patch_embed.num_patches, learner.network.patch_embed.patch_size[0]
         decoder = MAEDecoderTIMM(
-            num_patches=patches, patch_size=size, embed_dim=learner.vit.embed_dim, decoder_embed_dim=self.options.width,
+            num_patches=patches, patch_size=size, embed_dim=learner.network.embed_dim, decoder_embed_dim=self.options.width,
             decoder_depth=self.options.depth, decoder_num_heads=self.options.heads,
         )  # fmt: skip
-        learner.head = nn.ModuleDict({"encoder": MaskedVisionTransformerTIMM(learner.vit), "decoder": decoder})
+        learner.head = nn.ModuleDict({"encoder": MaskedVisionTransformerTIMM(learner.network), "decoder": decoder})
 
     def loss(self, learner: Learner, images: Tensor, labels: Tensor, rng: StepRandom) -> dict[str, Tensor]:
         import torch
@@ -56,7 +50,7 @@ class Mae(Objective):
 
         encoder, decoder = learner.head["encoder"], learner.head["decoder"]
         images = learner.standardised(crop_and_flip(images, rng, self.options.smallest))
-        patches = learner.vit.patch_embed.num_patches
+        patches = learner.network.patch_embed.num_patches
         seen = patches - math.floor(self.options.masked * patches)
         order = 1 + rng.normal(patches).argsort(dim=1)  # 0 is the class token, which is always seen
         first = torch.zeros_like(order[:, :1])
@@ -65,7 +59,7 @@ class Mae(Objective):
         tokens = utils.repeat_token(decoder.mask_token, (len(images), patches + 1)).to(encoded.dtype)
         decoded = decoder.decode(utils.set_at_index(tokens, kept, encoded))
         predicted = decoder.predict(utils.get_at_index(decoded, hidden))
-        target = utils.get_at_index(utils.patchify(images, learner.vit.patch_embed.patch_size[0]), hidden - 1)
+        target = utils.get_at_index(utils.patchify(images, learner.network.patch_embed.patch_size[0]), hidden - 1)
         mean, spread = target.mean(-1, keepdim=True), target.std(-1, keepdim=True)
         return {"reconstruction": (predicted.float() - (target - mean) / (spread + 1e-3)).square().mean()}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from irepa.config import plugins
+from irepa.config.consistency import check_classes
 from irepa.config.plugins import plugin_options
 from irepa.data import stored_images
 from irepa.encoders import Declared, NetworkEncoder
@@ -25,7 +27,7 @@ from irepa.random import StepRandom
 from irepa.recipes import Align
 from irepa.weights import RANDOM
 
-VIT = "vit."
+NETWORK = "network."
 
 
 def run(context: Context) -> Json:
@@ -43,15 +45,19 @@ def run(context: Context) -> Json:
     objective_module = plugins.load("objectives", settings.name, where)
     objective: Objective = objective_module.build(plugin_options("objectives", settings, where))
     data = context.input("data")
-    untrained = declared.changed(weights=RANDOM, seed=seed, layer=None)
+    classes = data.metrics["classes"]
+    check_classes(settings, classes, where)
+    labels = objective.relabelled(np.array(data.array(f"{settings.images}.labels.npy")), classes, seed)
+    whole_network = {"layer": None} if "layer" in type(declared.options).model_fields else {}
+    untrained = declared.changed(weights=RANDOM, seed=seed, **whole_network)
     grid = declared.options.judge_grid if settings.images == "judge" else context.tier.grid
     encoder = untrained.encoder(grid, torch.device("cpu"))
     if not isinstance(encoder, NetworkEncoder):
         raise ConfigError(f"{where}.encoder = {settings.encoder} is no network: nothing can be trained")
-    learner = Learner(encoder.network.requires_grad_(True), encoder.mean, encoder.std)
+    learner = Learner(encoder.network.requires_grad_(True), encoder.mean, encoder.std, encoder.input_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        objective.equip(learner, data.metrics["classes"])
+        objective.equip(learner, classes)
 
     def inputs(rows: Rows, draws: StepRandom) -> Tensor:
         pixels, given = rows["images"].permute(0, 3, 1, 2).float() / 255, encoder.options.resize
@@ -62,14 +68,15 @@ def run(context: Context) -> Json:
 
     folder = context.output("pretrain.json").parent / "checkpoints"
     checkpoints = Checkpoints(folder, context.fingerprint)
-    images, labels = stored_images(data, settings.images), data.array(f"{settings.images}.labels.npy")
-    learned = TrainingData({"images": images}, inputs, labels, data.metrics["classes"])
-    workers = context.resources.workers
-    weights, curve = train(learner, None, loss, learned, settings.training, seed, device, checkpoints, workers=workers)
+    learned = TrainingData({"images": stored_images(data, settings.images)}, inputs, labels, classes)
+    weights, curve = train(
+        learner, None, loss, learned, settings.training, seed, device, checkpoints,
+        workers=context.resources.workers, averages=lambda name, is_buffer: True,
+    )  # fmt: skip
     check_weights_finite(
         weights, f"{where}: EMA weights after {settings.training.steps} steps with lr = {settings.training.lr}"
     )
-    kept = {name.removeprefix(VIT): tensor for name, tensor in weights.items() if name.startswith(VIT)}
+    kept = {name.removeprefix(NETWORK): tensor for name, tensor in weights.items() if name.startswith(NETWORK)}
     with whole(context.output("model.safetensors")) as temporary:
         save_file(kept, temporary)
     write_curve(context.output("loss.jsonl"), curve)
