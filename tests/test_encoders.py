@@ -30,6 +30,7 @@ HERE = [
     name
     for name, entry in CATALOGUE.items()
     if not entry.evaluation_only
+    and entry.base is None
     and entry.options().get("weights", "random" if entry.family == "handcrafted" else "").startswith(LOCAL)
 ]
 GRID, CPU = (8, 8), torch.device("cpu")

@@ -31,6 +31,7 @@ from irepa.encoders import (
     random_fourier,
     rgb,
     scattering,
+    standardised,
     wavelet,
 )
 from irepa.engine.targets import TokenCache
@@ -271,6 +272,20 @@ def test_scattering_is_blind_to_brightness_beyond_its_first_numbers_and_never_ex
         scattering.check_grid(scattering.Options(scales=5), GRID, 32)
 
 
+def test_standardised_numbers_have_mean_0_and_deviation_1_and_the_base_is_their_network(images: Tensor) -> None:
+    source = windows(images)
+    tokens = all_of(source)
+    tokens[..., 0] = 0.3
+    constant = TokenCache(InMemory(tokens.numpy()), InMemory(np.zeros((40, 0), np.float32)), GRID, GRID, ())
+    found = standardised.fit(standardised.Options(), constant, GRID, CPU)(tokens).double()
+    np.testing.assert_allclose(found.mean(dim=(0, 1)).numpy(), 0, atol=1e-5)
+    np.testing.assert_allclose(found.var(dim=(0, 1), correction=0)[1:].numpy(), 1, rtol=1e-4)
+    assert float(found[..., 0].abs().max()) < 1e-5
+    assert changed_by("k-means-standardised", CATALOGUE) == "k-means"
+    assert network_of("k-means-standardised", CATALOGUE) == "k-means"
+    assert network_of("scattering-standardised", CATALOGUE) == "scattering"
+
+
 @pytest.mark.parametrize("whiten", [False, True])
 def test_principal_components_are_numpys_singular_vectors(whiten: bool, images: Tensor) -> None:
     source = windows(images)
@@ -376,7 +391,7 @@ def test_the_declared_width_is_that_of_the_tokens(name: str, dim: int, images: T
 
 
 def test_what_is_fitted_goes_from_images_to_its_metrics(tmp_path: Path) -> None:
-    names = ["pca", "random-patches"]
+    names = ["pca", "random-patches", "k-means-standardised"]
     plan = Plan(load_settings({"tier": "smoke", "results": str(tmp_path), "encoders": names}, WORKFLOW), REPOSITORY)
     for job in plan.jobs(Job("spatial", name) for name in names):
         execute(plan, job)

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from irepa.encoders.pca import moments
 from irepa.engine.device import setup
 from irepa.engine.targets import token_source
 from irepa.pipeline.files import Json
@@ -47,12 +48,8 @@ def principal_axes(source: TokenSource, indices: NDArray[np.int64], channels: in
 
     At most dim of them.
     """
-    total, products, count = np.zeros(source.dim), np.zeros((source.dim, source.dim)), 0
-    for tokens in batches(source, indices, "components"):
-        rows = tokens.double().flatten(0, 1).numpy()
-        total, products, count = total + rows.sum(axis=0), products + rows.T @ rows, count + len(rows)
-    mean = total / count
-    axes: NDArray[np.float64] = np.linalg.eigh(products / count - np.outer(mean, mean)).eigenvectors[:, ::-1]
+    _, covariance = moments(source, indices)
+    axes: NDArray[np.float64] = np.linalg.eigh(covariance).eigenvectors[:, ::-1]
     return axes[:, :channels]
 
 
