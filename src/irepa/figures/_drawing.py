@@ -101,7 +101,7 @@ def bars(frame: pd.DataFrame, axis: Axes, by: str, fmt: str, flat: bool = False,
         drawn = draw(means["place"], means["mean"], width, color=colour, label=method, linewidth=0.8)
         axis.bar_label(drawn, fmt=fmt, fontsize=8, label_type="center", color=_readable(colour), rotation=90 * turned)
         interval(axis, means["place"], means, flat=flat, color="black")
-        dots = runs["place"] + 0.25 * width, runs["fd"]
+        dots = runs["place"] + 0.3 * width, runs["fd"]
         axis.plot(*(dots[::-1] if flat else dots), "o", color="0.15", markersize=2.5)
     if flat:
         axis.set_yticks(range(len(groups)), groups)
