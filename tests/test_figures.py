@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 
 from irepa import table
 from irepa.audit import words
@@ -21,7 +22,19 @@ from irepa.audit.rules import correlation as rule
 from irepa.audit.statistics import Estimate
 from irepa.commands.archive import Archive
 from irepa.config.cells import network_of
-from irepa.figures import cells_of, correlation, interventions, noise, sensitivity
+from irepa.figures import (
+    ablation,
+    cells_of,
+    cls_mixing,
+    convergence,
+    correlation,
+    interventions,
+    noise,
+    parts,
+    recipes,
+    scales,
+    sensitivity,
+)
 from irepa.figures._drawing import save
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
@@ -94,6 +107,61 @@ def test_the_archived_noise_is_the_audits() -> None:
     np.testing.assert_allclose(found, rows[["change", "low", "high"]].to_numpy(float), rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["parts-by-scale", "parts-by-images", "parts-by-recipe"])
+def test_the_archived_parts_are_the_audits(kind: str) -> None:
+    frame, caption = shown(kind)
+    where = {"parts-by-scale": "scale", "parts-by-images": "images", "parts-by-recipe": "recipe"}[kind]
+    assert (frame["axis"] == where).all()
+    compared = 0
+    for row in frame.to_dict("records"):
+        case = {"recipe": "jit", "scale": "medium", "encoder": "effnet-lite0-s16"}
+        if where == "images" and row["place"] != 32_000:  # the audit compares at the end alone
+            continue
+        if where != "images":
+            case[where] = row["place"]
+        first, second = parts.PARTS[row["part"]]
+        case |= {"first": first, "second": second}
+        found = CHANGES.loc[np.logical_and.reduce([CHANGES[name] == value for name, value in case.items()])]
+        if len(found):  # not each part is a change of its own
+            told = ["change", "low", "high", "n"]
+            assert [row[name] for name in told] == pytest.approx(found.iloc[0][told].tolist(), rel=1e-4)
+            compared += 1
+        assert words.percentages(Estimate(row["change"], row["low"], row["high"], row["n"])) in caption
+    assert compared == {"scale": 6, "images": 4, "recipe": 6}[where]
+
+
+def test_the_archived_recipes_are_the_audits_and_one_seed_has_no_interval() -> None:
+    frame, caption = shown("recipes")
+    ours = frame[frame["source"] == recipes.OURS]
+    one = {"meanflow", "meanflow-1", "repa-e", "unet"}
+    assert set(ours.loc[ours["low"].isna(), "recipe"]) == set(ours.loc[ours["change_low"].isna(), "recipe"]) == one
+    assert ours.groupby("recipe")["seed"].nunique().to_dict() == dict.fromkeys(one, 1) | dict.fromkeys(
+        ("jit", "sit", "sit-x"), 3
+    )
+    assert "a recipe whose cells all have one seed has none" in caption
+    rows = CHANGES[CHANGES[["first", "second", "encoder"]].eq(["irepa", "repa", "effnet-lite0-s16"]).all(axis=1)]
+    rows = rows.assign(name=rows["setting"].where(rows["setting"] != "", rows["recipe"]))
+    rows = rows[(rows["recipe"] != "jit") | (rows["scale"] == "medium")].set_index("name")
+    found = ours.drop_duplicates("recipe").set_index("recipe")[["change", "change_low", "change_high"]]
+    assert set(found.index) == set(rows.index)
+    np.testing.assert_allclose(found, rows.loc[found.index, ["change", "low", "high"]].to_numpy(float), rtol=1e-4)
+    lines = [line for line in recipes.draw(frame).axes[0].collections if isinstance(line, LineCollection)]
+    drawn = sum(
+        len(segment) > 0 and bool(np.isfinite(segment).all()) for line in lines for segment in line.get_segments()
+    )
+    assert drawn == ours.dropna(subset="low").groupby(["recipe", "method"]).ngroups == 9
+
+
+def test_the_archives_discrepancy_of_lds_has_the_verdicts_r() -> None:
+    audit = json.loads((FOLDER / "audit" / "verdicts.json").read_text())
+    (rows,) = (row["effects"] for row in audit["discrepancies"] if row["id"] == "D5")
+    told = {(row["source"], row["what"].split("'s")[0]): (row["value"], row["n"]) for row in rows}
+    said = SAID["lds-predicts"]
+    r = Estimate(said["estimate"], said["low"], said["high"], said["n"])
+    assert told["cifar10", "r of LDS by the code"] == (words.estimate(r, ".2f"), 12)
+    assert told["cifar10", "r of LDS by the text"][1] == 12
+
+
 MEDIUM = ("repa", "jit", "medium")
 Plant = Callable[..., None]
 
@@ -152,6 +220,68 @@ def test_a_planted_r_is_the_rules_and_stronger_than_seen_by_what_noise_takes(pla
     assert words.correlation(found) in (tmp_path / "figure.svg").read_text()
 
 
+def noisy(encoder: str, seed: int, method: str, recipe: str, scale: str) -> float:
+    """Noise of a run, five times as much on the way; seeds that were added after a look are far off."""
+    own = np.random.default_rng([1, seed, *"/".join([encoder, method, recipe, scale]).encode()])
+    noise = 0.05 if recipe in ("jit-early", "jit-late") else 0.01
+    return (1000 if seed < 3 else 9000) * math.exp(noise * own.standard_normal() + 0.1 * seed)
+
+
+@pytest.mark.parametrize(
+    ("module", "experiment", "by"),
+    [
+        (ablation, "ablation", ["method"]),
+        (scales, "scales", ["scale", "method"]),
+        (convergence, "convergence", ["recipe", "method"]),
+    ],
+)
+def test_bars_are_of_the_tests_seeds_with_the_recipes_noise(
+    module: ModuleType, experiment: str, by: list[str], plant: Plant, tmp_path: Path
+) -> None:
+    plant(noisy)
+    frame = module.collect(CONTEXT, experiment)
+    assert set(frame["seed"]) == {0, 1, 2}
+    # By hand: three seeds, and the noise that was put in.
+    by_hand = frame.groupby(by)["fd"].agg(lambda fd: math.exp(np.log(fd).mean()))
+    shown = frame.drop_duplicates(by).set_index(by)
+    pd.testing.assert_series_equal(shown["mean"].sort_index(), by_hand, check_names=False)
+    for recipe, runs in frame.groupby("recipe"):
+        half = np.log(runs["high"] / runs["mean"]).to_numpy() * math.sqrt(3)
+        np.testing.assert_allclose(half, half[0], rtol=1e-6)
+        early = recipe in ("jit-early", "jit-late")  # from 15 runs alone, with 8 degrees of freedom
+        assert half[0] == pytest.approx(2.31 * 0.05 if early else 1.98 * 0.01, rel=0.5 if early else 0.2)
+    assert "95% interval by the noise of the recipe." in module.caption(frame)
+    save(module.draw(frame), tmp_path / "figure.png")
+
+
+def test_parts_and_mixing_leave_held_out_seeds_alone(plant: Plant, tmp_path: Path) -> None:
+    plant(noisy)
+    found = {name: parts.collect(CONTEXT, name) for name in ("convergence", "scales", "prediction")}
+    mixed = cls_mixing.collect(CONTEXT, "cls-mixing")
+    plant(noisy, seeds=3)
+    for name, frame in found.items():
+        pd.testing.assert_frame_equal(frame, parts.collect(CONTEXT, name))
+        assert (frame["n"] == 3).all()
+        save(parts.draw(frame), tmp_path / f"{name}.png")
+    pd.testing.assert_frame_equal(mixed, cls_mixing.collect(CONTEXT, "cls-mixing"))
+    assert mixed["low"].isna().eq(mixed["quantity"] != "fd").all()
+    save(cls_mixing.draw(mixed), tmp_path / "mixed.png")
+
+
+def test_without_further_seeds_no_figure_has_an_interval(plant: Plant, tmp_path: Path) -> None:
+    plant(noisy, seeds=1)
+    for module, experiment in (
+        (ablation, "ablation"),
+        (convergence, "convergence"),
+        (parts, "scales"),
+        (recipes, "recipes"),
+    ):
+        frame = module.collect(CONTEXT, experiment)
+        assert frame[["low", "high"]].isna().all(axis=None)
+        assert "without an interval" in module.caption(frame)
+        save(module.draw(frame), tmp_path / f"{experiment}.png")
+
+
 def test_without_further_seeds_there_is_an_r_and_no_reliability(plant: Plant, tmp_path: Path) -> None:
     plant(follows_lds, seeds=1)
     frame = correlation.collect(CONTEXT, "correlation")
@@ -164,14 +294,21 @@ def test_without_further_seeds_there_is_an_r_and_no_reliability(plant: Plant, tm
         save(figure, tmp_path / f"{name}.png")
 
 
-@pytest.mark.parametrize("module", [correlation, sensitivity, interventions])
+EXPERIMENTS = {interventions: "interventions", recipes: "recipes", parts: "scales", cls_mixing: "cls-mixing"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [correlation, sensitivity, ablation, scales, convergence, *EXPERIMENTS],
+    ids=lambda module: module.__name__,
+)
 def test_where_every_run_has_failed_there_is_nothing_to_draw(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = table.read_table(CONTEXT)
     for reader in (table, results):
         monkeypatch.setattr(reader, "read_table", lambda context: original[original["stage"] != "evaluate"])
-    assert module.collect(CONTEXT, "interventions" if module is interventions else "correlation").empty
+    assert module.collect(CONTEXT, EXPERIMENTS.get(module, "correlation")).empty
 
 
 def test_a_choice_of_lds_is_correlated_as_the_audit_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

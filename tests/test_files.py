@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import resource
 import shutil
@@ -504,3 +505,10 @@ def test_json_is_the_same_whatever_the_order_and_has_no_nan(tmp_path: Path) -> N
     write_json(tmp_path / "b.json", {"a": (np.float64(0.5), None), "b": np.int64(1)})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert read_json(tmp_path / "a.json") == json.loads('{"a": [0.5, null], "b": 1}')
+
+
+def test_json_of_few_digits_is_the_same_where_the_last_ones_differ(tmp_path: Path) -> None:
+    for name, p in (("a", 0.4367871241090329), ("b", 0.43678712410903303)):
+        write_json(tmp_path / name, {"p": [p, np.float64(p) / 1e7, 3, True, "0.4367871241090329", math.inf]}, digits=9)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a")["p"] == [0.436787124, 4.36787124e-8, 3, True, "0.4367871241090329", None]

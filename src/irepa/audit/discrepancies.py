@@ -11,7 +11,8 @@ import numpy as np
 from irepa.audit import words
 from irepa.audit.changes import CASE, estimate_of
 from irepa.audit.evidence import Evidence, NotTestable
-from irepa.audit.statistics import correlation, pearson
+from irepa.audit.statistics import pearson
+from irepa.audit.targets import targets
 from irepa.table import SPATIAL_NAMES
 
 if TYPE_CHECKING:
@@ -75,17 +76,16 @@ def metrics_of(source: Evidence, variant: str, base: str) -> list[dict[str, Any]
 
 
 def lds_variants(source: Evidence) -> list[dict[str, Any]]:
-    """r of LDS with the distance, as the code and as the text define it."""
-    try:
-        scales = source.scales_of("E1")
-    except NotTestable:
-        return []
-    points = source.points("E1", scales[-1])
+    """r of LDS with the log distance behind the noise, as the claims have it, by the code's definition and by the text's."""
     rows = []
     for name, title in (("lds", "code"), ("lds_text", "text")):
-        if name in points and points[name].notna().sum() > 3:
-            r = correlation(points[name].to_numpy(float), points["fd"].to_numpy(float))
-            rows.append({"what": f"r of LDS by the {title}'s neighbourhood", "value": words.estimate(r), "n": r.n})
+        try:
+            of = targets(source, "E1", source.scales_of("E1")[-1], "repa", [name])
+            r = of.correlate([name]).estimate([1.0], len(of.units))
+        except (NotTestable, IndexError):
+            continue
+        what = f"r of LDS by the {title}'s neighbourhood, over networks"
+        rows.append({"what": what, "value": words.estimate(r, ".2f"), "n": r.n})
     return rows
 
 

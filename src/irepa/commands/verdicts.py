@@ -10,7 +10,7 @@ from rich.text import Text
 from irepa.audit.verdicts import shown
 from irepa.commands.screen import screen
 from irepa.pipeline.files import Json, write_json
-from irepa.stages.audit import changes_of, document, others
+from irepa.stages.audit import DIGITS, changes_of, document, others
 
 COLOURS = {
     "supported": "green",
@@ -30,7 +30,7 @@ def of_others(workflow: Path, released: Path | None, output: Path | None = None)
     sources = others(released)
     audit = document(workflow, sources, changes_of(workflow, sources))
     if output is not None:
-        write_json(output, audit)
+        write_json(output, audit, DIGITS)
     return audit
 
 

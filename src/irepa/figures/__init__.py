@@ -5,8 +5,9 @@ A kind of figure has four functions:
 - ``needs(settings, experiment)``: the jobs whose files it reads. :func:`table_only` says it for a figure of the table
   alone.
 - ``collect(context, experiment)``: a data frame of exactly what is drawn; it is kept as CSV beside the picture.
-  :mod:`irepa.table` has the rows of an experiment, and :func:`runs_of` is enough for a figure of distances. An empty
-  frame says that every run has failed, and there is nothing to draw.
+  :mod:`irepa.table` has the rows of an experiment; :func:`irepa.figures._units.runs_of` has the runs that the audit reads,
+  with their noise, and :func:`irepa.figures._units.with_levels` the means and intervals of a figure of distances. An
+  empty frame says that every run has failed, and there is nothing to draw.
 - ``draw(frame)``: the picture, from that CSV alone.
 - ``caption(frame)``: what to see in it, in a sentence or two with the numbers, from the CSV too.
 
@@ -55,27 +56,15 @@ A complete figure, the spread of the distances between seeds::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from irepa.config.cells import NO_ENCODER, Cell, experiment_cells
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
-from irepa.pipeline.runner import Context
-from irepa.table import distances
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def table_only(settings: Settings, experiment: str) -> list[Job]:
     """``needs`` of a figure that reads the table and nothing else."""
     return [Job("table")]
-
-
-def runs_of(context: Context, experiment: str) -> pd.DataFrame:
-    """``collect`` of a figure of distances: a row per cell (:func:`irepa.table.distances`)."""
-    return distances(context, experiment).drop(columns="record")
 
 
 def check_aligned(settings: Settings, experiment: str) -> None:

@@ -1,9 +1,10 @@
-"""What figures share when they draw: one look, one way to write files, bars with their numbers, small images."""
+"""What figures share when they draw: one look, one way to write files, bars with their numbers and intervals, small images."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -76,23 +76,61 @@ def methods_in(frame: pd.DataFrame) -> list[str]:
     return [m for m in METHOD_ORDER if m in present] + [m for m in present if m not in METHOD_ORDER]
 
 
-def bars(frame: pd.DataFrame, axis: Axes, fmt: str, **roles: Any) -> None:
-    """Mean distances as bars with their values inside, every seed as a dot.
+def colours_of(methods: Sequence[str]) -> dict[str, Any]:
+    """A colour for each method; the paper's have the same in every figure."""
+    known = [*METHOD_ORDER, *(name for name in methods if name not in METHOD_ORDER)]
+    palette = sns.color_palette(n_colors=len(known))
+    return {name: sns.desaturate(colour, 0.75) for name, colour in zip(known, palette, strict=True) if name in methods}
 
-    fmt: how the values are written. roles: seaborn's x, y, hue and their orders.
+
+def bars(frame: pd.DataFrame, axis: Axes, by: str, fmt: str, flat: bool = False, turned: bool = False) -> None:
+    """Mean distances as bars with their values inside and their intervals as lines, every run as a dot beside the line.
+
+    frame: a row per run, with ``by`` (what groups of bars are), ``method``, ``fd``, ``mean``, ``low`` and ``high``. fmt: how
+    the values are written; turned: from bottom to top. flat: bars lie, and ``by`` is the method.
     """
-    sns.barplot(frame, ax=axis, errorbar=None, **roles)
-    numbers(axis, fmt)
-    dots = {role: value for role, value in roles.items() if role != "legend"}
-    sns.stripplot(frame, ax=axis, dodge="order" not in roles, palette=["black"] * len(roles["hue_order"]), size=3.5, jitter=False,
-                  legend=False, **dots)  # fmt: skip
+    methods = methods_in(frame)
+    groups = methods if flat else list(dict.fromkeys(frame[by]))
+    width = 0.8 if flat else 0.8 / len(methods)
+    for k, (method, colour) in enumerate(colours_of(methods).items()):
+        shift = 0.0 if flat else (k - (len(methods) - 1) / 2) * width
+        runs = frame[frame["method"] == method]
+        runs = runs.assign(place=[groups.index(name) + shift for name in runs[by]])
+        means = runs.drop_duplicates("place")
+        draw = axis.barh if flat else axis.bar
+        drawn = draw(means["place"], means["mean"], width, color=colour, label=method, linewidth=0.8)
+        axis.bar_label(drawn, fmt=fmt, fontsize=8, label_type="center", color=_readable(colour), rotation=90 * turned)
+        interval(axis, means["place"], means, flat=flat, color="black")
+        dots = runs["place"] + 0.3 * width, runs["fd"]
+        axis.plot(*(dots[::-1] if flat else dots), "o", color="0.15", markersize=2.5)
+    if flat:
+        axis.set_yticks(range(len(groups)), groups)
+        axis.invert_yaxis()
+        axis.grid(False, axis="y")
+    else:
+        axis.set_xticks(range(len(groups)), groups)
+        axis.grid(False, axis="x")
 
 
-def numbers(axis: Axes, fmt: str) -> None:
-    """The numbers in the bars, out of the way of what is drawn at their ends."""
-    for container in axis.containers:
-        if isinstance(container, BarContainer):
-            axis.bar_label(container, fmt=fmt, fontsize=8, label_type="center", color="white")
+def highest(frame: pd.DataFrame) -> float:
+    """The highest of what :func:`bars` draws, so that the axis has room for it."""
+    return float(np.nanmax(frame[["fd", "high"]].to_numpy(float)))
+
+
+def interval(axis: Axes, places: Any, means: pd.DataFrame, flat: bool = False, **look: Any) -> None:
+    """The intervals of ``means`` (columns ``mean``, ``low``, ``high``) as lines with caps; none where they are not known."""
+    ends = np.stack([means["mean"] - means["low"], means["high"] - means["mean"]])
+    plain: dict[str, Any] = {"linestyle": "", "linewidth": 1, "elinewidth": 1, "capsize": 2.5, "capthick": 1}
+    look = plain | look
+    if flat:
+        axis.errorbar(means["mean"], places, xerr=ends, **look)
+    else:
+        axis.errorbar(places, means["mean"], yerr=ends, **look)
+
+
+def _readable(colour: Any) -> str:
+    """White or black, whichever reads better on a colour."""
+    return "white" if float(np.dot(colour, (0.299, 0.587, 0.114))) < 0.62 else "black"
 
 
 def image_to_text(image: NDArray[np.uint8]) -> str:

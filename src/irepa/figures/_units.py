@@ -1,7 +1,7 @@
-"""Encoders as targets as the audit takes them: its units, its correlation and its intervals, in columns of a figure's CSV.
+"""Runs, and encoders as targets, as the audit takes them: its units, correlations and intervals, in columns of a figure's CSV.
 
-So a figure shows the number on which the verdict rests: networks, whose layers are averaged; the log distance behind the
-noise; the seeds that were fixed in advance.
+So a figure shows the number on which the verdict rests: the seeds that were fixed in advance; intervals by the noise of
+the recipe; networks, whose layers are averaged; the log distance behind the noise.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from irepa.audit import words
-from irepa.audit.changes import ALONE, REPA
+from irepa.audit.changes import ALONE, REPA, pair_methods, to_percent
 from irepa.audit.evidence import Evidence, NotTestable, results
+from irepa.audit.noise import Spread, by_t, effects_of, names_of, noise_of
 from irepa.audit.statistics import Estimate
 from irepa.audit.targets import Targets, Unit, targets
+from irepa.config.tier import Tier
 from irepa.figures import cells_of
 from irepa.pipeline.runner import Context
+from irepa.table import CELL, distances, images_seen, steps_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SAME = [name for name in CELL if name != "seed"]  # runs that are repeats of one another
+BY_STEPS = "The noise is estimated anew for each number of steps."
 NO_R = Estimate(math.nan, math.nan, math.nan, 0)
 
 
@@ -97,3 +104,91 @@ def reliability(row: Any) -> str:
     ends = (row["reliability"], row["reliability_low"], row["reliability_high"])
     known = math.isfinite(ends[0])
     return f"reliability {words.estimate(Estimate(*ends, int(row['units'])), '.2f') if known else 'unknown'}"
+
+
+def runs_of(context: Context, *experiments: str) -> pd.DataFrame:
+    """The runs that the audit reads of the experiments' cells, a row each; the first may serve none of the paper's.
+
+    Columns ``CELL``, ``fd``, ``distance``, ``record``; ``steps`` and ``images`` behind it; ``noise`` in percent of the
+    distance and its ``freedom``, of the recipe (NaN and 0: unknown). A cell's seeds are those that any experiment has
+    fixed in advance. Raises CacheError where the table is missing or out of date.
+    """
+    import pandas as pd
+
+    tier, evidence = context.tier, results.read(context, experiments[0])
+    names = [name for name, experiment in tier.experiments.items() if experiment.paper or name in experiments]
+    runs = pd.concat([distances(context, name) for name in names], ignore_index=True).drop_duplicates("record")
+    runs = runs[runs["record"].isin(evidence.fixed["record"])]
+    asked = [
+        [getattr(cell, part) for part in SAME] for name in experiments for cell in cells_of(context.settings, name)
+    ]
+    runs = pd.DataFrame(asked, columns=SAME).drop_duplicates().merge(runs, on=SAME)
+    spreads = {recipe: spread_of(evidence, tier, recipe) for recipe in dict.fromkeys(runs["recipe"])}
+    return runs.assign(
+        steps=[steps_of(tier, recipe) for recipe in runs["recipe"]],
+        images=[images_seen(tier, recipe) for recipe in runs["recipe"]],
+        noise=[100 * math.sqrt(spreads[recipe].variance) for recipe in runs["recipe"]],
+        freedom=[spreads[recipe].freedom for recipe in runs["recipe"]],
+    )
+
+
+def spread_of(evidence: Evidence, tier: Tier, recipe: str) -> Spread:
+    """The noise of one of the tier's recipes.
+
+    A recipe that is another one sampled early has the noise at its own number of steps, which is not that at the end.
+    """
+    settings = tier.recipes[recipe]
+    trained, noise = settings.trained_as or recipe, evidence.noise
+    if settings.at is not None:
+        runs = evidence.fixed
+        noise = noise_of(runs[(runs["recipe"] == trained) & (runs["steps"] == settings.at)])
+    return noise.get(trained, Spread())
+
+
+def with_levels(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Runs with the geometric ``mean`` distance of their group, the ends ``low`` and ``high`` of its 95% interval, ``seeds``.
+
+    runs: as :func:`runs_of` gives them. by: the columns that make a group. The interval is that of the runs' own noise;
+    what a seed gives to all runs alike is not in it.
+    """
+    import pandas as pd
+
+    if runs.empty:
+        return runs
+    rows = []
+    for key, part in runs.groupby([*by], sort=False):
+        logs, n = np.log(part["fd"].to_numpy(float)), len(part)
+        variance = float(((part["noise"].to_numpy(float) / 100) ** 2).sum()) / n**2
+        level = by_t(float(logs.mean()), variance, float(part["freedom"].min()), 0.0, n)[0].map(math.exp)
+        ends = {"mean": level.value, "low": level.low, "high": level.high, "seeds": part["seed"].nunique()}
+        rows.append(dict(zip(by, key, strict=True)) | ends)
+    return runs.merge(pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"]), on=[*by])
+
+
+def change_of(runs: pd.DataFrame, method: str, than: str) -> Estimate | None:
+    """What one method changes against another at the same seed, in percent, over these very runs; None without a pair.
+
+    Of runs of one encoder, scale and recipe it is the audit's change (:func:`irepa.audit.changes.measure_changes`).
+    """
+    named = runs.assign(setting="")  # recipes have the tier's names here, so that one is not a setting of another
+    pairs = pair_methods(named.assign(run=names_of(named)), method, than)
+    if pairs.empty:
+        return None
+    variance = (runs["noise"] / 100) ** 2
+    spreads = zip(runs["recipe"], variance, runs["freedom"], strict=True)
+    noise = {str(recipe): Spread(*spread) for recipe, *spread in spreads}
+    units = pairs["recipe"] + "/" + pairs["scale"] + "/" + pairs["encoder"]
+    return effects_of(pairs.assign(unit=units), noise).mean_of_these()[0].map(to_percent)
+
+
+def bars_told(frame: pd.DataFrame, seeds: str = "seeds", mark: str = "lines") -> str:
+    """What means and intervals are, in a sentence: ``Means over 3 seeds; lines: 95% interval by the noise of the recipe.``
+
+    frame: with ``low`` and a column of numbers of seeds. mark: what the intervals are drawn as.
+    """
+    fewest, most = int(frame[seeds].min()), int(frame[seeds].max())
+    over = f"Means over {fewest if fewest == most else f'{fewest} to {most}'} {words.plural('seed', most)}"
+    if frame["low"].isna().all():
+        return f"{over}, without an interval: no recipe has a cell with several seeds."
+    some = "; a recipe whose cells all have one seed has none" if frame["low"].isna().any() else ""
+    return f"{over}; {mark}: 95% interval by the noise of the recipe{some}."

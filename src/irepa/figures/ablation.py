@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irepa.figures import runs_of, table_only
+from irepa.figures import table_only
+from irepa.pipeline.runner import Context
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 needs = table_only
-collect = runs_of
+
+
+def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """A row per run, with the mean of its method and the interval."""
+    from irepa.figures._units import runs_of, with_levels
+
+    return with_levels(runs_of(context, experiment), ["method"])
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    from irepa.figures._drawing import bars, distance_label, methods_in, panel
+    from irepa.figures._drawing import bars, distance_label, highest, methods_in, panel
 
-    order = methods_in(frame)
-    figure, axis = panel(0.75, 0.5 * len(order) + 1.2)
-    bars(frame, axis, "%.0f", y="method", x="fd", order=order, hue="method", hue_order=order, legend=False)
+    figure, axis = panel(width=0.75, height=0.5 * len(methods_in(frame)) + 1.2)
+    bars(frame, axis, "method", "%.0f", flat=True)
     axis.set(xlabel=distance_label(frame), ylabel="method")
-    axis.set_xlim(0, frame["fd"].max() * 1.12)
+    axis.set_xlim(0, highest(frame) * 1.08)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    mean = frame.groupby("method")["fd"].mean().sort_values()
+    from irepa.figures._units import bars_told
+
+    mean = frame.groupby("method")["mean"].first().sort_values()
     ranking = " < ".join(f"{method} ({value:.1f})" for method, value in mean.items())
-    return f"{frame['distance'].iloc[0]}: {ranking}. {frame['seed'].nunique()} seed(s), a dot each."
+    return f"{frame['distance'].iloc[0]}: {ranking}. {bars_told(frame)} Dots: the runs."

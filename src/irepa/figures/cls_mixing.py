@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from irepa.audit.rules.trend import mixing_weight
 from irepa.figures import check_aligned, table_only
 from irepa.pipeline.runner import Context
-from irepa.table import distances, with_metrics
+from irepa.table import with_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,29 +18,42 @@ check = check_aligned
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per cell and quantity, accuracy, LDS and distance: its ``value`` at the mixing weight ``alpha``."""
-    runs = with_metrics(context, distances(context, experiment), ["accuracy", "lds"])
+    """A row per mixing weight ``alpha`` and quantity, accuracy, LDS and distance: its ``mean``, and a distance's interval."""
+    import pandas as pd
+
+    from irepa.figures._units import runs_of, with_levels
+
+    runs = runs_of(context, experiment)
+    if runs.empty:
+        return runs
+    runs = with_metrics(context, runs, ["accuracy", "lds"])
     runs = runs.assign(alpha=[mixing_weight(name, "clsmix") for name in runs["encoder"]])
-    long = runs.melt(["encoder", "alpha", "seed", "distance"], ["accuracy", "lds", "fd"], "quantity", "value")
-    return long.sort_values(["quantity", "alpha", "seed"])
+    levels = with_levels(runs, ["alpha"]).drop_duplicates("alpha").set_index("alpha")
+    told = levels[["distance", "seeds"]]
+    # The encoders' own numbers have no seed.
+    of_encoders = [told.assign(quantity=name, mean=runs.groupby("alpha")[name].mean()) for name in ("accuracy", "lds")]
+    distances = told.assign(quantity="fd").join(levels[["mean", "low", "high"]])
+    return pd.concat([*of_encoders, distances]).sort_values(["quantity", "alpha"]).reset_index()
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     import seaborn as sns
 
-    from irepa.figures._drawing import distance_label, panels
+    from irepa.figures._drawing import distance_label, interval, panels
 
     figure, axes = panels(1, 3, 1, 3.2)
     labels = {"accuracy": "linear-probe accuracy (%)", "lds": "LDS (cosine)", "fd": distance_label(frame)}
     for axis, colour, (quantity, label) in zip(axes, sns.color_palette(n_colors=3), labels.items(), strict=True):
         points = frame[frame["quantity"] == quantity]
-        sns.lineplot(points, x="alpha", y="value", marker="o", ax=axis, color=colour, errorbar="sd")
-        axis.set(xlabel="alpha, weight of\nthe global token", ylabel=label)
+        interval(axis, points["alpha"], points, color=colour, marker="o", linestyle="-")
+        axis.set(xlabel="alpha, weight of\nthe global token", ylabel=label, xticks=points["alpha"])
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    mean = frame.groupby(["quantity", "alpha"])["value"].mean()
+    from irepa.figures._units import bars_told
+
+    mean = frame.set_index(["quantity", "alpha"])["mean"]
     parts = []
     for quantity, name, digits in (
         ("accuracy", "accuracy", 1),
@@ -50,4 +63,7 @@ def caption(frame: pd.DataFrame) -> str:
         values = mean[quantity]
         parts.append(f"{name} {values.iloc[0]:.{digits}f} to {values.iloc[-1]:.{digits}f}")
     alphas = mean["fd"].index
-    return f"From alpha = {alphas.min():g} to {alphas.max():g}: {'; '.join(parts)}."
+    told = bars_told(frame[frame["quantity"] == "fd"], mark="bars")
+    return (
+        f"From alpha = {alphas.min():g} to {alphas.max():g}: {'; '.join(parts)}. Distances: {told[0].lower()}{told[1:]}"
+    )

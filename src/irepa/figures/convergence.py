@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irepa.figures import runs_of, table_only
+import numpy as np
+
+from irepa.figures import table_only
 from irepa.pipeline.runner import Context
-from irepa.table import images_seen, steps_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,25 +17,32 @@ needs = table_only
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per cell: its distance, and the training ``steps`` and ``images`` behind it."""
-    runs = runs_of(context, experiment)
-    steps = [steps_of(context.tier, recipe) for recipe in runs["recipe"]]
-    return runs.assign(steps=steps, images=[images_seen(context.tier, recipe) for recipe in runs["recipe"]])
+    """A row per run, with the mean and the interval of the runs of its method after as many ``steps`` and ``images``."""
+    from irepa.figures._units import runs_of, with_levels
+
+    return with_levels(runs_of(context, experiment), ["method", "steps", "images"])
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    import seaborn as sns
-
-    from irepa.figures._drawing import distance_label, methods_in, panel
+    from irepa.figures._drawing import MARKERS, colours_of, distance_label, interval, methods_in, panel
 
     figure, axis = panel(0.75, 3.8)
-    sns.lineplot(frame, x="images", y="fd", hue="method", hue_order=methods_in(frame), style="method", markers=True,
-                 dashes=False, errorbar="sd", ax=axis)  # fmt: skip
+    methods = methods_in(frame)
+    aside = 0.014 * float(np.ptp(frame["images"]))  # so that lines of one place stand beside each other
+    for k, (method, colour) in enumerate(colours_of(methods).items()):
+        means = frame[frame["method"] == method].drop_duplicates("images").sort_values("images")
+        places = means["images"] + (k - (len(methods) - 1) / 2) * aside
+        interval(axis, places, means, color=colour, marker=MARKERS[k], markersize=6, linestyle="-", label=method)
     axis.set(xlabel="training images seen", ylabel=distance_label(frame))
+    axis.set_xticks(sorted(set(frame["images"])))
+    axis.legend(title="method")
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    mean = frame.groupby(["steps", "method"])["fd"].mean().unstack()
+    from irepa.figures._units import BY_STEPS, bars_told
+
+    mean = frame.groupby(["steps", "method"])["mean"].first().unstack()
     parts = [f"{step} steps: " + ", ".join(f"{m} {v:.0f}" for m, v in row.items()) for step, row in mean.iterrows()]
-    return f"{frame['distance'].iloc[0]} after {'; '.join(parts)}. {frame['seed'].nunique()} seed(s)."
+    told = bars_told(frame, mark="bars")
+    return f"{frame['distance'].iloc[0]} after {'; '.join(parts)}. {told} {BY_STEPS}"

@@ -14,13 +14,13 @@ import numpy as np
 
 from irepa.audit import words
 from irepa.audit.evidence import NotTestable
+from irepa.audit.statistics import Array
 from irepa.figures import check_aligned, table_only
 from irepa.pipeline.runner import Context
 from irepa.table import SPATIAL_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 needs = table_only
@@ -33,7 +33,8 @@ AXES["rmsc"] = "RMSC"
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per network and metric: its ``value``, the distance ``fd``, the ends ``low`` and ``high`` of its 95% interval,
-    and what the audit says of the metric: ``r``, ``reliability``, and how many ``independent`` units there are.
+    the distance on the ``line`` of least squares, and what the audit says of the metric: ``r``, ``reliability``, and how
+    many ``independent`` units there are.
 
     A network's value is the mean over its layers, and its distance the geometric mean over layers and seeds.
     """
@@ -62,6 +63,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
             fd=[level.value for level in levels],
             low=[level.low for level in levels],
             high=[level.high for level in levels],
+            line=line(of.column(metric), of.column("level")),
             distance=source.evidence.distance,
             seeds=int(source.runs.groupby("encoder")["seed"].nunique().max()),
             **correlated(of, metric),
@@ -79,6 +81,15 @@ def short_names(encoders: Mapping[str, list[str]]) -> dict[str, str]:
         names[network] = "-".join(found[0] for found in alike) or layers[0]
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     return {network: encoders[network][0] if name in twice else name for network, name in names.items()}
+
+
+def line(x: Array, level: Array) -> Array:
+    """Distances on the least-squares line of the log distances at x (units,); NaN where x is the same for all."""
+    if np.ptp(x) == 0:
+        return np.full(len(x), np.nan)
+    slope, start = np.polyfit(x, level, 1)
+    on: Array = np.exp(start + slope * x)
+    return on
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -106,7 +117,8 @@ def draw(frame: pd.DataFrame) -> Figure:
             colour, marker = looks[row.network]
             axis.plot([row.value] * 2, [row.low, row.high], color=colour, linewidth=1, alpha=0.6, zorder=1)
             axis.plot(row.value, row.fd, marker, color=colour, markersize=7, markeredgecolor="white", zorder=2)
-        _line(axis, points)
+        fit = points.sort_values("value")
+        axis.plot(fit["value"], fit["line"], color="0.6", linewidth=1, zorder=0)
         axis.set_title(f"{said(points.iloc[0])}\n{reliability(points.iloc[0])}")
     log_distances(axes.flat[0])
     for axis in axes[:, 0]:
@@ -120,15 +132,6 @@ def draw(frame: pd.DataFrame) -> Figure:
     last.legend(handles, names, title="network (a colour per family)", title_fontsize=10, loc="center", frameon=False,
                 fontsize=6.5 if many else 9, handletextpad=0.2)  # fmt: skip
     return figure
-
-
-def _line(axis: Axes, points: pd.DataFrame) -> None:
-    """The least-squares line of the log distance."""
-    x = points["value"].to_numpy(float)
-    if np.ptp(x) > 0:
-        slope, start = np.polyfit(x, np.log(points["fd"].to_numpy(float)), 1)
-        ends = np.array([x.min(), x.max()])
-        axis.plot(ends, np.exp(start + slope * ends), color="0.6", linewidth=1, zorder=0)
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from irepa.audit import words
+from irepa.audit.changes import estimate_of
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
 from irepa.figures import cells_of, table_only
 from irepa.pipeline.runner import Context
-from irepa.table import distances, images_seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,53 +40,63 @@ def check(settings: Settings, experiment: str) -> None:
 
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
-    """A row per part, scale, recipe, images seen and seed: ``change``, percent of the distance without the part."""
+    """A row per part and ``place`` on the ``axis``: the ``change`` of the distance that the part makes, in percent.
+
+    ``low`` and ``high`` are the ends of its 95% interval, and ``n`` its seeds, all as the audit has them.
+    """
     import pandas as pd
 
-    runs = distances(context, experiment)
-    seen = [images_seen(context.tier, recipe) for recipe in runs["recipe"]]
-    wide = runs.assign(images=seen).pivot_table(
-        index=["distance", "scale", "recipe", "images", "seed"], columns="method", values="fd"
-    )
-    frames = [
-        (100 * (wide[one] / wide[other] - 1)).rename("change").reset_index().assign(part=part)
-        for part, (one, other) in PARTS.items()
-        if {one, other} <= {*wide.columns}
-    ]
-    changes = pd.concat(frames, ignore_index=True).dropna()
-    scales, recipes = list(context.tier.scales), list(context.tier.recipes)
-    order = np.lexsort((changes["recipe"].map(recipes.index), changes["images"], changes["scale"].map(scales.index)))
-    return changes.iloc[order]  # in the tier's order, which is that of the axis
+    from irepa.figures._units import change_of, runs_of
+
+    tier = context.tier
+    runs = runs_of(context, experiment)
+    axis = axis_of(runs)
+    order = {"images": sorted(set(runs["images"])), "recipe": [*tier.recipes], "scale": [*tier.scales]}[axis]
+    rows = []
+    for place in order:  # in the tier's order
+        here = runs[runs[axis] == place]
+        for part, (one, other) in PARTS.items():
+            change = change_of(here, one, other)
+            if change is not None:
+                ends = {"change": change.value, "low": change.low, "high": change.high, "n": change.n}
+                rows.append({"axis": axis, "place": place, "part": part} | ends)
+    return pd.DataFrame(rows).assign(distance=runs["distance"].iloc[0]) if rows else pd.DataFrame()
 
 
-def axis_of(frame: pd.DataFrame) -> str:
+def axis_of(runs: pd.DataFrame) -> str:
     """Which of ``AXES`` differs."""
-    return next((name for name in AXES if frame[name].nunique() > 1), "scale")
+    return next((name for name in AXES if runs[name].nunique() > 1), "scale")
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     import seaborn as sns
 
-    from irepa.figures._drawing import panel
+    from irepa.figures._drawing import interval, panel
 
     figure, axis = panel(1, 3.8)
-    x = axis_of(frame)
-    line = "none" if x == "recipe" else "-"  # recipes have no order
+    x = frame["axis"].iloc[0]
+    line = "" if x == "recipe" else "-"  # recipes have no order
     colours = dict(zip(PARTS, sns.color_palette(), strict=False))
-    order = [part for part in PARTS if part in set(frame["part"])]
-    sns.pointplot(frame, x=x, y="change", hue="part", hue_order=order, palette=colours, dodge=0.35, errorbar=("pi", 100),
-                  markersize=5, linewidth=1, linestyle=line, capsize=0.03, ax=axis)  # fmt: skip
+    parts = [part for part in PARTS if part in set(frame["part"])]
+    places = list(dict.fromkeys(frame["place"]))
+    for k, part in enumerate(parts):
+        means = frame[frame["part"] == part].rename(columns={"change": "mean"})
+        at = [places.index(place) + 0.35 * ((k + 0.5) / len(parts) - 0.5) for place in means["place"]]
+        interval(axis, at, means, color=colours[part], marker="o", markersize=5, linestyle=line, label=part)
     axis.axhline(0, color="0.5", linewidth=0.8)
-    axis.set(xlabel=AXES[x], ylabel=f"change of {frame['distance'].iloc[0]} (%)")
-    sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, title="", fontsize=8)
+    axis.set_xticks(range(len(places)), places)
+    axis.grid(False, axis="x")
+    axis.set(xlabel=AXES[x], ylabel=f"change of {frame['distance'].iloc[0]} (%)", xlim=(-0.5, len(places) - 0.5))
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=8)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    x = axis_of(frame)
-    mean = frame.groupby(["part", x], sort=False)["change"].mean().unstack()[list(dict.fromkeys(frame[x]))]
-    rows = [
-        f"{str(part).split(' (')[0]}: " + ", ".join(f"{place} {words.percent(v)}" for place, v in row.items())
-        for part, row in mean.iterrows()
-    ]
-    return f"{'; '.join(rows)}. Bars: the range over {frame['seed'].nunique()} seed(s)."
+    from irepa.figures._units import BY_STEPS, bars_told
+
+    parts = []
+    for part, rows in frame.groupby("part", sort=False):
+        told = [f"{row['place']} {words.percentages(estimate_of(row))}" for row in rows.to_dict("records")]
+        parts.append(f"{str(part).split(' (')[0]}: {', '.join(told)}")
+    anew = f" {BY_STEPS}" if frame["axis"].iloc[0] == "images" else ""
+    return f"{'; '.join(parts)}. {bars_told(frame, 'n', 'bars')}{anew}"

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irepa.figures import runs_of, table_only
+from irepa.figures import table_only
+from irepa.pipeline.runner import Context
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 needs = table_only
-collect = runs_of
 LABELS = {"scale": "scale of the network", "encoder": "encoder"}
+
+
+def collect(context: Context, experiment: str) -> pd.DataFrame:
+    """A row per run, with the mean and the interval of the runs that share its bar."""
+    from irepa.figures._units import runs_of, with_levels
+
+    runs = runs_of(context, experiment)
+    return with_levels(runs, [unit(runs), "method"])
 
 
 def unit(frame: pd.DataFrame) -> str:
@@ -21,23 +29,21 @@ def unit(frame: pd.DataFrame) -> str:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    import seaborn as sns
-
-    from irepa.figures._drawing import bars, distance_label, methods_in, panel
+    from irepa.figures._drawing import bars, distance_label, highest, panel
 
     figure, axis = panel(0.75, 4)
     units = unit(frame)
-    bars(frame, axis, "%.0f", x=units, y="fd", hue="method", hue_order=methods_in(frame))
+    bars(frame, axis, units, "%.0f")
     axis.set(xlabel=LABELS[units], ylabel=distance_label(frame))
-    axis.set_ylim(0, frame["fd"].max() * 1.12)
+    axis.set_ylim(0, highest(frame) * 1.08)
     axis.tick_params(axis="x", labelrotation=0 if units == "scale" else 20)
-    sns.move_legend(axis, "upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axis.legend(title="method", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    wide = frame.groupby([unit(frame), "method"])["fd"].mean().unstack()
+    from irepa.figures._units import bars_told
+
+    wide = frame.groupby([unit(frame), "method"])["mean"].first().unstack()
     best = ", ".join(f"{name}: {row.idxmin()}" for name, row in wide.iterrows())
-    return (
-        f"Lowest {frame['distance'].iloc[0]} per {unit(frame)}: {best}. {frame['seed'].nunique()} seed(s), a dot each."
-    )
+    return f"Lowest {frame['distance'].iloc[0]} per {unit(frame)}: {best}. {bars_told(frame)} Dots: the runs."

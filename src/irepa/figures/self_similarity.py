@@ -66,11 +66,13 @@ def draw(frame: pd.DataFrame) -> Figure:
     columns = 2 + len(maps)
     side = WIDTH / (columns + 0.4)
     figure, axes = panels(len(lines), columns, 1, side * len(lines) + 0.7, squeeze=False)
-    drawn = None
+    drawn, told = None, ""
     for line, (encoder, image) in zip(axes, lines, strict=True):
         here = frame[(frame["encoder"] == encoder) & (frame["image"] == image)]
         show_image(line[0], here["png"].dropna().loc[lambda text: text != ""].iloc[0])
-        line[0].set_ylabel(encoder, fontsize=9)
+        if encoder != told:  # once for all its images: a row is lower than a name is long
+            line[0].set_ylabel(encoder, fontsize=8)
+        told = encoder
         for axis, (source, method) in zip(line[1:], [("encoder", here["method"].iloc[0]), *maps], strict=True):
             values = here[(here["source"] == source) & (here["method"] == method)]
             if values.empty:  # a run that failed, or that nobody has released
@@ -83,7 +85,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             bare(axis)
     titles = ["image", "encoder"] + [f"{source}\n({method})" for source, method in maps]
     for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=8)
     assert drawn is not None
     figure.colorbar(drawn, ax=axes, fraction=0.02, pad=0.01, label="cosine to the anchor (+)")
     return figure

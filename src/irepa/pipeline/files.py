@@ -200,21 +200,26 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """JSON with sorted keys; NaN and infinity become null, because JSON has neither."""
-    write_text(path, json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, digits: int | None = None) -> None:
+    """JSON with sorted keys; NaN and infinity become null, because JSON has neither.
+
+    digits: how many significant ones a number keeps; None: all. The last few of sixteen differ from processor to processor.
+    """
+    write_text(path, json.dumps(_plain(value, digits), indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any, digits: int | None) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _plain(item, digits) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_plain(item, digits) for item in value]
     if isinstance(value, (np.floating, np.integer, np.bool_)):
         value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
         return None
-    return value
+    return value if digits is None else float(f"{value:.{digits}g}")
 
 
 def read_json(path: Path) -> Json:

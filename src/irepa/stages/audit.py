@@ -19,6 +19,8 @@ from irepa.config.released import statistics_folder
 from irepa.pipeline.files import Json, Record, whole, write_json
 from irepa.pipeline.runner import Context
 
+DIGITS = 9  # of a number in JSON: another processor gives the same
+
 
 def run(context: Context) -> Json:
     own = results if context.tier.released is None else checkpoints
@@ -30,7 +32,7 @@ def run(context: Context) -> Json:
         name for claim in audit["claims"] for said in claim["sources"].values() for name in said.get("records", [])
     ]
     audit["records"] = trace(context.plan.results, behind)
-    write_json(context.output("verdicts.json"), audit)
+    write_json(context.output("verdicts.json"), audit, DIGITS)
     verdicts = flat(audit)
     for table, name in ((verdicts, "verdicts.csv"), (measured, "changes.csv")):
         with whole(context.output(name)) as temporary:
