@@ -56,5 +56,7 @@ def p_value(p: float) -> str:
 
 
 def plural(word: str, n: int) -> str:
-    """The word as it stands after a number: ``seed`` for 1, else ``seeds``."""
-    return word if n == 1 else f"{word}s"
+    """The word as it stands after a number: ``seed`` for 1, else ``seeds``; ``families`` of ``family``."""
+    if n == 1:
+        return word
+    return f"{word[:-1]}ies" if word.endswith("y") and word[-2] not in "aeiou" else f"{word}s"
