@@ -46,9 +46,10 @@ def rule_end(options: Ratios, unit: str, every: bool = False) -> str:
             f"Each {unit} is tested over its seeds, and the claim is as strong as the weakest of at least {options.minimum}, "
             f"with {level}; it is contradicted where one is on the other side, its p times their number. {printed}"
         )
+    units = words.plural(unit, options.minimum)
     return (
-        f"The 95% interval must lie on that side, with {level}: over at least {options.minimum} {unit}s as a sample of their "
-        f"kind, or over at least {options.seeds} seeds of fewer. {printed}"
+        f"The 95% interval must lie on that side, with {level}: over at least {options.minimum} {units} as a sample of "
+        f"their kind, or over at least {options.seeds} seeds of fewer. {printed}"
     )
 
 
@@ -125,7 +126,7 @@ def ratio_finding(
         decided, lacking = _by_margin(effects, options, every)
     elif not lacking and seeds < options.seeds and (every or not over_units):
         lacking = f"{counted}, the fewest seeds of one are {seeds}, the rule asks for {options.seeds}"
-        lacking += "" if every else f", or for {options.minimum} {unit}s"
+        lacking += "" if every else f", or for {options.minimum} {words.plural(unit, options.minimum)}"
     notes = [f"{words.percent_of_log(float(measured.values.mean()))} on average; over {level}."]
     if decided is not None:
         notes.append(f"Single printed runs: decided by the fixed margin of {options.margin:.0%}, without a test.")
@@ -181,7 +182,7 @@ def _power(estimate: Estimate, effects: Effects, options: Ratios, over_units: bo
     if over_units:
         n, spread = len(effects.units), float(effects.values.std(ddof=1))
         return (
-            f"With {n} {unit}s whose log ratios spread by {spread:.3f}, power 0.8 takes a mean change of "
+            f"With {n} {words.plural(unit, n)} whose log ratios spread by {spread:.3f}, power 0.8 takes a mean change of "
             f"{words.percent_of_log(-effect_seen(n, options.alpha) * spread)} or more."
         )
     if not math.isfinite(estimate.low):

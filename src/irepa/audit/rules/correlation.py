@@ -51,7 +51,7 @@ def rule(options: Options) -> str:
     return (
         f"Pearson r of {NAMES[options.metric]} with the log distance behind the noise between seeds, at the largest scale of "
         f"the network, is {side(options)}; it is contradicted by r {opposite} {options.otherwise:g}. "
-        + needed(options, f"{options.unit}s")
+        + needed(options, words.plural(options.unit, 2))
     )
 
 
@@ -71,7 +71,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         premised=True,
         reliability=of.reliability(found),
         predictor=options.metric if options.unit == "network" else "",
-        lacking=shortage(n, f"{options.unit}s", options),
+        lacking=shortage(n, words.plural(options.unit, 2), options),
         power=power(options, of.effective([options.metric]), found.reliability.value if of.noise.freedom else 1.0),
         notes=[of.told([options.metric])],
         checks=[
