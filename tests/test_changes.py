@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from irepa.audit.changes import measure_changes, pair_encoders, pair_methods, reading
+from irepa.audit.changes import measure_changes, reading
 from irepa.audit.evidence import RUNS, Evidence, published
 from irepa.audit.noise import effects_of
+from irepa.audit.pairs import pair_encoders, pair_methods
 from irepa.audit.statistics import Estimate
 from irepa.audit.summary import changes_table
 

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from irepa.audit import words
-from irepa.audit.changes import estimate_of, to_percent
+from irepa.audit.changes import estimate_of
+from irepa.audit.pairs import to_percent
 from irepa.audit.statistics import Estimate
 from irepa.audit.verdicts import shown
 from irepa.commands import verdicts

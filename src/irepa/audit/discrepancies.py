@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.changes import CASE, estimate_of
+from irepa.audit.changes import estimate_of
 from irepa.audit.evidence import Evidence, NotTestable
+from irepa.audit.pairs import CASE
 from irepa.audit.statistics import pearson
 from irepa.audit.targets import targets
 from irepa.table import SPATIAL_NAMES

@@ -11,9 +11,9 @@ import math
 from typing import TYPE_CHECKING
 
 from irepa.audit import words
-from irepa.audit.changes import ALONE, REPA, SMALL, pair_methods, to_percent
 from irepa.audit.evidence import Evidence, NotTestable
 from irepa.audit.noise import Amount, effects_of
+from irepa.audit.pairs import ALONE, REPA, SMALL, pair_methods, to_percent
 from irepa.audit.statistics import Estimate
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 
 from irepa.audit import words
-from irepa.audit.changes import ALONE, REPA, estimate_of, read_changes
+from irepa.audit.changes import estimate_of, read_changes
+from irepa.audit.pairs import ALONE, REPA
 from irepa.audit.verdicts import VERDICTS, shown
 from irepa.errors import ConfigError
 from irepa.pipeline.files import read_json, write_text

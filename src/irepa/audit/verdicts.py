@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from irepa.audit import gate, words
-from irepa.audit.changes import to_percent
 from irepa.audit.claims import ANY, Claim, options_of, rule_of
 from irepa.audit.evidence import Evidence, NotTestable
+from irepa.audit.pairs import to_percent
 from irepa.audit.rules import Finding, Rule
 from irepa.audit.statistics import Estimate, holm
 from irepa.audit.targets import NAMES, ONE, one_predictor

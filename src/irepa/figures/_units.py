@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.changes import ALONE, REPA, pair_methods, to_percent
 from irepa.audit.evidence import Evidence, NotTestable, results
 from irepa.audit.noise import Spread, by_t, effects_of, names_of, noise_of
+from irepa.audit.pairs import ALONE, REPA, pair_methods, to_percent
 from irepa.audit.statistics import Estimate
 from irepa.audit.targets import Targets, Unit, targets
 from irepa.config.tier import Tier

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irepa.audit import words
-from irepa.audit.changes import estimate_of, pair_encoders, to_percent
+from irepa.audit.changes import estimate_of
 from irepa.audit.noise import effects_of
+from irepa.audit.pairs import pair_encoders, to_percent
 from irepa.audit.statistics import Estimate
 from irepa.config.cells import NO_ENCODER, split_encoder
 from irepa.config.tier import Settings

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.changes import to_percent
 from irepa.audit.noise import Spread, by_t
+from irepa.audit.pairs import to_percent
 from irepa.config.cells import NO_ENCODER
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError

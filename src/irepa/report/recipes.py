@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from irepa.audit import paper
-from irepa.audit.changes import ALONE, REPA
+from irepa.audit.pairs import ALONE, REPA
 from irepa.report.markdown import grid
 from irepa.report.tier import FinishedTier
 

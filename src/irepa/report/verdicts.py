@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
-from irepa.audit.changes import ENOUGH, SMALL
+from irepa.audit.changes import ENOUGH
+from irepa.audit.pairs import SMALL
 from irepa.audit.verdicts import VERDICTS, Verdict, shown
 from irepa.pipeline.files import Json
 from irepa.pipeline.graph import Job

@@ -208,7 +208,7 @@ def records_of(*frames: pd.DataFrame) -> list[str]:
 
 
 def records_of_pairs(pairs: pd.DataFrame) -> list[str]:
-    """The same for pairs of runs (:func:`irepa.audit.changes.pair_methods`): the files of both."""
+    """The same for pairs of runs (:func:`irepa.audit.pairs.pair_methods`): the files of both."""
     return records_of(pairs, pairs[["record_than"]].rename(columns={"record_than": "record"}))
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from irepa.audit import words
-from irepa.audit.changes import CASE
 from irepa.audit.evidence import Evidence, NotTestable, records_of
+from irepa.audit.pairs import CASE
 from irepa.audit.rules import Finding, side
 from irepa.audit.rules._ratios import Ratios, Unit, by_unit, ratio_finding, rule_end, unit_told
 from irepa.audit.statistics import Array

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from irepa.audit import gate, words
-from irepa.audit.changes import pair_encoders, to_percent
 from irepa.audit.evidence import Evidence, NotTestable, records_of_pairs
+from irepa.audit.pairs import pair_encoders, to_percent
 from irepa.audit.rules import Finding, shortage, side
 from irepa.audit.rules._ratios import Ratios, ratio_finding, rule_end
 from irepa.config.options import Positive

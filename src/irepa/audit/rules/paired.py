@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from irepa.audit.changes import pair_methods
 from irepa.audit.evidence import QUANTITIES, Evidence, NotTestable, records_of_pairs
+from irepa.audit.pairs import pair_methods
 from irepa.audit.rules import Finding, side
 from irepa.audit.rules._ratios import Ratios, Unit, by_unit, ratio_finding, rule_end, unit_told
 
