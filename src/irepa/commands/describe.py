@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,15 +59,24 @@ class EncoderFacts:
 class ShapesAlone(TorchFunctionMode):
     """Passes over what changes the numbers of tensors that have none, half of the time that building and counting takes."""
 
+    PASSED_OVER = INITIALISING | POINTWISE
+
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if args and isinstance(args[0], Tensor) and args[0].is_meta:
-            if name in INITIALISING | POINTWISE:
+            if name in self.PASSED_OVER:
                 return args[0]
             if name == "linear":
                 # A bias is not counted, and adding it takes most of the time.
                 return func(*args[:2], **{key: value for key, value in (kwargs or {}).items() if key != "bias"})
         return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts the arithmetic of forward passes on a device without storage."""
+    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
+        yield counter
 
 
 def describe_encoder(
@@ -90,7 +100,7 @@ def describe_encoder(
             encoder = declared.encoder(grid, torch.device(device))
     finally:
         logging.disable(logging.NOTSET)
-    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         tokens = encoder(_blank(image_size, device))
     return EncoderFacts(
         name=name,
@@ -114,7 +124,7 @@ def judge_flops(name: str, entry: EncoderEntry, image_size: int, input_size: int
     if declared.library.judge_flops is not None:
         return declared.library.judge_flops
     judge = declared.judge(torch.device(device))
-    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         judge(_blank(image_size, device))
     return float(counter.get_total_flops())
 
@@ -168,7 +178,7 @@ def network_facts(tier: Tier, recipe: str, scale: str, shape: tuple[int, int, in
         network = build_network(tier, recipe, scale, shape, classes)
         image, time, label = torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
     network.to("meta")  # tables made from numpy are not there yet
-    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         network(image, time, label)
     return sum(p.numel() for p in network.parameters() if p.requires_grad), counter.get_total_flops()
 
@@ -182,6 +192,6 @@ def projector_facts(method: Method, scale: Scale, dim: int, grid: Grid) -> tuple
             method.projector, scale.width, dim, kernel=method.kernel, hidden=scale.projector_hidden, grid=grid
         )
         hidden = torch.zeros(1, grid[0] * grid[1], scale.width)
-    with torch.no_grad(), ShapesAlone(), FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         module(hidden)
     return sum(p.numel() for p in module.parameters()), counter.get_total_flops()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from irepa.config.options import Positive, Strict
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from irepa.stored import Indices
     from irepa.tokens import Grid, TokenSource
-
-BATCH = 256  # images at a time
 
 
 class Options(Strict):
@@ -46,25 +43,13 @@ def first(source: TokenSource, images: int) -> Indices:
     return np.arange(min(images, len(source)), dtype=np.int64)
 
 
-def moments(source: TokenSource, images: Indices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (dim,) and covariance (dim, dim) of these images' tokens, over images and positions."""
-    from irepa.progress import track
-    from irepa.tokens import in_batches
-
-    total, products, count = np.zeros(source.dim), np.zeros((source.dim, source.dim)), 0
-    parts = in_batches(images, BATCH)
-    for part in track(parts, "moments", len(parts)):
-        rows = source[part].double().flatten(0, 1).numpy()
-        total, products, count = total + rows.sum(axis=0), products + rows.T @ rows, count + len(rows)
-    mean = total / count
-    return mean, products / count - np.outer(mean, mean)
-
-
 def fit(options: Options, source: TokenSource, grid: Grid, device: torch.device) -> Components:
     """Eigenvectors of the tokens' covariance, the largest entry of each positive."""
     import torch
 
-    mean, covariance = moments(source, first(source, options.images))
+    from irepa.covariance import mean_and_covariance
+
+    mean, covariance = mean_and_covariance(source, first(source, options.images))
     variances, axes = np.linalg.eigh(covariance)
     variances, axes = variances[::-1][: options.components], axes[:, ::-1][:, : options.components]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from irepa.config.options import Positive, Strict
 from irepa.encoders import Library
-from irepa.encoders.pca import first, moments
+from irepa.encoders.pca import first
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,9 @@ def fit(options: Options, source: TokenSource, grid: Grid, device: torch.device)
     """A number that is the same everywhere becomes 0."""
     import torch
 
-    mean, covariance = moments(source, first(source, options.images))
+    from irepa.covariance import mean_and_covariance
+
+    mean, covariance = mean_and_covariance(source, first(source, options.images))
     deviation = np.sqrt(np.diag(covariance))
     deviation[deviation <= np.finfo(np.float32).eps * np.abs(mean)] = 1
     return Standardised(*(torch.from_numpy(part).float().to(device) for part in (mean, deviation)))

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from irepa.encoders.pca import moments
+from irepa.covariance import mean_and_covariance
 from irepa.engine.device import setup
 from irepa.engine.targets import token_source
 from irepa.pipeline.files import Json
@@ -48,7 +48,7 @@ def principal_axes(source: TokenSource, indices: NDArray[np.int64], channels: in
 
     At most dim of them.
     """
-    _, covariance = moments(source, indices)
+    _, covariance = mean_and_covariance(source, indices)
     axes: NDArray[np.float64] = np.linalg.eigh(covariance).eigenvectors[:, ::-1]
     return axes[:, :channels]
 
