@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -172,6 +173,53 @@ def test_the_learning_rate_rises_and_falls_as_it_is_told() -> None:
     assert rates == pytest.approx([0, 0.125, 0.25, 0.375, *[0.5] * 12, 0.4, 0.3, 0.2, 0.1])
     constant = Training(steps=20, batch=4, lr=0.5)
     assert {learning_rate(constant, step, 8) for step in range(20)} == {0.5}
+
+
+def cooled(folder: Path, early: tuple[int, ...], steps: int = 12, stop_after: int | None = None) -> dict[str, Path]:
+    """Train with a falling rate, and stop as a kill does after so many steps in all; files of the weights by their step."""
+    calls = 0
+    recipe = SiTRecipe(data_at=0)
+
+    def loss(*given: Any) -> dict[str, Tensor]:
+        nonlocal calls
+        if calls == stop_after:
+            raise KeyboardInterrupt
+        calls += 1
+        return recipe.loss(*given)
+
+    settings = Training(steps=steps, batch=8, lr=1e-2, ema=0.5, decay=0.4, checkpoint_every=2, log_every=1)
+    method = Method(projector="mlp")
+    files = {step: folder / f"{step}.safetensors" for step in early}
+    alignment, checkpoints = build_alignment(method, SCALE, 5, (2, 2), 0), Checkpoints(folder / "checkpoints", "stamp")
+    weights, curve = train(
+        network(), alignment, loss, data(True), settings, 0, CPU, checkpoints, snapshots=files or None
+    )
+    save_file(weights, folder / f"{steps}.safetensors")
+    assert [row["step"] for row in curve] == list(range(1, steps + 1))
+    return {str(step): folder / f"{step}.safetensors" for step in (*early, steps)}
+
+
+def test_weights_on_the_way_are_those_of_a_shorter_training_to_its_end(tmp_path: Path) -> None:
+    """Their rate has fallen to 0 as well, and the longer training goes on as if they had not been asked for."""
+    for name in ("all", "4", "7", "12"):
+        (tmp_path / name).mkdir()
+    found = cooled(tmp_path / "all", (4, 7))
+    for steps, path in found.items():
+        alone = cooled(tmp_path / steps, (), int(steps))
+        assert path.read_bytes() == alone[steps].read_bytes()
+
+
+def test_a_training_with_branches_goes_on_wherever_it_was_killed(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    wanted = {name: path.read_bytes() for name, path in cooled(whole, (4, 7)).items()}
+    for steps in range(1, 15):  # of 12, and branches of 1 and 2
+        folder = tmp_path / str(steps)
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            cooled(folder, (4, 7), stop_after=steps)
+        again = cooled(folder, (4, 7))
+        assert {name: path.read_bytes() for name, path in again.items()} == wanted
 
 
 def test_weights_move_by_the_rate_of_their_step(tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ class RecipeSettings(Plugged):
     )
     at: Positive | None = Field(
         None,
-        description="With `trained_as`: draw from the averaged weights as they were after this many training steps. "
+        description="With `trained_as`: draw from the averaged weights that a training of this many steps ends with. Where the "
+        "rate falls (`training.decay`), it falls in a branch that leaves the longer training and costs those steps. "
         "null: after the last step.",
     )
 

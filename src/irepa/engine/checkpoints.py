@@ -35,6 +35,10 @@ class Checkpoints:
         """Folder of the checkpoint after so many steps."""
         return self.folder / f"step-{step:09d}"
 
+    def branch(self, steps: int) -> Checkpoints:
+        """Those of a shorter training, of so many steps, that leaves this one where its learning rate falls."""
+        return Checkpoints(self.folder / f"to-{steps}", self.stamp, self.keep)
+
     def last_words(self) -> str:
         """Which checkpoint a run that ends here can go on from, for error messages."""
         steps = self.steps()

@@ -105,6 +105,11 @@ def learning_rate(settings: Training, step: int, images: int) -> float:
     return settings.lr * min(up, down)
 
 
+def branch_steps(settings: Training, early: int) -> int:
+    """The last of ``early`` steps, over which the rate of so short a training falls and that of a longer one does not."""
+    return next(left for left in range(early, -1, -1) if left < settings.decay * early or not left)
+
+
 def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor:
     """Replace labels (batch,) by the null class where draws (batch,) in [0, 1) fall below ``rate``."""
     return torch.where(draws < rate, torch.full_like(labels, null), labels)
@@ -179,7 +184,8 @@ def train(
         alignment: None where the method has none.
         loss: of the recipe or of the objective.
         preview: draws images (n, H, W, 3) uint8 from the EMA network at each checkpoint, for TensorBoard.
-        snapshots: files to which the same weights are written after so many steps.
+        snapshots: files for the weights that trainings of so many steps would end with. Where the rate falls at the end, each is
+            a branch that leaves this training at the step from which its rate falls.
         workers: processes that read ahead, as of :func:`irepa.engine.loading.read_ahead`.
         averages: as of :meth:`irepa.recipes.Recipe.averages`.
         apart: modules of it whose gradients are clipped each by a norm of its own.
@@ -203,54 +209,80 @@ def train(
     accelerator.register_for_checkpointing(averaged)
     means, copies = followed(averaged, network, averages)
     groups = clip_groups(trained, apart)
-    start, curve = checkpoints.restore(accelerator)
-    if start and accelerator.is_main_process:
-        logging.getLogger("irepa").info("goes on after step %d of %d", start, settings.steps)
+    asked_anywhere = agreement(accelerator)
     if settings.tensorboard:
         accelerator.init_trackers("tensorboard")
     if settings.compile and device.type == "cuda":
         compile_draws(device)
-    losses = Losses(accelerator, settings, checkpoints)
-    asked_anywhere = agreement(accelerator)
-    share = settings.batch // (accelerator.num_processes * settings.accumulation)
-    asked_for = shares(accelerator, data, settings, seed, start)
-    reading = closing(read_ahead(data.all_stored(settings.flips), asked_for, share, workers, device))
-    with reading as batches, termination() as asked, _attention(settings, device):
-        for step in track(range(start, settings.steps), "train", settings.steps - start):
-            terms = _accumulate(prepared, accelerator, data, settings, seed, step, batches)
-            # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
-            norm = clip(accelerator, groups, settings.grad_clip)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step, len(data.labels))
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
-            torch._foreach_lerp_(*means, 1 - settings.ema)
-            if copies[0]:
-                torch._foreach_copy_(*copies)
-            done = step + 1
-            losses.add(done, terms, norm)
-            if done % settings.log_every == 0 or done == settings.steps:
-                curve.append(losses.look())
-                if settings.tensorboard:
-                    accelerator.log({key: value for key, value in curve[-1].items() if key != "step"}, step=done)
-            if snapshots and done in snapshots:
-                losses.look()
-                if accelerator.is_main_process:
-                    with whole(snapshots[done]) as temporary:
-                        save_file(kept_weights(averaged, alignment), temporary)
-            stop = asked_anywhere(asked.is_set())
-            due = settings.checkpoint_every is not None and done % settings.checkpoint_every == 0
-            if (due or stop) and done < settings.steps:
-                losses.look()
-                checkpoints.save(accelerator, done, curve)
-                if settings.tensorboard and preview is not None and accelerator.is_main_process:
-                    accelerator.get_tracker("tensorboard").writer.add_images(
-                        "samples", preview(averaged), done, dataformats="NHWC"
-                    )
-                if stop:
-                    raise PreemptedError(
-                        f"SIGTERM at step {done} of {settings.steps}: {checkpoints.last_words()}; run again to go on"
-                    )
+
+    def take_step(settings: Training, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+        terms = _accumulate(prepared, accelerator, data, settings, seed, step, batches)
+        # With loss scaling a gradient may overflow; the scaler then skips the step by itself.
+        norm = clip(accelerator, groups, settings.grad_clip)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, step, len(data.labels))
+        stepper.step()
+        stepper.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(*means, 1 - settings.ema)
+        if copies[0]:
+            torch._foreach_copy_(*copies)
+        return terms, norm
+
+    def keep(done: int) -> None:
+        if accelerator.is_main_process and snapshots is not None:
+            with whole(snapshots[done]) as temporary:
+                save_file(kept_weights(averaged, alignment), temporary)
+
+    def go(settings: Training, steps: range, checkpoints: Checkpoints, curve: Curve, branch: bool = False) -> None:
+        """Take these steps of a training of ``settings.steps``."""
+        losses = Losses(accelerator, settings, checkpoints)
+        share = settings.batch // (accelerator.num_processes * settings.accumulation)
+        asked_for = shares(accelerator, data, settings, seed, steps)
+        with closing(read_ahead(data.all_stored(settings.flips), asked_for, share, workers, device)) as batches:
+            for step in track(steps, "train", len(steps)):
+                terms, norm = take_step(settings, step, batches)
+                done = step + 1
+                losses.add(done, terms, norm)
+                if done % settings.log_every == 0 or done == settings.steps:
+                    curve.append(losses.look())
+                    if settings.tensorboard and not branch:
+                        accelerator.log({key: value for key, value in curve[-1].items() if key != "step"}, step=done)
+                if snapshots and done in snapshots and not settings.decay:
+                    losses.look()
+                    keep(done)
+                stop = asked_anywhere(asked.is_set())
+                due = settings.checkpoint_every is not None and done % settings.checkpoint_every == 0
+                if (due or stop) and done < steps.stop:
+                    losses.look()
+                    checkpoints.save(accelerator, done, curve)
+                    if settings.tensorboard and preview is not None and accelerator.is_main_process:
+                        accelerator.get_tracker("tensorboard").writer.add_images(
+                            "samples", preview(averaged), done, dataformats="NHWC"
+                        )
+                    if stop:
+                        raise PreemptedError(
+                            f"SIGTERM at step {done} of {settings.steps}: {checkpoints.last_words()}; run again to go on"
+                        )
+            losses.look()
+
+    start, curve = checkpoints.restore(accelerator)
+    if start and accelerator.is_main_process:
+        logging.getLogger("irepa").info("goes on after step %d of %d", start, settings.steps)
+    with termination() as asked, _attention(settings, device):
+        for early in sorted(snapshots or ()) if settings.decay else ():
+            turn = early - branch_steps(settings, early)
+            if start > turn:  # the branch was taken before the run was interrupted
+                continue
+            if start < turn:
+                go(settings, range(start, turn), checkpoints, curve)
+                checkpoints.save(accelerator, turn, curve)
+            own = checkpoints.branch(early)
+            first, own_curve = own.restore(accelerator)
+            shorter = settings.model_copy(update={"steps": early})
+            go(shorter, range(first or turn, early), own, own_curve, branch=True)
+            keep(early)
+            start, curve = checkpoints.restore(accelerator)
+        go(settings, range(start, settings.steps), checkpoints, curve)
     if settings.tensorboard:
         accelerator.end_training()
     return kept_weights(averaged, alignment), curve
@@ -304,10 +336,10 @@ def kept_weights(averaged: nn.Module, alignment: Alignment | None) -> dict[str, 
 
 
 def shares(
-    accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, start: int
+    accelerator: Accelerator, data: TrainingData, settings: Training, seed: int, steps: range
 ) -> Iterator[NDArray[np.int64]]:
-    """The rows of this process, part by part of each step from ``start`` on."""
-    for step in range(start, settings.steps):
+    """The rows of this process, part by part of each of these steps."""
+    for step in steps:
         indices = batch_indices(seed, step, settings.batch, len(data.labels))
         if settings.flips:
             indices = mirrored(seed, step, indices, len(data.labels))
