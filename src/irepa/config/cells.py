@@ -51,6 +51,11 @@ def trained_cell(settings: Settings, key: str) -> str:
     return key if other is None else str(replace(cell, recipe=other))
 
 
+def seed_of(settings: Settings, cell: Cell, part: str) -> int:
+    """What the cell draws one part of its random numbers from: its seed, or the first one, where its recipe has ``held`` it."""
+    return settings.params.seed if part in settings.tier.recipes[cell.recipe].held else cell.seed
+
+
 def early_steps(settings: Settings, key: str) -> list[int]:
     """The steps in the midst of a cell's training after which its averaged weights are kept, in order.
 

@@ -149,6 +149,12 @@ class RecipeSettings(Plugged):
         description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`. An override of "
         "`training` in params.yaml is one of all recipes, and counts more.",
     )
+    held: tuple[Literal["initialisation", "order", "sampling"], ...] = Field(
+        (),
+        description="What is drawn alike for every seed, from the first of them. initialisation: weights at the start; order: of "
+        "the images, with the times and noise of each step; sampling: noise and classes of the samples. What seeds still differ "
+        "by is due to the others.",
+    )
     trained_as: str | None = Field(
         None,
         description="Train nothing: draw from the networks that this other recipe of the tier trains, with another sampler, "

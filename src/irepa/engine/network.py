@@ -15,7 +15,7 @@ from irepa.alignment import Alignment
 from irepa.architectures import Architecture
 from irepa.autoencoders import Autoencoder, AutoencoderFacts, read_latent_statistics
 from irepa.config import plugins
-from irepa.config.cells import Cell
+from irepa.config.cells import Cell, seed_of
 from irepa.config.options import Shape
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import AutoencoderSettings, Settings, Tier
@@ -95,7 +95,7 @@ def build_parts(
         autoencoder.normalise(measured[0], 1 / measured[1])
     recipe = build_recipe(settings.tier, cell.recipe)
     with torch.random.fork_rng():
-        torch.manual_seed(cell.seed)
+        torch.manual_seed(seed_of(settings, cell, "initialisation"))
         network = build_network(settings.tier, cell.recipe, cell.scale, autoencoder.shape, classes)
         joined = recipe.join(network, autoencoder)  # may have weights of its own to initialise, as a discriminator's
     return Parts(joined, recipe, autoencoder)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from irepa.config import plugins
-from irepa.config.cells import Cell
+from irepa.config.cells import Cell, seed_of
 from irepa.config.plugins import plugin_options
 from irepa.config.tier import Settings
 from irepa.engine.network import Parts
@@ -45,7 +45,8 @@ class ImageSampler:
         recipe, where = settings.tier.recipes[cell.recipe], f"recipes.{cell.recipe}.sampler"
         options = plugin_options("samplers", recipe.sampler, where)
         self.sampler: Sampler = plugins.load("samplers", recipe.sampler.name, where).build(options)
-        self.guidance, self.seed, self.parts = recipe.guidance, cell.seed, parts
+        self.guidance, self.parts = recipe.guidance, parts
+        self.seed = seed_of(settings, cell, "sampling")
         self.classes, self.device, self.cell = classes, device, cell
         self.equal = recipe.labels == "equal"
         self.mixed = settings.tier.sampling.precision == "bf16"

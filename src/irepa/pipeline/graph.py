@@ -237,14 +237,21 @@ def _scale_of(settings: Settings, cell: Cell) -> Slice:
     return sizes | {"options": scale.options.get(architecture, {})}
 
 
+def _held(settings: Settings, cell: Cell, *parts: str) -> Slice:
+    """The seed of parts that do not follow the cell's; nothing where they all do."""
+    held = [part for part in parts if part in settings.tier.recipes[cell.recipe].held]
+    return {"held": dict.fromkeys(held, settings.params.seed)} if held else {}
+
+
 def _train_settings(settings: Settings, key: str) -> Slice:
     cell, tier = Cell.parse(key), settings.tier
     network = {
         "recipe": {
             k: v
             for k, v in _dump(tier.recipes[cell.recipe]).items()
-            if k not in ("sampler", "guidance", "labels", "trained_as", "at", "training")
+            if k not in ("sampler", "guidance", "labels", "trained_as", "at", "training", "held")
         },
+        **_held(settings, cell, "initialisation", "order"),
         "scale": _scale_of(settings, cell),
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
         "grid": list(tier.grid),
@@ -470,6 +477,7 @@ STAGES: dict[str, Stage] = {
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
             "labels": s.tier.recipes[Cell.parse(key).recipe].labels,
             "at": s.tier.recipes[Cell.parse(key).recipe].at,
+            **_held(s, Cell.parse(key), "sampling"),
             "samples": s.tier.sampling.samples,
             "precision": s.tier.sampling.precision,
             "compile": s.tier.sampling.compile,

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from irepa.alignment import Alignment
-from irepa.config.cells import NO_ENCODER, Cell, early_steps
+from irepa.config.cells import NO_ENCODER, Cell, early_steps, seed_of
 from irepa.config.released import no_folder
 from irepa.config.tier import Method
 from irepa.data import stored_images
@@ -60,7 +60,8 @@ def learn(context: Context, device: torch.device) -> Json:
     if cell.encoder != NO_ENCODER:
         source = token_source(context, cell.encoder, "train", device, settings.flips)
         method = context.settings.methods[cell.method]
-        alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, cell.seed)
+        first = seed_of(context.settings, cell, "initialisation")
+        alignment = build_alignment(method, tier.scales[cell.scale], source.dim, tier.grid, first)
     classes = data.metrics["classes"]
     parts = parts_of(context, cell, classes, device)
     latents = context.settings.latents_of(cell.recipe)
@@ -89,7 +90,7 @@ def learn(context: Context, device: torch.device) -> Json:
         parts.recipe.loss,
         TrainingData(stored, inputs, data.array("train.labels.npy"), classes, source),
         settings,
-        cell.seed,
+        seed_of(context.settings, cell, "order"),
         device,
         checkpoints,
         preview,
