@@ -219,6 +219,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"figures.noise": {"kind": "noise", "experiment": "methods"}, "experiments.methods.methods": ["none", "irepa"]},
         r"figures\.noise: experiment methods has no run of method repa",
     ),
+    "spread of one seed": (
+        {"figures.spread": {"kind": "spread", "experiment": "methods"}, "experiments.methods.seeds": 1},
+        r"figures\.spread: experiment methods has one seed; a spread between seeds needs two",
+    ),
     "interventions": (
         {"figures.moved": {"kind": "interventions", "experiment": "correlation"}},
         r"figures\.moved: experiment correlation is not of one encoder, unchanged and with its tokens changed",

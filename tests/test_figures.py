@@ -34,6 +34,7 @@ from irepa.figures import (
     recipes,
     scales,
     sensitivity,
+    spread,
 )
 from irepa.figures._drawing import save
 from irepa.pipeline.graph import Job
@@ -334,6 +335,30 @@ def test_a_choice_of_lds_is_correlated_as_the_audit_does(monkeypatch: pytest.Mon
     assert "none" not in set(frame["variant"])
     save(sensitivity.draw(frame), tmp_path / "figure.png")
     assert f"{words.correlation(default)} with log FD-EffLite2 over 12 networks" in sensitivity.caption(frame)
+
+
+def test_the_spread_of_planted_differences_is_found_and_the_seeds_part_is_not_in_it(plant: Plant) -> None:
+    """REPA 10% below none, with differences of 1, -2, 3, 0, -2 percent, and seeds that move all methods by 20%."""
+    wobble = [0.01, -0.02, 0.03, 0.0, -0.02]
+
+    def planted(encoder: str, seed: int, method: str, *rest: str) -> float:
+        return 900 * math.exp(0.2 * seed - (0.1 + wobble[seed] if method == "repa" else 0.0))
+
+    plant(planted)
+    frame = spread.collect(CONTEXT, "ablation")
+    rows = frame[frame["distance"] == frame["distance"].iloc[0]].set_index("what")
+    found = rows.loc["repa against none"]
+    deviation = float(np.std(wobble, ddof=1))
+    assert found["sd"] == pytest.approx(100 * deviation)
+    # The chi-square distribution of 4 degrees of freedom has 0.4844 below it in 2.5% and 11.143 in 97.5%, by any table.
+    ends = [100 * deviation * math.sqrt(4 / quantile) for quantile in (11.1433, 0.484419)]
+    assert [found["sd_low"], found["sd_high"]] == pytest.approx(ends, rel=1e-4)
+    assert found["change"] == pytest.approx(100 * math.expm1(-0.1 - np.mean(wobble)))
+    half = 2.776445 * deviation / math.sqrt(5)
+    assert found["change_high"] == pytest.approx(100 * math.expm1(-0.1 - np.mean(wobble) + half), rel=1e-5)
+    assert found["level"] == pytest.approx(900 * math.exp(0.4))
+    assert set(frame["distance"]) == {"FD-EffLite2"}
+    assert "repa against none -9.5%, s.d. 2.1%" in spread.caption(frame)
 
 
 def test_networks_have_the_name_that_their_layers_share() -> None:

@@ -101,7 +101,12 @@ def read_table(context: Context) -> pd.DataFrame:
 
 def distance_name(context: Context) -> str:
     """The name of the Frechet distance that the tier's first judge gives."""
-    return context.settings.catalogue[context.tier.evaluation.extractors[0]].metric_name("FID")
+    return judged_names(context)[0]
+
+
+def judged_names(context: Context) -> list[str]:
+    """The names of the Frechet distances that the tier's judges give, the first judge's first."""
+    return [context.settings.catalogue[name].metric_name("FID") for name in context.tier.evaluation.extractors]
 
 
 def steps_of(tier: Tier, recipe: str) -> int:
@@ -114,12 +119,12 @@ def images_seen(tier: Tier, recipe: str) -> int:
     return steps_of(tier, recipe) * tier.training_of(recipe).batch
 
 
-def distances(context: Context, experiment: str) -> pd.DataFrame:
+def distances(context: Context, experiment: str, name: str | None = None) -> pd.DataFrame:
     """Every cell of an experiment with its distance: ``CELL``, ``fd``, ``record``, and ``distance``, its name.
 
-    A cell that has failed has no distance, and is left out.
+    name: of another judge's distance (:func:`judged_names`). A cell that has failed has no distance, and is left out.
     """
-    name = distance_name(context)
+    name = name or distance_name(context)
     table = read_table(context)
     rows = table[(table["stage"] == "evaluate") & (table["metric"] == name)].set_index("record")
     jobs = [
