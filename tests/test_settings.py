@@ -116,10 +116,10 @@ def test_resources_of_a_stage_that_does_not_exist_are_refused_by_name(settings: 
 
 
 def test_an_override_changes_one_of_two_groups_that_share_their_text() -> None:
-    """In cifar10.yaml jit-early and jit-late take over all of jit by `<<: *jit`."""
-    loaded = load_settings({"tier": "cifar10", "overrides": {"recipes.jit-early.sampler.steps": 3}}, WORKFLOW).tier
-    steps = {name: loaded.recipes[name].sampler.options()["steps"] for name in ("jit", "jit-early", "jit-late")}
-    assert steps == {"jit": 8, "jit-early": 3, "jit-late": 8}
+    """In cifar10.yaml jit-32k and jit-64k take over all of jit-long by `<<: *jit-long`."""
+    loaded = load_settings({"tier": "cifar10", "overrides": {"recipes.jit-32k.sampler.steps": 3}}, WORKFLOW).tier
+    steps = {name: loaded.recipes[name].sampler.options()["steps"] for name in ("jit-long", "jit-32k", "jit-64k")}
+    assert steps == {"jit-long": 8, "jit-32k": 3, "jit-64k": 8}
 
 
 def test_a_file_that_is_no_yaml_is_refused_by_name_and_line(tmp_path: Path) -> None:
@@ -192,12 +192,12 @@ def test_what_is_remembered_of_settings_is_theirs_alone_and_cannot_be_changed(se
 
 def test_weights_are_kept_at_the_steps_that_other_recipes_draw_from_and_for_those_cells_alone() -> None:
     loaded = load_settings({"tier": "cifar10"}, WORKFLOW)
-    # The tier's experiment on convergence: jit-early at step 1000, jit-late at 1500, at the medium scale.
-    assert early_steps(loaded, "jit/medium/effnet-lite0-s16/irepa/seed4") == [1000, 1500]
+    # The tier's experiment on convergence, at the medium scale: images in thousands, 16 a step.
+    assert early_steps(loaded, "jit-long/medium/effnet-lite0-s16/irepa/seed2") == [2000, 4000, 8000]
     assert early_steps(loaded, "jit/small/effnet-lite0-s16/irepa/seed0") == []
     assert early_steps(loaded, "meanflow/medium/effnet-lite0-s16/irepa/seed0") == []
-    early = "jit-early/medium/effnet-lite0-s16/irepa/seed4"
-    assert trained_cell(loaded, early) == "jit/medium/effnet-lite0-s16/irepa/seed4"
+    early = "jit-32k/medium/effnet-lite0-s16/irepa/seed2"
+    assert trained_cell(loaded, early) == "jit-long/medium/effnet-lite0-s16/irepa/seed2"
     assert early_steps(loaded, early) == []
 
 
@@ -343,7 +343,7 @@ def test_every_file_is_valid_against_the_schema_that_it_names(path: Path) -> Non
         ("workflow/tiers/demo.yaml", (), "extend", "smoke"),
         ("workflow/tiers/cifar10-gpu.yaml", (), "trainning", {}),
         ("workflow/tiers/cifar10-gpu.yaml", ("training",), "stepz", 3),
-        ("workflow/tiers/cifar10-gpu.yaml", ("recipes", "jit-early"), "at", 0),
+        ("workflow/tiers/cifar10-gpu.yaml", ("recipes", "jit-32k"), "at", 0),
         ("workflow/methods.yaml", ("repa",), "kernl", 3),
         ("workflow/encoders.yaml", ("rgb",), "library", 3),
     ],
