@@ -137,6 +137,24 @@ def test_an_unfinished_tier_is_not_archived(finished: Path, tmp_path: Path) -> N
     assert kept.exists(), "the archive of before"
 
 
+def test_the_numbers_of_an_unfinished_tier_are_kept_and_gone_on_from(finished: Path, tmp_path: Path) -> None:
+    plan, folder, clone = plan_of(finished), tmp_path / "part", copy_project(tmp_path / "clone")
+    plan.results = tmp_path / "results"
+    with pytest.raises(CacheError, match="tier smoke has no result yet"):
+        save(plan, folder, unfinished=True)
+    shutil.copytree(finished / "results" / "smoke", plan.results)
+    for name in ("evaluation", "spatial"):
+        shutil.rmtree(plan.results / name)
+    save(plan, folder, unfinished=True)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
+    assert {"settings.json", "environment.json", "probe/rgb.json"} <= there
+    assert not any(name.startswith(("evaluation", "spatial", "figures", "audit")) for name in there)
+    with pytest.raises(CacheError, match="is of an unfinished tier: go on from it with `irepa restore"):
+        redraw(folder, finished)
+    said = succeed(clone, "irepa", "restore", str(folder), "--tier", "smoke")
+    assert f"{len(there) - 2} records taken over" in said
+
+
 def test_nothing_but_an_archive_is_replaced(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("not to be lost")
     for place in (tmp_path, tmp_path / "mine.txt"):

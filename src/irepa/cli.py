@@ -249,11 +249,14 @@ def archive(
     params: ParamsOption = Path("params.yaml"),
     root: RootOption = Path("."),
     tier: TierOption = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Keep the numbers that are there, to go on from with `irepa restore`.")
+    ] = False,
 ) -> None:
     """Keep a finished tier's numbers, table, figures, verdicts and report in the repository, without weights and images."""
     from irepa.commands.archive import save
 
-    print(f"{folder}: {save(make_plan(params, root, tier, check_options=False), folder)} files")
+    print(f"{folder}: {save(make_plan(params, root, tier, check_options=False), folder, unfinished)} files")
 
 
 @app.command()

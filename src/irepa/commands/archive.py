@@ -42,17 +42,19 @@ class Archive(AsIs):
         super().__init__(Settings.model_validate(read_json(folder / SETTINGS)), root, folder)
 
 
-def save(plan: Plan, folder: Path) -> int:
+def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
     """Copy a finished tier's numbers, table, figures, verdicts and report; returns how many files.
 
     An archive that is there is replaced, once everything has been found. Raises CacheError where a result is missing or out of
     date, and ConfigError for a folder, or a file, that is something else.
+
+    unfinished: copy the numbers that are there, and nothing that is made of all of them. Nothing can be done with it but go on.
     """
     if folder.exists() and not (folder / SETTINGS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(
             f"{folder}: it is there and is no archive; give a new folder, or an archive, which is replaced"
         )
-    jobs = plan.jobs()
+    jobs = _done(plan) if unfinished else plan.jobs()
     paths: list[Path] = []
     for job in jobs:
         if job.stage in (*RECORDS, *WHOLE):
@@ -67,8 +69,18 @@ def save(plan: Plan, folder: Path) -> int:
         shutil.copyfile(path, target)
     write_text(folder / SETTINGS, plan.settings.model_dump_json(indent=2) + "\n")
     write_json(folder / ENVIRONMENT, made_with)
+    if unfinished:
+        return len(paths) + 2
     write_text(folder / PIPELINE, dvc_yaml(folder, plan.root))
     return len(paths) + 3
+
+
+def _done(plan: Plan) -> list[Job]:
+    """The jobs whose records are there and up to date. Raises CacheError where there is none."""
+    jobs = [job for job in plan.jobs() if job.stage in RECORDS and plan.is_current(job)]
+    if not jobs:
+        raise CacheError(f"tier {plan.settings.params.tier} has no result yet that an archive could keep")
+    return jobs
 
 
 def restore(plan: Plan, folder: Path) -> tuple[int, int]:
@@ -95,8 +107,8 @@ def restore(plan: Plan, folder: Path) -> tuple[int, int]:
 
 
 def archives(root: Path) -> list[Path]:
-    """The archives in the repository's ``reports`` folder."""
-    return sorted(path.parent for path in (root / "reports").glob(f"*/{SETTINGS}"))
+    """The archives of finished tiers in the repository's ``reports`` folder."""
+    return sorted(path.parent for path in (root / "reports").glob(f"*/{PIPELINE}"))
 
 
 def dvc_yaml(folder: Path, root: Path) -> str:
@@ -151,11 +163,15 @@ def redraw(folder: Path, root: Path) -> list[str]:
     """Make table, figures, verdicts and report of an archive again, in place; returns the files that came out different.
 
     A figure of images, which are not kept, is drawn again from its own data. Raises CacheError where a file that cannot be
-    made again is missing.
+    made again is missing, and for the archive of an unfinished tier.
     """
     from irepa.stages.figure import draw_collected
 
     plan = Archive(folder, root)
+    if not (folder / PIPELINE).exists():
+        raise CacheError(
+            f"{folder} is of an unfinished tier: go on from it with `irepa restore {folder}`, and archive what comes of it"
+        )
     jobs = [job for job in plan.jobs() if job.stage in WHOLE]
     files = [path for job in jobs for path in plan.outputs(job) if path != plan.record_path(job)]
     before = {path: path.read_bytes() for path in files if path.exists()}
