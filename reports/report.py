@@ -17,7 +17,7 @@
 
 # %%
 from irepa.audit.summary import changes_table
-from irepa.report import discrepancies, figures, methods, recipes, runs, verdicts
+from irepa.report import discrepancies, explorer, figures, methods, recipes, runs, verdicts
 from irepa.report.markdown import bullets, show
 from irepa.report.tier import open_tier
 
@@ -39,6 +39,12 @@ show(
     methods.changed_settings(finished),
     runs.failures(finished),
 )
+
+# %% [markdown] tags=["remove-cell"]
+# The encoders as a picture to be worked, where the tier has the figures that it is made of.
+
+# %%
+explorer.show_explorer(finished)
 
 # %% [markdown]
 # ## Verdicts

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -59,15 +59,17 @@ def distance_label(frame: pd.DataFrame) -> str:
     return f"{frame['distance'].iloc[0]} (lower is better)"
 
 
-def log_distances(axis: Axes) -> None:
-    """A logarithmic axis of distances, on which equal ratios are equal lengths, with plain numbers."""
+def log_distances(axis: Axes, *which: Literal["x", "y"]) -> None:
+    """A logarithmic axis of distances, on which equal ratios are equal lengths, with plain numbers; both, or that of y."""
     from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(MaxNLocator(7))
-    axis.yaxis.set_major_formatter(ScalarFormatter())
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    for name in which or ("y",):
+        axis.set(**{f"{name}scale": "log"})
+        of = axis.xaxis if name == "x" else axis.yaxis
+        of.set_major_locator(MaxNLocator(7))
+        of.set_major_formatter(ScalarFormatter())
+        of.set_minor_locator(NullLocator())
+        of.set_minor_formatter(NullFormatter())
 
 
 def methods_in(frame: pd.DataFrame) -> list[str]:

@@ -1,0 +1,103 @@
+"""The same encoders as targets under other choices: another judge, other lengths of training, some of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from irepa.audit.evidence import Evidence
+from irepa.config.cells import split_encoder
+from irepa.config.tier import EncoderEntry
+from irepa.figures import cells_of
+from irepa.figures._units import Source, source_of
+from irepa.pipeline.runner import Context
+from irepa.table import images_seen, read_table, steps_of
+
+EVERY = "all"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to look at an experiment's encoders.
+
+    Attributes:
+        distance: the name of what is measured of samples.
+        training: the recipe and what it has seen: ``jit, 64,000 images``.
+        source: the units under this choice, all networks and seeds among them.
+    """
+
+    distance: str
+    training: str
+    source: Source
+
+
+def measured(context: Context) -> list[str]:
+    """The names of what the tier's judges measure, the distance of its claims first: Frechet, at infinity, and kernel."""
+    names = [context.settings.catalogue[name].metric_name for name in context.tier.evaluation.extractors]
+    wanted = [f"{name('FID')}{ending}" for ending in ("", "-infinity") for name in names] + [
+        name("KID") for name in names
+    ]
+    table = read_table(context)
+    there = set(table.loc[table["stage"] == "evaluate", "metric"])
+    return [name for name in wanted if name in there]
+
+
+def choices(context: Context, experiment: str) -> Iterator[Choice]:
+    """Every distance under every training. A distance that is 0 or less for any run has no logarithm, and is left out."""
+    source, table = source_of(context, experiment), read_table(context)
+    rows = table[table["stage"] == "evaluate"]
+    for recipe in dict.fromkeys(cell.recipe for cell in cells_of(context.settings, experiment)):
+        settings = context.tier.recipes[recipe]
+        runs = source.evidence.runs
+        here = (runs["recipe"] == (settings.trained_as or recipe)) & (runs["steps"] == steps_of(context.tier, recipe))
+        here &= runs["setting"] == (recipe if settings.trained_as and settings.at is None else "")
+        for name in measured(context):
+            values = rows[rows["metric"] == name].set_index("record")["value"]
+            of = runs[here & runs["record"].isin(values.index)]
+            of = of.assign(fd=of["record"].map(values).astype(float), final=True)
+            if of.empty or not (of["fd"] > 0).all():
+                continue
+            evidence = replace(source.evidence, runs=of, distance=name)
+            training = f"{recipe}, {images_seen(context.tier, recipe):,} images"
+            yield Choice(name, training, replace(source, evidence=evidence))
+
+
+def part_of(source: Source, keep: Mapping[str, bool]) -> Source:
+    """The same with some of the encoders alone. Noise is still that of all runs."""
+    encoders = source.evidence.encoders
+    kept = encoders[[keep.get(str(name), False) for name in encoders.index]]
+    return replace(source, evidence=replace(source.evidence, encoders=kept))
+
+
+def of_seed(source: Source, seed: int) -> Source:
+    """The same with the runs of one seed alone: nothing then says how noisy they are."""
+    runs = source.evidence.runs
+    return replace(source, evidence=replace(source.evidence, runs=runs[runs["seed"] == seed]))
+
+
+def origins(context: Context, evidence: Evidence) -> dict[str, str]:
+    """What each encoder is: hand-made, untrained, trained here on the tier's images, or pretrained elsewhere."""
+    catalogue = context.settings.catalogue
+    return {str(name): origin_of(split_encoder(str(name))[0], catalogue) for name in evidence.encoders.index}
+
+
+def origin_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:
+    """That of one row of the catalogue."""
+    entry = catalogue[name]
+    if entry.base is not None:
+        return origin_of(entry.base, catalogue)
+    if entry.trained_by is not None:
+        return "trained here"
+    if entry.options().get("weights") == "random":
+        return "untrained"
+    return "pretrained" if entry.options().get("model") else "hand-made"
+
+
+def subsets(origin: Mapping[str, str]) -> dict[str, dict[str, bool]]:
+    """Which encoders stay: all; all but those of one origin; those of one origin alone."""
+    present = sorted(set(origin.values()))
+    found = {EVERY: dict.fromkeys(origin, True)}
+    if len(present) > 1:
+        found |= {f"without {one}": {name: of != one for name, of in origin.items()} for one in present}
+        found |= {f"{one} alone": {name: of == one for name, of in origin.items()} for one in present}
+    return found
