@@ -21,6 +21,7 @@ import pandas as pd
 from irepa.audit import words
 from irepa.audit.changes import estimate_of, read_changes
 from irepa.audit.pairs import ALONE, REPA
+from irepa.audit.statistics import Estimate
 from irepa.audit.verdicts import VERDICTS, shown
 from irepa.errors import ConfigError
 from irepa.pipeline.files import read_json, write_text
@@ -117,11 +118,36 @@ def changes_table(changes: pd.DataFrame, own: str) -> str:
     return table(["change", "where", "FD, 95% interval", "seeds", "reads as"], rows, right={3})
 
 
+def spread_table(frame: pd.DataFrame) -> str:
+    """What seeds differ by, a row per recipe, judge and difference, as :mod:`irepa.figures.spread` has it."""
+    rows = []
+    for row in frame.dropna(subset="change").to_dict("records"):
+        change, deviation = (
+            words.estimate(Estimate(row[of], row[f"{of}_low"], row[f"{of}_high"], int(row["n"])), form, "%")
+            for of, form in (("change", "+.1f"), ("sd", ".1f"))
+        )
+        rows.append([row["recipe"], row["distance"], row["what"], change, deviation, str(int(row["n"]))])
+    return table(["recipe", "measured by", "difference", "mean", "standard deviation", "seeds"], rows, right={5})
+
+
+def of_figures(folder: Path) -> dict[str, str]:
+    """What an archive's figures say: ``caption-NAME``, and ``table-NAME`` of those of the kind ``spread``."""
+    told = {}
+    for path in sorted((folder / "figures").glob("*.json")):
+        caption = read_json(path)["metrics"].get("caption")
+        if caption is not None:
+            told[f"caption-{path.stem}"] = str(caption)
+            frame = pd.read_csv(path.with_suffix(".csv"))
+            if {"recipe", "what", "sd", "change"} <= set(frame):
+                told[f"table-{path.stem}"] = spread_table(frame)
+    return told
+
+
 def summary(folder: Path, own: str) -> dict[str, str]:
     """Every table, by name, of the results in a folder; ``own``: their tier."""
     audit = read_json(folder / "audit" / "verdicts.json")
     changes = read_changes(folder / "audit" / "changes.csv")
-    return {
+    return of_figures(folder) | {
         "claims-short": short_claims_table(audit, own),
         "claims": claims_table(audit, own),
         "counts": counts(audit, own),
