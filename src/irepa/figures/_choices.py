@@ -9,9 +9,9 @@ from irepa.audit.evidence import Evidence
 from irepa.config.cells import split_encoder
 from irepa.config.tier import EncoderEntry
 from irepa.figures import cells_of
-from irepa.figures._units import Source, source_of
+from irepa.figures._units import Source, of_recipe, source_of
 from irepa.pipeline.runner import Context
-from irepa.table import images_seen, read_table, steps_of
+from irepa.table import images_seen, read_table
 
 EVERY = "all"
 
@@ -47,10 +47,8 @@ def choices(context: Context, experiment: str) -> Iterator[Choice]:
     source, table = source_of(context, experiment), read_table(context)
     rows = table[table["stage"] == "evaluate"]
     for recipe in dict.fromkeys(cell.recipe for cell in cells_of(context.settings, experiment)):
-        settings = context.tier.recipes[recipe]
         runs = source.evidence.runs
-        here = (runs["recipe"] == (settings.trained_as or recipe)) & (runs["steps"] == steps_of(context.tier, recipe))
-        here &= runs["setting"] == (recipe if settings.trained_as and settings.at is None else "")
+        here = of_recipe(runs, context.tier, recipe)
         for name in measured(context):
             values = rows[rows["metric"] == name].set_index("record")["value"]
             of = runs[here & runs["record"].isin(values.index)]

@@ -74,6 +74,19 @@ def source_of(context: Context, experiment: str) -> Source:
     )
 
 
+def levels_of(of: Targets) -> dict[str, list[float]]:
+    """The geometric mean distance ``fd`` of each unit, and the ends ``low`` and ``high`` of its 95% interval by the noise."""
+    levels = [
+        by_t(level, variance, of.noise.freedom, 0.0, 0)[0].map(math.exp)
+        for level, variance in zip(of.column("level"), of.column("variance"), strict=True)
+    ]
+    return {
+        "fd": [level.value for level in levels],
+        "low": [level.low for level in levels],
+        "high": [level.high for level in levels],
+    }
+
+
 def correlated(of: Targets, name: str) -> dict[str, float]:
     """The correlation of a property with the log distance of the units, and how reliable that is; NaN for too few units."""
     independent = of.effective([name])
@@ -130,6 +143,14 @@ def runs_of(context: Context, *experiments: str) -> pd.DataFrame:
         noise=[100 * math.sqrt(spreads[recipe].variance) for recipe in runs["recipe"]],
         freedom=[spreads[recipe].freedom for recipe in runs["recipe"]],
     )
+
+
+def of_recipe(runs: pd.DataFrame, tier: Tier, recipe: str) -> pd.Series:
+    """Which of the audit's runs are of one of the tier's recipes, which it may know by the recipe that this is trained as."""
+    settings = tier.recipes[recipe]
+    setting = recipe if settings.trained_as and settings.at is None else ""
+    named = (runs["recipe"] == (settings.trained_as or recipe)) & (runs["setting"] == setting)
+    return named & (runs["steps"] == steps_of(tier, recipe))
 
 
 def spread_of(evidence: Evidence, tier: Tier, recipe: str) -> Spread:

@@ -40,8 +40,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from irepa.audit.noise import by_t
-    from irepa.figures._units import correlated, source_of
+    from irepa.figures._units import correlated, levels_of, source_of
 
     source = source_of(context, experiment)
     frames = []
@@ -52,17 +51,11 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
             continue
         units = of.units.rename_axis("network").reset_index()
         layers = {str(name): part.index.tolist() for name, part in of.points.groupby("unit")}
-        levels = [
-            by_t(level, variance, of.noise.freedom, 0.0, 0)[0].map(np.exp)
-            for level, variance in zip(of.column("level"), of.column("variance"), strict=True)
-        ]
         points = units[["family", "encoders"]].assign(
             network=units["network"].map(short_names(layers)),
             metric=metric,
             value=units[metric],
-            fd=[level.value for level in levels],
-            low=[level.low for level in levels],
-            high=[level.high for level in levels],
+            **levels_of(of),
             line=line(of.column(metric), of.column("level")),
             distance=source.evidence.distance,
             seeds=int(source.runs.groupby("encoder")["seed"].nunique().max()),

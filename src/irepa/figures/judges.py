@@ -28,8 +28,8 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from irepa.audit.noise import by_t
     from irepa.figures._choices import choices, origins
+    from irepa.figures._units import levels_of
     from irepa.figures.correlation import short_names
 
     frames = []
@@ -41,10 +41,6 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
             continue
         layers = {str(name): part.index.tolist() for name, part in of.points.groupby("unit")}
         known = [name for name in PROPERTIES if name in of.points]
-        levels = [
-            by_t(level, variance, of.noise.freedom, 0.0, 0)[0].map(np.exp)
-            for level, variance in zip(of.column("level"), of.column("variance"), strict=True)
-        ]
         frames.append(
             of.points.groupby("unit")[known]
             .mean()
@@ -56,9 +52,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
                 origin=[origin[names[0]] for names in layers.values()],
                 distance=choice.distance,
                 training=choice.training,
-                fd=[level.value for level in levels],
-                low=[level.low for level in levels],
-                high=[level.high for level in levels],
+                **levels_of(of),
             )
         )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.noise import Spread, by_t
+from irepa.audit.noise import by_t
 from irepa.audit.pairs import to_percent
 from irepa.config.cells import NO_ENCODER
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
 from irepa.figures import cells_of, table_only
 from irepa.pipeline.runner import Context
-from irepa.table import CELL, steps_of
+from irepa.table import CELL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,13 +40,12 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     Runs and their ``noise`` are those of the audit: seeds that were added after a look at the others have no part.
     """
     from irepa.audit.evidence import results
+    from irepa.figures._units import of_recipe, spread_of
 
     reference = next(cell for cell in cells_of(context.settings, experiment) if cell.method == REFERENCE)
-    evidence, settings = results.read(context, experiment), context.tier.recipes[reference.recipe]
-    every, recipe = evidence.fixed, settings.trained_as or reference.recipe
-    alike = (every["recipe"] == recipe) & (every["scale"] == reference.scale)
-    alike &= every["steps"] == steps_of(context.tier, reference.recipe)
-    alike &= every["setting"] == (reference.recipe if settings.trained_as and settings.at is None else "")
+    evidence = results.read(context, experiment)
+    every = evidence.fixed
+    alike = of_recipe(every, context.tier, reference.recipe) & (every["scale"] == reference.scale)
     here = every[alike]
     is_reference = (here["encoder"] == reference.encoder) & (here["method"] == REFERENCE)
     base = here[is_reference].set_index("seed")["fd"]
@@ -57,7 +56,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     kind = np.where(is_reference[runs.index], "reference", np.where(other_method[runs.index], "method", "encoder"))
     name = [e if k == "encoder" else m for k, e, m in zip(kind, runs["encoder"], runs["method"], strict=True)]
     change = 100 * (runs["fd"].to_numpy() / base.loc[runs["seed"]].to_numpy() - 1)
-    spread = evidence.noise.get(recipe, Spread())
+    spread = spread_of(evidence, context.tier, reference.recipe)
     sd = 100 * math.sqrt(spread.variance)
     frame = runs[[*CELL, "fd"]].assign(distance=evidence.distance, kind=kind, name=name, change=change)
     frame = frame.assign(noise=sd, freedom=spread.freedom)
