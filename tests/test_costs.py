@@ -81,6 +81,15 @@ def test_what_feeds_a_gpu_follows_from_its_images_per_second(paper: Budget) -> N
     assert (jit.images, jit.read) == (100_000 * paper.tier.training_of("jit").batch, 0)
 
 
+def test_weights_on_the_way_cost_the_steps_over_which_their_rate_falls() -> None:
+    """192,000 images, and what 32,000, 64,000 and 128,000 end with, of each of which the last quarter is a branch."""
+    settings = load_settings({"tier": "cifar10"}, WORKFLOW, check_options=False)
+    budget = Budget(Plan(settings, WORKFLOW.parent))
+    long, alone = (budget.cost(Job("train", f"{name}/medium/none/none/seed0")) for name in ("jit-long", "jit"))
+    branches = (2_000 + 4_000 + 8_000) // 4
+    assert long.flops / alone.flops == pytest.approx((12_000 + branches) / 4_000, rel=1e-3)
+
+
 def test_what_has_been_counted_is_not_counted_again_and_other_settings_are(tmp_path: Path) -> None:
     asked: list[int] = []
 
