@@ -106,7 +106,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             if kind != ALL:
                 changes = rows.rename(columns={"change": "mean", "change_low": "low", "change_high": "high"})
                 interval(axes[1, column], at, changes, **look)
-        axes[0, column].set(title=judge, xlabel="standard deviation over seeds (% of the distance)")
+        axes[0, column].set(title=judge, xlabel="standard deviation over seeds (%)")
         axes[0, column].set_xlim(left=0)
         axes[1, column].set(xlabel="mean change at the same seed (%)")
         axes[1, column].axvline(0, color="0.5", linewidth=0.8)
