@@ -153,6 +153,12 @@ def test_the_numbers_of_an_unfinished_tier_are_kept_and_gone_on_from(finished: P
         redraw(folder, finished)
     said = succeed(clone, "irepa", "restore", str(folder), "--tier", "smoke")
     assert f"{len(there) - 2} records taken over" in said
+    shutil.rmtree(plan.results / "probe")
+    with pytest.raises(ConfigError, match=r"has probe/.*, which would be lost; `irepa restore"):
+        save(plan, folder, unfinished=True)
+    (folder / "dvc.yaml").touch()
+    with pytest.raises(ConfigError, match=r"has dvc\.yaml, which would be lost"):
+        save(plan, folder, unfinished=True)
 
 
 def test_nothing_but_an_archive_is_replaced(finished: Path, tmp_path: Path) -> None:

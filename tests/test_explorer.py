@@ -92,6 +92,26 @@ def test_choices_differ_in_what_they_say_and_one_seed_is_pearsons_r_as_seen(
     assert not np.allclose(kernel["r"], correlations[correlations["like"] == 0]["r"])
 
 
+def test_a_second_distance_is_the_second_judges_where_there_is_one(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    points = frames[0]
+    assert judges.beside(points)[1] == ("FD-EffLite2", "KID-EffLite2")
+    first = points[points["distance"] == "FD-EffLite2"]
+    other = first.assign(distance="FD-SimCLR", fd=first["fd"] / 1000)
+    both = pd.concat([first.assign(training="short"), points, other])
+    assert judges.beside(both)[1] == ("FD-EffLite2", "FD-SimCLR")
+    assert len(judges.beside(both)[0]) == len(first)
+    assert "no second distance" in judges.caption(first)
+    assert judges.draw(first).axes[0].get_xlabel().startswith("FD-EffLite2")
+
+
+def test_where_the_audits_choice_has_no_r_it_is_said(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    others = frames[1][frames[1]["like"] > 0]
+    assert "The audit's own choice has no r." in robustness.caption(others)
+    assert robustness.draw(others).axes
+    alone = robustness.caption(frames[1][frames[1]["like"] == 0])
+    assert "differ from it" not in alone
+
+
 def rule_evidence() -> rule.Evidence:
     from irepa.audit.evidence import results
 
@@ -100,7 +120,7 @@ def rule_evidence() -> rule.Evidence:
 
 def test_captions_say_the_ranges_and_what_judges_share(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     points, correlations = frames
-    lds = correlations.dropna(subset="like").query("metric == 'lds'")["r"]
+    lds = correlations.query("metric == 'lds' and like > 0")["r"]
     assert f"LDS {lds.min():.2f} to {lds.max():.2f}" in robustness.caption(correlations)
     assert robustness.draw(correlations).axes[0].get_title() == "accuracy"
     wide = points.pivot(index="network", columns="distance", values="fd")

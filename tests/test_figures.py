@@ -361,6 +361,20 @@ def test_the_spread_of_planted_differences_is_found_and_the_seeds_part_is_not_in
     assert "repa against none -9.5%, s.d. 2.1%" in spread.caption(frame)
 
 
+def test_a_spread_that_seeds_cannot_tell_is_left_open_and_encoders_are_compared_with_themselves(plant: Plant) -> None:
+    plant(lambda encoder, seed, method, *rest: {"none": 1000.0, "repa": 900.0}.get(method, 800.0), seeds=1)
+    frame = spread.collect(CONTEXT, "ablation")
+    assert frame["sd"].isna().all()
+    assert "repa against none -10.0%;" in spread.caption(frame)
+    assert spread.draw(frame).axes
+    # One encoder has no run of iREPA with the first seed: its REPA is in no difference of that seed.
+    table_of = {"hog": 500.0}
+    plant(lambda encoder, seed, method, *rest: table_of.get(encoder, 900.0) * (0.9 if method == "irepa" else 1.0))
+    frame = spread.collect(CONTEXT, "encoders").set_index("what")
+    assert frame.loc["irepa against repa", "change"] == pytest.approx(-10.0)
+    assert frame.loc["irepa against repa", "sd"] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_networks_have_the_name_that_their_layers_share() -> None:
     layers = {
         "n1": ["net-a-s8", "net-a-s16"],

@@ -205,20 +205,20 @@ def test_early_weights_are_those_of_a_shorter_training(tmp_path: Path) -> None:
         plan_of(tmp_path, **early | {"recipes.sit-3": recipe | {"trained_as": "sit", "at": 9}})
 
 
-def test_what_is_held_is_that_of_the_first_seed(tmp_path: Path) -> None:
-    """Seeds 0 and 1 with start, order or samples held: weights and samples by what is left to differ."""
+def test_what_seeds_share_is_that_of_the_first_seed(tmp_path: Path) -> None:
+    """Seeds 0 and 1 that share start, order or samples: weights and samples by what is left to differ."""
     recipe = {"name": "sit", "architecture": "sit", "sampler": {"name": "ode-heun", "steps": 2}}
     cell = "{}/nano-32/effnet-lite0-s16/irepa/seed{}"
-    held = {
-        "trained": {"held": ["initialisation", "order"]},
-        "started": {"held": ["initialisation"]},
-        "ordered": {"held": ["order"]},
-        "drawn": {"held": ["initialisation", "order", "sampling"], "trained_as": "trained"},
+    shared = {
+        "trained": {"shared": ["initialisation", "order"]},
+        "started": {"shared": ["initialisation"]},
+        "ordered": {"shared": ["order"]},
+        "drawn": {"shared": ["initialisation", "order", "sampling"], "trained_as": "trained"},
     }
     plan = plan_of(
         tmp_path,
-        **{f"recipes.{name}": recipe | options for name, options in held.items()},
-        **{"experiments.methods.recipes": ["sit", *held], "seeds": 2},
+        **{f"recipes.{name}": recipe | options for name, options in shared.items()},
+        **{"experiments.methods.recipes": ["sit", *shared], "seeds": 2},
     )
     cells = [(name, seed) for name in ("sit", "trained", "started", "ordered", "drawn") for seed in (0, 1)]
     run(plan, *(Job("sample", cell.format(name, seed)) for name, seed in cells))
@@ -227,7 +227,7 @@ def test_what_is_held_is_that_of_the_first_seed(tmp_path: Path) -> None:
         for name, seed in cells
         if name != "drawn"
     }
-    assert all(weights[name, 0] == weights["sit", 0] for name in held if name != "drawn")
+    assert all(weights[name, 0] == weights["sit", 0] for name in shared if name != "drawn")
     assert weights["trained", 1] == weights["sit", 0]
     assert len({weights[name, 1] for name in ("sit", "trained", "started", "ordered")}) == 4
     images = {
@@ -235,5 +235,5 @@ def test_what_is_held_is_that_of_the_first_seed(tmp_path: Path) -> None:
     }
     assert np.array_equal(images["drawn", 1], images["sit", 0])
     assert not np.array_equal(images["trained", 1], images["sit", 0])
-    with pytest.raises(ConfigError, match="of held, only sampling may differ"):
-        plan_of(tmp_path, **{"recipes.sit-h": recipe | {"trained_as": "sit", "held": ["order"]}})
+    with pytest.raises(ConfigError, match="of shared, only sampling may differ"):
+        plan_of(tmp_path, **{"recipes.sit-h": recipe | {"trained_as": "sit", "shared": ["order"]}})

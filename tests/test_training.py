@@ -30,6 +30,7 @@ from irepa.engine.trainer import (
     followed,
     learning_rate,
     make_accelerator,
+    steps_taken,
     train,
 )
 from irepa.errors import DivergedError, WeightsError
@@ -204,6 +205,7 @@ def test_weights_on_the_way_are_those_of_a_shorter_training_to_its_end(tmp_path:
     for name in ("all", "4", "7", "12"):
         (tmp_path / name).mkdir()
     found = cooled(tmp_path / "all", (4, 7))
+    assert steps_taken(Training(steps=12, batch=8, decay=0.4), (4, 7)) == 12 + 1 + 2
     for steps, path in found.items():
         alone = cooled(tmp_path / steps, (), int(steps))
         assert path.read_bytes() == alone[steps].read_bytes()

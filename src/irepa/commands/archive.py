@@ -49,6 +49,7 @@ def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
     date, and ConfigError for a folder, or a file, that is something else.
 
     unfinished: copy the numbers that are there, and nothing that is made of all of them. Nothing can be done with it but go on.
+    It replaces no archive of a finished tier, and none that has a number that is not there now: ConfigError.
     """
     if folder.exists() and not (folder / SETTINGS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(
@@ -60,6 +61,10 @@ def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
         if job.stage in (*RECORDS, *WHOLE):
             record = plan.record(job)
             paths += plan.outputs(job) if job.stage in WHOLE else [record.path]
+    if unfinished and (lost := _lost(folder, {path.relative_to(plan.results) for path in paths})):
+        raise ConfigError(
+            f"{folder} has {lost}, which would be lost; `irepa restore {folder}` first, or give another folder"
+        )
     made_with = environment([plan.record(job) for job in jobs if plan.is_current(job)])
     if folder.exists():
         shutil.rmtree(folder)
@@ -73,6 +78,15 @@ def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
         return len(paths) + 2
     write_text(folder / PIPELINE, dvc_yaml(folder, plan.root))
     return len(paths) + 3
+
+
+def _lost(folder: Path, kept: set[Path]) -> Path | None:
+    """A file of an archive that an unfinished one in its place would not have; None where there is none."""
+    there = sorted(path.relative_to(folder) for path in folder.rglob("*.json")) if folder.exists() else []
+    made = [Path(PIPELINE)] if (folder / PIPELINE).exists() else []
+    return next(
+        (path for path in (*made, *there) if path not in kept and path.name not in (SETTINGS, ENVIRONMENT)), None
+    )
 
 
 def _done(plan: Plan) -> list[Job]:

@@ -34,7 +34,7 @@ from irepa.config.plugins import plugin_options
 from irepa.config.released import download_command, notes
 from irepa.config.tier import AutoencoderSettings, EncoderEntry, Expected
 from irepa.engine.network import describe_autoencoder
-from irepa.engine.trainer import branch_steps
+from irepa.engine.trainer import steps_taken
 from irepa.errors import ConfigError
 from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
@@ -200,9 +200,7 @@ class Budget:
         if self.tier.adopts(key):
             return Cost(disk=parameters * FLOAT)
         training = self.tier.training_of(cell.recipe)
-        seen = (
-            training.steps + sum(branch_steps(training, step) for step in early_steps(self.settings, key))
-        ) * training.batch
+        seen = steps_taken(training, early_steps(self.settings, key)) * training.batch
         latents = self.settings.latents_of(cell.recipe)
         read = 0 if latents is None else seen * _moments(self._describe(self.settings.precomputed(latents)))
         online = 0.0

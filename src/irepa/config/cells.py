@@ -52,8 +52,8 @@ def trained_cell(settings: Settings, key: str) -> str:
 
 
 def seed_of(settings: Settings, cell: Cell, part: str) -> int:
-    """What the cell draws one part of its random numbers from: its seed, or the first one, where its recipe has ``held`` it."""
-    return settings.params.seed if part in settings.tier.recipes[cell.recipe].held else cell.seed
+    """What the cell draws a part of its random numbers from: its seed, or the first, where its recipe has that ``shared``."""
+    return settings.params.seed if part in settings.tier.recipes[cell.recipe].shared else cell.seed
 
 
 def early_steps(settings: Settings, key: str) -> list[int]:

@@ -213,8 +213,8 @@ def _wrong_recipe(tier: Tier, name: str, where: str) -> Iterator[str]:
     same = {"name", "architecture", "autoencoder", "training"}
     if recipe.model_dump(include=same) != source.model_dump(include=same):
         yield f"{where}.trained_as = {recipe.trained_as}: name, architecture, autoencoder and training must be the same"
-    if set(recipe.held) - {"sampling"} != set(source.held) - {"sampling"}:
-        yield f"{where}.trained_as = {recipe.trained_as}: of held, only sampling may differ from that recipe's"
+    if set(recipe.shared) - {"sampling"} != set(source.shared) - {"sampling"}:
+        yield f"{where}.trained_as = {recipe.trained_as}: of shared, only sampling may differ from that recipe's"
 
 
 def _training_of(tier: Tier, recipe: str, where: str) -> None:

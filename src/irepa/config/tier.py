@@ -22,7 +22,7 @@ DEFAULT = "default"  # the key of the latents of the tier's own autoencoder
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8). The paper does
 # not have H, encoders that it did not look at, and I, interventions.
-PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "H", "I"]
+PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "H", "I", "L"]
 
 
 class Dataset(Plugged):
@@ -149,9 +149,9 @@ class RecipeSettings(Plugged):
         description="Keys of `training` that this recipe sets otherwise than the tier: `{betas: [0.9, 0.95]}`. An override of "
         "`training` in params.yaml is one of all recipes, and counts more.",
     )
-    held: tuple[Literal["initialisation", "order", "sampling"], ...] = Field(
+    shared: tuple[Literal["initialisation", "order", "sampling"], ...] = Field(
         (),
-        description="What is drawn alike for every seed, from the first of them. initialisation: weights at the start; order: of "
+        description="What all seeds share: it is drawn from the first of them. initialisation: weights at the start; order: of "
         "the images, with the times and noise of each step; sampling: noise and classes of the samples. What seeds still differ "
         "by is due to the others.",
     )
@@ -515,7 +515,8 @@ class Experiment(Strict):
     paper: list[PaperExperiment] = Field(
         [],
         description="Which of the paper's experiments it stands for; claims about those are judged by it. D: where text and code "
-        "differ; H: encoders that the paper did not look at; I: interventions on the encoder. The paper has neither.",
+        "differ; H: encoders that the paper did not look at; I: interventions on the encoder; L: other lengths of training, "
+        "which are no further cases of E4. The paper has none of these.",
     )
     encoders: list[str] | Literal["all"] = Field(
         "all", description="Rows of encoders.yaml, with transforms if wanted (`dinov2-b+clsmix0.3`); all: the tier's."

@@ -13,6 +13,7 @@ from irepa.errors import IrepaError, first_line
 from irepa.pipeline.files import UNWRITABLE, Record, describe_file, write_json
 
 RECORD = "checkpoint.json"
+BRANCH = "to-"
 
 
 class Checkpoints:
@@ -22,10 +23,11 @@ class Checkpoints:
         folder: holds ``step-<k>`` folders, complete ones only; nothing else writes there.
         stamp: what the run is made from; checkpoints of another stamp are thrown away.
         keep: how many are kept, the newest.
+        trunk: those of the training that this one leaves, if it is a branch.
     """
 
-    def __init__(self, folder: Path, stamp: str, keep: int = 1) -> None:
-        self.folder, self.stamp, self.keep = folder, stamp, keep
+    def __init__(self, folder: Path, stamp: str, keep: int = 1, trunk: Checkpoints | None = None) -> None:
+        self.folder, self.stamp, self.keep, self.trunk = folder, stamp, keep, trunk
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, in order."""
@@ -37,11 +39,13 @@ class Checkpoints:
 
     def branch(self, steps: int) -> Checkpoints:
         """Those of a shorter training, of so many steps, that leaves this one where its learning rate falls."""
-        return Checkpoints(self.folder / f"to-{steps}", self.stamp, self.keep)
+        return Checkpoints(self.folder / f"{BRANCH}{steps}", self.stamp, self.keep, self)
 
     def last_words(self) -> str:
         """Which checkpoint a run that ends here can go on from, for error messages."""
         steps = self.steps()
+        if not steps and self.trunk is not None:
+            return self.trunk.last_words()
         return f"the last checkpoint is {self.path(steps[-1])}" if steps else "no checkpoint was written"
 
     def restore(self, accelerator: Accelerator) -> tuple[int, list[dict[str, float]]]:
@@ -67,7 +71,7 @@ class Checkpoints:
         return int(record.metrics["step"]), list(record.metrics["curve"])
 
     def save(self, accelerator: Accelerator, step: int, curve: list[dict[str, float]]) -> None:
-        """Write a checkpoint beside the others, then move it into place, then drop old ones.
+        """Write a checkpoint beside the others, then move it into place, then drop old ones, and those of branches behind it.
 
         Raises IrepaError where there is no room or no right to write; the last good checkpoint stays.
         """
@@ -86,6 +90,8 @@ class Checkpoints:
                 os.replace(unfinished, target)
                 for old in self.steps()[: -self.keep]:
                     self._discard(old)
+                for left in self.folder.glob(f"{BRANCH}*"):
+                    shutil.rmtree(left)
             accelerator.wait_for_everyone()
         except (OSError, RuntimeError, SafetensorError, IrepaError) as error:
             free = shutil.disk_usage(self.folder).free

@@ -14,7 +14,7 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +108,11 @@ def learning_rate(settings: Training, step: int, images: int) -> float:
 def branch_steps(settings: Training, early: int) -> int:
     """The last of ``early`` steps, over which the rate of so short a training falls and that of a longer one does not."""
     return next(left for left in range(early, -1, -1) if left < settings.decay * early or not left)
+
+
+def steps_taken(settings: Training, early: Iterable[int]) -> int:
+    """All steps of a training, those of the branches to ``early`` steps among them."""
+    return settings.steps + sum(branch_steps(settings, step) for step in early)
 
 
 def drop_labels(labels: Tensor, draws: Tensor, rate: float, null: int) -> Tensor:
@@ -255,7 +260,7 @@ def train(
                 if (due or stop) and done < steps.stop:
                     losses.look()
                     checkpoints.save(accelerator, done, curve)
-                    if settings.tensorboard and preview is not None and accelerator.is_main_process:
+                    if settings.tensorboard and not branch and preview is not None and accelerator.is_main_process:
                         accelerator.get_tracker("tensorboard").writer.add_images(
                             "samples", preview(averaged), done, dataformats="NHWC"
                         )

@@ -56,8 +56,16 @@ def choices(context: Context, experiment: str) -> Iterator[Choice]:
             if of.empty or not (of["fd"] > 0).all():
                 continue
             evidence = replace(source.evidence, runs=of, distance=name)
-            training = f"{recipe}, {images_seen(context.tier, recipe):,} images"
-            yield Choice(name, training, replace(source, evidence=evidence))
+            yield Choice(name, _training(context, recipe), replace(source, evidence=evidence))
+
+
+def training_of(context: Context, experiment: str) -> str:
+    """What the experiment's first recipe is called as a training: the audit's, where it takes several."""
+    return _training(context, cells_of(context.settings, experiment)[0].recipe)
+
+
+def _training(context: Context, recipe: str) -> str:
+    return f"{recipe}, {images_seen(context.tier, recipe):,} images"
 
 
 def part_of(source: Source, keep: Mapping[str, bool]) -> Source:

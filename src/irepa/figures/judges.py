@@ -80,13 +80,16 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def beside(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, str]]:
-    """A row per network with what the first two judges say, under the first training; and what those distances are called.
+    """A row per network with two distances under one training; and what the distances are called.
 
-    Of one judge, its first two kinds of distance.
+    The Frechet distances of the first two judges under the first training that has both; of one judge, its first two distances.
     """
-    names = list(dict.fromkeys(frame["distance"]))
-    first, second = names[0], names[min(1, len(names) - 1)]
-    here = frame[frame["training"] == frame["training"].iloc[0]]
+    by_training = frame.groupby("training", sort=False)["distance"].agg(lambda names: list(dict.fromkeys(names)))
+    several = by_training[by_training.map(len) > 1]
+    training, names = next(iter((several if len(several) else by_training).items()))
+    plain = [name for name in names if name.startswith(("FD-", "FID")) and not name.endswith("-infinity")]
+    first, second = (plain if len(plain) > 1 else [*names, *names])[:2]
+    here = frame[frame["training"] == training]
     both = here[here["distance"] == first].set_index("network")[["origin"]]
     for name in (first, second):
         of = here[here["distance"] == name].set_index("network")
@@ -96,6 +99,8 @@ def beside(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, str]]:
 
 def caption(frame: pd.DataFrame) -> str:
     both, (first, second) = beside(frame)
+    if first == second:
+        return f"{first} of {len(both)} networks: there is no second distance to hold beside it."
     if len(both) < 3:
         return f"{second} against {first} of {len(both)} networks: too few for a correlation."
     r = float(np.corrcoef(np.log(both[first]), np.log(both[second]))[0, 1])

@@ -13,7 +13,7 @@ from irepa.audit.evidence import NotTestable
 from irepa.figures import check_aligned, table_only
 from irepa.figures.correlation import AXES
 from irepa.pipeline.runner import Context
-from irepa.table import SPATIAL_NAMES
+from irepa.table import SPATIAL_NAMES, distance_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from irepa.figures._choices import EVERY, choices, of_seed, origins, part_of, subsets
+    from irepa.figures._choices import EVERY, choices, of_seed, origins, part_of, subsets, training_of
     from irepa.figures._units import correlated
 
     rows: list[dict[str, object]] = []
@@ -57,7 +57,13 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     frame = pd.DataFrame(rows)
-    differs = (frame[CHOICE] != frame.loc[0, CHOICE]).to_numpy()
+    first = {
+        "distance": distance_name(context),
+        "training": training_of(context, experiment),
+        "networks": EVERY,
+        "seeds": EVERY,
+    }
+    differs = np.stack([frame[name] != first[name] for name in CHOICE], axis=1)
     which = (differs @ np.arange(1, len(CHOICE) + 1)).astype(float)
     return frame.assign(like=np.where(differs.sum(axis=1) <= 1, which, np.nan))
 
@@ -94,16 +100,18 @@ def label(row: Mapping[Any, Any]) -> str:
 def caption(frame: pd.DataFrame) -> str:
     from irepa.figures._units import said
 
-    first = frame[frame["like"] == 0]
+    first, others = frame[frame["like"] == 0], frame[frame["like"] > 0]
     told = [f"{SPATIAL_NAMES.get(row['metric'], row['metric'])} {said(row)}" for row in first.to_dict("records")]
-    single = frame.dropna(subset="like")
-    ranges = []
-    for metric in dict.fromkeys(first["metric"]):
-        r = single.loc[single["metric"] == metric, "r"]
-        ranges.append(f"{SPATIAL_NAMES.get(metric, metric)} {r.min():.2f} to {r.max():.2f}")
-    others = len(single[CHOICE].drop_duplicates()) - 1
-    return (
-        f"Pearson r with the log distance behind the noise between seeds, and 95% interval. As the audit takes it (black, top): "
-        f"{'; '.join(told)}. Over {others} other {words.plural('choice', others)}, each of which differs in one thing: "
-        f"{'; '.join(ranges)}. One seed alone does not say how noisy it is, and its r is as it is seen."
+    parts = ["Pearson r with the log distance behind the noise between seeds, and 95% interval."]
+    parts.append(
+        f"As the audit takes it (black, top): {'; '.join(told)}." if told else "The audit's own choice has no r."
     )
+    if len(others):
+        r = others.groupby("metric", sort=False)["r"]
+        ranges = [f"{SPATIAL_NAMES.get(str(name), name)} {words.span(values)}" for name, values in r]
+        count = len(others[CHOICE].drop_duplicates())
+        parts.append(
+            f"Over {count} {words.plural('choice', count)} that differ from it in one thing: {'; '.join(ranges)}. "
+            "One seed alone does not say how noisy it is, and its r is as it is seen."
+        )
+    return " ".join(parts)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.noise import noise_of
-from irepa.audit.pairs import to_percent
+from irepa.audit.noise import names_of, noise_of
+from irepa.audit.pairs import pair_methods, to_percent
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
 from irepa.figures import cells_of, table_only
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 needs = table_only
 
 LEVEL = 0.95
+VALUES = ("sd", "sd_low", "sd_high", "freedom", "n", "change", "change_low", "change_high", "level")
+COLUMNS = ["recipe", "distance", "images", "what", *VALUES]
 ALL = "one run, without what its seed gives to every method"
 
 
@@ -44,34 +46,32 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    tier, rows = context.tier, []
-    methods = list(dict.fromkeys(cell.method for cell in cells_of(context.settings, experiment)))
-    recipes = list(dict.fromkeys(cell.recipe for cell in cells_of(context.settings, experiment)))
-    order = [name for name in tier.methods if name in methods] or methods
+    rows: list[dict[str, object]] = []
+    cells = cells_of(context.settings, experiment)
+    pairs = list(pairwise(dict.fromkeys(cell.method for cell in cells)))
     for name in judged_names(context):
-        runs = distances(context, experiment, name)
-        runs = runs.assign(steps=0, setting="", log=np.log(runs["fd"].to_numpy(float)))
-        for recipe in recipes:
+        runs = distances(context, experiment, name).assign(steps=0, setting="")
+        runs = runs.assign(run=names_of(runs))
+        for recipe in dict.fromkeys(cell.recipe for cell in cells):
             here = runs[runs["recipe"] == recipe]
-            logs = here.pivot_table(index="seed", columns="method", values="log")
-            told = {"recipe": recipe, "distance": name, "images": images_seen(tier, recipe)}
+            told = {"recipe": recipe, "distance": name, "images": images_seen(context.tier, recipe)}
             spread = noise_of(here).get(recipe)
             if spread is not None and spread.freedom > 0:
                 rows.append(told | {"what": ALL} | _deviation(math.sqrt(spread.variance), spread.freedom))
-            for than, method in pairwise([name for name in order if name in logs]):
-                rows.append(
-                    told | {"what": f"{method} against {than}"} | _difference(logs[method] - logs[than], logs[than])
-                )
-    return pd.DataFrame(rows)
+            for than, method in pairs:
+                beside = pair_methods(here, method, than)
+                if not beside.empty:
+                    rows.append(told | {"what": f"{method} against {than}"} | _difference(beside))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _difference(ratios: pd.Series, base: pd.Series) -> dict[str, float]:
-    """Of log ratios of distances at the same seed, by seed."""
+def _difference(pairs: pd.DataFrame) -> dict[str, float]:
+    """Of runs side by side (:func:`irepa.audit.pairs.pair_methods`), by seed: a mean over what else differs."""
     from scipy import stats
 
-    values = ratios.dropna().to_numpy(float)
+    values = pairs.groupby("seed")["ratio"].mean().to_numpy(float)
     n, mean = len(values), float(values.mean())
-    told = {"n": n, "change": to_percent(mean), "level": float(np.exp(base.mean()))}
+    told = {"n": n, "change": to_percent(mean), "level": float(np.exp(np.log(pairs["fd_than"]).mean()))}
     if n < 2:
         return told
     sd = float(values.std(ddof=1))
@@ -120,15 +120,17 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    first = frame[frame["distance"] == frame["distance"].iloc[0]]
+    first = frame[(frame["distance"] == frame["distance"].iloc[0]) & (frame["what"] != ALL)]
+    if first.empty:
+        return f"By {frame['distance'].iloc[0]}. No two methods were run with the same seed."
     parts = []
-    for recipe, rows in first[first["what"] != ALL].groupby("recipe", sort=False):
+    for recipe, rows in first.groupby("recipe", sort=False):
         told = [
-            f"{row['what']} {words.percent(row['change'])}, s.d. {row['sd']:.1f}%" for row in rows.to_dict("records")
+            f"{row['what']} {words.percent(row['change'])}" + (f", s.d. {row['sd']:.1f}%" if row["n"] > 1 else "")
+            for row in rows.to_dict("records")
         ]
         parts.append(f"{recipe}: {'; '.join(told)}")
-    seeds = first["n"].dropna()
-    few, most = int(seeds.min()), int(seeds.max())
+    few, most = int(first["n"].min()), int(first["n"].max())
     over = str(most) if few == most else f"{few} to {most}"
     return (
         f"By {first['distance'].iloc[0]}, differences at the same seed, over {over} {words.plural('seed', most)}. "

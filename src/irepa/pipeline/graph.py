@@ -237,10 +237,10 @@ def _scale_of(settings: Settings, cell: Cell) -> Slice:
     return sizes | {"options": scale.options.get(architecture, {})}
 
 
-def _held(settings: Settings, cell: Cell, *parts: str) -> Slice:
+def _shared(settings: Settings, cell: Cell, *parts: str) -> Slice:
     """The seed of parts that do not follow the cell's; nothing where they all do."""
-    held = [part for part in parts if part in settings.tier.recipes[cell.recipe].held]
-    return {"held": dict.fromkeys(held, settings.params.seed)} if held else {}
+    shared = [part for part in parts if part in settings.tier.recipes[cell.recipe].shared]
+    return {"shared": dict.fromkeys(shared, settings.params.seed)} if shared else {}
 
 
 def _train_settings(settings: Settings, key: str) -> Slice:
@@ -249,9 +249,9 @@ def _train_settings(settings: Settings, key: str) -> Slice:
         "recipe": {
             k: v
             for k, v in _dump(tier.recipes[cell.recipe]).items()
-            if k not in ("sampler", "guidance", "labels", "trained_as", "at", "training", "held")
+            if k not in ("sampler", "guidance", "labels", "trained_as", "at", "training", "shared")
         },
-        **_held(settings, cell, "initialisation", "order"),
+        **_shared(settings, cell, "initialisation", "order"),
         "scale": _scale_of(settings, cell),
         "autoencoder": _dump(settings.autoencoder(cell.recipe)),
         "grid": list(tier.grid),
@@ -477,7 +477,7 @@ STAGES: dict[str, Stage] = {
             "guidance": _dump(s.tier.recipes[Cell.parse(key).recipe])["guidance"],
             "labels": s.tier.recipes[Cell.parse(key).recipe].labels,
             "at": s.tier.recipes[Cell.parse(key).recipe].at,
-            **_held(s, Cell.parse(key), "sampling"),
+            **_shared(s, Cell.parse(key), "sampling"),
             "samples": s.tier.sampling.samples,
             "precision": s.tier.sampling.precision,
             "compile": s.tier.sampling.compile,

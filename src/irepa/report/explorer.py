@@ -27,15 +27,18 @@ def show_explorer(finished: FinishedTier) -> None:
     """Show it in the notebook; nothing where the tier has not both figures, or one of them has nothing to draw."""
     from IPython.display import HTML, display
 
-    frames = [_drawn(finished, kind) for kind in KINDS]
-    if all(frame is not None for frame in frames):
-        display(HTML(page_of(explorer(*frames))))  # type: ignore[arg-type, no-untyped-call]
+    figures = finished.tier.figures
+    for experiment in dict.fromkeys(figure.experiment for figure in figures.values()):
+        frames = [_drawn(finished, kind, experiment) for kind in KINDS]
+        if all(frame is not None for frame in frames):
+            display(HTML(page_of(explorer(*frames))))  # type: ignore[arg-type, no-untyped-call]
+            return
 
 
-def _drawn(finished: FinishedTier, kind: str) -> pd.DataFrame | None:
+def _drawn(finished: FinishedTier, kind: str, experiment: str) -> pd.DataFrame | None:
     for name, figure in finished.tier.figures.items():
         job = Job("figure", name)
-        if figure.kind == kind and finished.plan.record(job).failed is None:
+        if (figure.kind, figure.experiment) == (kind, experiment) and finished.plan.record(job).failed is None:
             return pd.read_csv(finished.file(job, ".csv"), dtype={"seeds": str})
     return None
 

@@ -139,12 +139,12 @@ def _checks(finished: FinishedTier, claim: Json) -> str:
 
 
 def _figures(finished: FinishedTier, claim: Json) -> str:
-    """The figures that draw the experiment which the claim is about."""
+    """The figures that draw an experiment which the claim is about."""
     tier = finished.tier
     links = [
         f"[{name}](#figure-{name}) ({finished.link_to(Job('figure', name), '.csv', 'CSV')})"
         for name, figure in tier.figures.items()
-        if claim["experiment"] in tier.experiments[figure.experiment].paper
+        if set(claim["experiment"].split()) & set(tier.experiments[figure.experiment].paper)
     ]
     return f"Figures: {', '.join(links)}." if links else ""
 

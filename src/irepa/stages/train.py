@@ -22,7 +22,7 @@ from irepa.engine.network import build_parts, check_weights_finite, parts_of
 from irepa.engine.sampling import ImageSampler
 from irepa.engine.sharing import how_many, is_first, is_one_of_several, spread
 from irepa.engine.targets import token_source
-from irepa.engine.trainer import TrainingData, build_alignment, last_values, train, write_curve
+from irepa.engine.trainer import TrainingData, build_alignment, last_values, steps_taken, train, write_curve
 from irepa.errors import ConfigError, FailedRunError, WeightsError
 from irepa.models.sit import SiT, load_public_state_dict, public_state_dict
 from irepa.pipeline.files import Json, sha256, whole
@@ -106,7 +106,7 @@ def learn(context: Context, device: torch.device) -> Json:
         "projector_parameters": 0 if alignment is None else count(alignment),
         "classes": classes,
         "token_dim": None if source is None else source.dim,
-        "images_seen": settings.steps * settings.batch,
+        "images_seen": steps_taken(settings, early) * settings.batch,
     }
     if is_first():
         with whole(context.output("model.safetensors")) as temporary:
