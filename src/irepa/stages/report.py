@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jupytext
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
@@ -72,6 +73,8 @@ def executed(plan: Plan) -> NotebookNode:
         client = NotebookClient(notebook, timeout=600, kernel_name="python3", config=sockets(folder))
         try:
             client.execute(env=os.environ | hand_over(plan, Path(folder) / "tier.json"))
+        except CellExecutionError as error:  # its own text is the whole of the notebook's traceback
+            raise IrepaError(f"{NOTEBOOK} failed: {error.ename}: {error.evalue}") from error
         except Exception as error:
             raise IrepaError(f"{NOTEBOOK} failed: {error}") from error
     notebook.cells = [cell for cell in notebook.cells if ASIDE not in cell.metadata.get("tags", [])]
