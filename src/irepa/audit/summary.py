@@ -103,12 +103,12 @@ def counts(audit: dict[str, Any], own: str) -> str:
 
 
 def changes_table(changes: pd.DataFrame, own: str) -> str:
-    """A row per change that the tier measured; REPA against no alignment where the encoder was used with other methods too."""
+    """A row per change that the tier measured; REPA against no alignment where the encoder, or none, has other methods."""
     ours = changes[changes["source"] == own].to_dict("records")
     studied = {row["encoder"] for row in ours if row["kind"] == "method" and row["first"] != REPA}
     rows = []
     for row in ours:
-        if row["second"] == ALONE and row["encoder"] not in studied:
+        if studied and row["second"] == ALONE and row["encoder"] not in studied:
             continue
         where = f"{row['scale']}, {row['setting'] or row['recipe']}" + (
             f", {row['encoder']}" if row["kind"] == "method" else ""
