@@ -46,12 +46,13 @@ def panel(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def save(figure: Figure, *paths: Path) -> None:
-    """Write the figure in each format, without dates, so that equal figures are equal files."""
+    """Write the figure in each format, without dates, so that equal figures are equal files, and let go of it."""
     for path in paths:
         kind = path.suffix.removeprefix(".")
         with whole(path) as temporary:
             metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
             figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+    plt.close(figure)
 
 
 def distance_label(frame: pd.DataFrame) -> str:
