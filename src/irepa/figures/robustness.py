@@ -85,7 +85,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axis.set(title=SPATIAL_NAMES.get(metric, metric), xlabel="r", xlim=(-1.05, 1.05))
         axis.grid(False, axis="y")
     axes[0, 0].set_yticks(range(len(labels)), labels, fontsize=8)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(labels) - 0.5, -0.5)
     return figure
 
 
