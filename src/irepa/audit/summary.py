@@ -14,9 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from irepa.audit import words
 from irepa.audit.changes import estimate_of, read_changes
@@ -25,6 +23,9 @@ from irepa.audit.statistics import Estimate
 from irepa.audit.verdicts import VERDICTS, shown
 from irepa.errors import ConfigError
 from irepa.pipeline.files import read_json, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The claims of the short table: each in a few words, and how its number is read.
 SHORT = {
@@ -132,6 +133,8 @@ def spread_table(frame: pd.DataFrame) -> str:
 
 def of_figures(folder: Path) -> dict[str, str]:
     """What an archive's figures say: ``caption-NAME``, and ``table-NAME`` of those of the kind ``spread``."""
+    import pandas as pd
+
     told = {}
     for path in sorted((folder / "figures").glob("*.json")):
         caption = read_json(path)["metrics"].get("caption")
