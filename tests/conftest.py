@@ -28,7 +28,18 @@ hypothesis.settings.load_profile("irepa")
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORKFLOW = REPOSITORY / "workflow"
 BIN = Path(sys.executable).parent
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PARTS = ("Snakefile", "params.yaml", "dvc.yaml", "environment.yml", "workflow", "src", "reports", ".dvc", ".dvcignore")
+
+
+def browse(page: Path, scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What the browser makes of a page, once it has loaded, on standard output; its profile lies in a scratch folder."""
+    assert BROWSER is not None
+    return subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={scratch / 'profile'}", *options,
+         "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
 def guide_of(package: ModuleType) -> str:

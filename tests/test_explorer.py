@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +13,14 @@ import pytest
 
 from irepa import table
 from irepa.audit import words
-from irepa.audit.rules import correlation as rule
+from irepa.audit.evidence import results
 from irepa.audit.statistics import Estimate
 from irepa.figures import judges, robustness
 from irepa.figures._choices import origins
 from irepa.figures.correlation import AXES
 from irepa.report.explorer import explorer, page_of
+from tests.conftest import BROWSER, browse
 from tests.test_figures import CONTEXT, SAID
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # Chooses, as a reader does, one option after another, and writes down what then stands on the page.
 READER = """
@@ -71,7 +68,7 @@ def test_choices_differ_in_what_they_say_and_one_seed_is_pearsons_r_as_seen(
     frames: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
     points, correlations = frames
-    origin = origins(CONTEXT, rule_evidence())
+    origin = origins(CONTEXT)
     assert {origin[name] for name in ("hog", "vit-mae", "random-cnn", "effnet-lite0-s16")} == {
         "hand-made", "trained here", "untrained", "pretrained"
     }  # fmt: skip
@@ -80,7 +77,7 @@ def test_choices_differ_in_what_they_say_and_one_seed_is_pearsons_r_as_seen(
     # By hand: one seed's distances, averaged over layers, against a property of the same encoders.
     runs = table.distances(CONTEXT, "correlation").query("seed == 1 and method == 'repa'")
     metrics = table.encoder_metrics(CONTEXT)
-    network = rule_evidence().network_of
+    network = results.read(CONTEXT, "correlation").network_of
     both = pd.DataFrame(
         {"unit": [network(e) for e in runs["encoder"]], "x": metrics.loc[runs["encoder"], "lds"].to_numpy(),
          "y": np.log(runs["fd"].to_numpy())}
@@ -112,12 +109,6 @@ def test_where_the_audits_choice_has_no_r_it_is_said(frames: tuple[pd.DataFrame,
     assert "differ from it" not in alone
 
 
-def rule_evidence() -> rule.Evidence:
-    from irepa.audit.evidence import results
-
-    return results.read(CONTEXT, "correlation")
-
-
 def test_captions_say_the_ranges_and_what_judges_share(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     points, correlations = frames
     lds = correlations.query("metric == 'lds' and like > 0")["r"]
@@ -135,12 +126,7 @@ def test_what_a_reader_chooses_is_what_is_shown(frames: tuple[pd.DataFrame, pd.D
     page = tmp_path / "page.html"
     body = page_of(explorer(points, correlations)) + READER.replace("CHOSEN", json.dumps(chosen))
     page.write_text(f'<!doctype html><meta charset="utf-8"><body>{body}</body>')
-    assert BROWSER is not None
-    done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=20000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = browse(page, tmp_path, "--virtual-time-budget=20000")
     found = re.search(r'data-seen="([^"]*)"', done.stdout)
     assert found is not None, done.stderr
     seen = json.loads(html.unescape(found[1]))

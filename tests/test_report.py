@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -26,10 +25,9 @@ from irepa.report.cost import Cost, costs
 from irepa.report.figures import title
 from irepa.report.markdown import grid
 from irepa.stages.report import ASIDE, NOTEBOOK, markdown, marked
-from tests.conftest import REPOSITORY, WORKFLOW, call, copy_project, succeed
+from tests.conftest import BROWSER, REPOSITORY, WORKFLOW, browse, call, copy_project, succeed
 
 RESULTS = Path("results") / "smoke"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # Written into a copy of the page: what the browser made of it, once everything has loaded.
 PROBE = """
@@ -104,13 +102,9 @@ def test_a_browser_shows_every_image_and_reports_no_error(finished: Path, tmp_pa
     shutil.copytree(finished / RESULTS, results)
     page = results / "report.html"
     page.write_text(page.read_text().replace("</head>", PROBE + "</head>"))
-    assert BROWSER is not None
-    done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-        "--enable-logging=stderr",
-         f"--window-size={width},1000", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = browse(
+        page, tmp_path, "--enable-logging=stderr", f"--window-size={width},1000", "--virtual-time-budget=5000"
+    )
     assert done.returncode == 0, done.stderr
     body = re.search(r"<body([^>]*)>", done.stdout)
     assert body is not None

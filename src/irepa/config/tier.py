@@ -21,7 +21,7 @@ NO_TIME = 1e-9  # shorter than any step of a sampler, longer than rounding
 DEFAULT = "default"  # the key of the latents of the tier's own autoencoder
 TRAINED_HERE = "trained"  # weights of an autoencoder: the pipeline trains it, as a stage
 # The paper's experiments (section 5); D: the differences between its text and its released code (section 8). The paper does
-# not have H, encoders that it did not look at, and I, interventions.
+# not have H, encoders that it did not look at, I, interventions, and L, other lengths of training.
 PaperExperiment = Literal["E1", "E2", "E3", "E4", "E5", "E6", "E7", "D", "H", "I", "L"]
 
 

@@ -107,7 +107,7 @@ def learning_rate(settings: Training, step: int, images: int) -> float:
 
 def branch_steps(settings: Training, early: int) -> int:
     """The last of ``early`` steps, over which the rate of so short a training falls and that of a longer one does not."""
-    return next(left for left in range(early, -1, -1) if left < settings.decay * early or not left)
+    return max(0, math.ceil(settings.decay * early) - 1)
 
 
 def steps_taken(settings: Training, early: Iterable[int]) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from irepa.audit.evidence import Evidence
-from irepa.config.cells import split_encoder
+from irepa.config.cells import split_encoder, targets
 from irepa.config.tier import EncoderEntry
 from irepa.figures import cells_of
 from irepa.figures._units import Source, of_recipe, source_of
 from irepa.pipeline.runner import Context
 from irepa.table import images_seen, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EVERY = "all"
 
@@ -31,14 +34,13 @@ class Choice:
     source: Source
 
 
-def measured(context: Context) -> list[str]:
-    """The names of what the tier's judges measure, the distance of its claims first: Frechet, at infinity, and kernel."""
+def measured(context: Context, rows: pd.DataFrame) -> list[str]:
+    """What the tier's judges have measured, by rows of the table, that of its claims first: Frechet, at infinity, kernel."""
     names = [context.settings.catalogue[name].metric_name for name in context.tier.evaluation.extractors]
     wanted = [f"{name('FID')}{ending}" for ending in ("", "-infinity") for name in names] + [
         name("KID") for name in names
     ]
-    table = read_table(context)
-    there = set(table.loc[table["stage"] == "evaluate", "metric"])
+    there = set(rows["metric"])
     return [name for name in wanted if name in there]
 
 
@@ -46,10 +48,11 @@ def choices(context: Context, experiment: str) -> Iterator[Choice]:
     """Every distance under every training. A distance that is 0 or less for any run has no logarithm, and is left out."""
     source, table = source_of(context, experiment), read_table(context)
     rows = table[table["stage"] == "evaluate"]
+    names = measured(context, rows)
     for recipe in dict.fromkeys(cell.recipe for cell in cells_of(context.settings, experiment)):
         runs = source.evidence.runs
         here = of_recipe(runs, context.tier, recipe)
-        for name in measured(context):
+        for name in names:
             values = rows[rows["metric"] == name].set_index("record")["value"]
             of = runs[here & runs["record"].isin(values.index)]
             of = of.assign(fd=of["record"].map(values).astype(float), final=True)
@@ -81,10 +84,10 @@ def of_seed(source: Source, seed: int) -> Source:
     return replace(source, evidence=replace(source.evidence, runs=runs[runs["seed"] == seed]))
 
 
-def origins(context: Context, evidence: Evidence) -> dict[str, str]:
-    """What each encoder is: hand-made, untrained, trained here on the tier's images, or pretrained elsewhere."""
+def origins(context: Context) -> dict[str, str]:
+    """What each of the tier's encoders is: hand-made, untrained, trained here on the tier's images, or pretrained elsewhere."""
     catalogue = context.settings.catalogue
-    return {str(name): origin_of(split_encoder(str(name))[0], catalogue) for name in evidence.encoders.index}
+    return {name: origin_of(split_encoder(name)[0], catalogue) for name in targets(context.settings)}
 
 
 def origin_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:

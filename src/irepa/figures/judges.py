@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 needs = table_only
 check = check_aligned
 
-PLACE = ["network", "training"]
-
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per network, ``distance`` and ``training``: ``fd`` with its 95% interval, ``origin``, its properties.
@@ -32,9 +30,8 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     from irepa.figures._units import levels_of
     from irepa.figures.correlation import short_names
 
-    frames = []
+    frames, origin = [], origins(context)
     for choice in choices(context, experiment):
-        origin = origins(context, choice.source.evidence)
         try:
             of = choice.source.units(["accuracy"])
         except NotTestable:

@@ -37,11 +37,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     from irepa.figures._units import correlated
 
     rows: list[dict[str, object]] = []
+    kept = subsets(origins(context))
     for choice in choices(context, experiment):
         source = choice.source
-        parts = {
-            (name, EVERY): part_of(source, keep) for name, keep in subsets(origins(context, source.evidence)).items()
-        }
+        parts = {(name, EVERY): part_of(source, keep) for name, keep in kept.items()}
         seeds = sorted(set(source.evidence.fixed["seed"]))
         if len(seeds) > 1:
             parts |= {(EVERY, str(seed)): of_seed(source, seed) for seed in seeds}
