@@ -21,11 +21,11 @@ FETCH = (
 class Options(timm.Options):
     model: Literal["vgg16"] = Field("vgg16", description="timm's name.")
     weights: str = Field("data/hed/vgg16.safetensors", description="What tools/convert_hed.py wrote, or `random`.")
-    stride: Literal[4, 8, 16] | None = Field(
+    stride: Literal[4, 8, 16] = Field(
         8, description="Pixels per token of the map that is taken: the end of the block of that stride."
     )
-    mean: PerChannel | None = Field((0.48109, 0.45752, 0.40787), description="122.679, 116.669 and 104.007 of 255.")
-    std: PerChannel | None = Field((0.00392157,) * 3, description="1/255: pixels are not scaled.")
+    mean: PerChannel = Field((0.48109, 0.45752, 0.40787), description="122.679, 116.669 and 104.007 of 255.")
+    std: PerChannel = Field((0.00392157,) * 3, description="1/255: pixels are not scaled.")
     architecture: dict[str, float | list[int]] = Field(
         {"mlp_ratio": 0.001, "num_classes": 0}, description="A head as narrow as can be, which nothing reads."
     )
