@@ -22,7 +22,7 @@ from irepa.commands.check import check_machine
 from irepa.commands.settings import KINDS, anchor, reference, schema_texts, sections
 from irepa.config import plugins, tier
 from irepa.config.cells import Cell, cells, early_steps, experiment_cells, split_encoder, targets, trained_cell
-from irepa.config.load import load_settings, tier_names
+from irepa.config.load import load_settings, read_tier, tier_names
 from irepa.config.read import read_yaml
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError, DataError, WeightsError
@@ -207,6 +207,32 @@ def test_null_takes_out_an_experiment_and_its_figures(settings: Callable[..., Se
     assert "cls-mixing" not in without.figures
     with pytest.raises(ConfigError, match=r"figures\.cls-mixing\.experiment: unknown value 'cls-mixing'"):
         settings(overrides={"experiments.cls-mixing": None})
+
+
+def test_a_tier_keeps_what_it_names_of_another_and_has_its_own(tmp_path: Path) -> None:
+    workflow = tmp_path / "workflow"
+    shutil.copytree(WORKFLOW, workflow)
+
+    def content(keeps: str) -> dict[str, Any]:
+        figure = "figures: {again: {kind: samples, experiment: methods}}"
+        (workflow / "tiers" / "less.yaml").write_text(f"extends: smoke\n{keeps}\n{figure}\n")
+        return read_tier("less", workflow)
+
+    smoke = read_tier("smoke", workflow)
+    less = content("keeps: {experiments: [methods], figures: []}")
+    assert (list(less["experiments"]), list(less["figures"])) == (["methods"], ["again"])
+    assert {**less, "experiments": 0, "figures": 0} == {**smoke, "experiments": 0, "figures": 0}
+    more = content("keeps: {experiments: [methods]}")
+    assert list(more["figures"]) == [*smoke["figures"], "again"]
+    with pytest.raises(ConfigError, match=r"less\.yaml: keeps\.figures: unknown value 'nosuch'; allowed are .*samples"):
+        content("keeps: {figures: [nosuch]}")
+    with pytest.raises(
+        ConfigError, match=r"less\.yaml: keeps: unknown key seeds; "
+    ):
+        content("keeps: {seeds: [1]}")
+    (workflow / "tiers" / "less.yaml").write_text("extends: 3\n")
+    with pytest.raises(ConfigError, match=r"less\.yaml: extends"):
+        read_tier("less", workflow)
 
 
 def test_replicates_follow_the_seed(settings: Load) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from irepa.config.options import Plugged, named
 from irepa.config.plugins import encoder_options, plugin_options
 from irepa.config.read import read_yaml, validated
 from irepa.config.released import take_over
-from irepa.config.tier import DEFAULT, EncoderEntry, Method, Params, Settings, Tier, Training
+from irepa.config.tier import DEFAULT, EncoderEntry, Extension, Method, Params, Settings, Tier, Training
 from irepa.errors import ConfigError, gather
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -46,7 +46,7 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 def read_tier(name: str, workflow: Path) -> dict[str, Any]:
     """The content of a tier file, with that of the one that it ``extends``. Raises ConfigError."""
     chain: list[str] = []
-    layers: list[dict[str, Any]] = []
+    layers: list[tuple[Path, dict[str, Any], Extension | None]] = []
     following: str | None = name
     while following is not None:
         if following in chain:
@@ -55,11 +55,29 @@ def read_tier(name: str, workflow: Path) -> dict[str, Any]:
             where = f"{workflow / 'tiers' / chain[-1]}.yaml: extends" if chain else f"{workflow / 'tiers'}"
             raise ConfigError.unknown(where, str(following), tier_names(workflow))
         chain.append(following)
-        layers.append(read_yaml(workflow / "tiers" / f"{following}.yaml"))
-        following = layers[-1].pop("extends", None)
+        path = workflow / "tiers" / f"{following}.yaml"
+        layer, extension = read_yaml(path), None
+        if "extends" in layer:
+            said = {key: layer.pop(key) for key in Extension.model_fields.keys() & layer.keys()}
+            extension = validated(Extension, said, str(path))
+        layers.append((path, layer, extension))
+        following = extension.extends if extension else None
     content: dict[str, Any] = {}
-    for layer in reversed(layers):
+    for path, layer, extension in reversed(layers):
+        if extension is not None:
+            content = _keep(content, extension.keeps, f"{path}: keeps")
         content = _merge(content, layer)
+    return content
+
+
+def _keep(content: dict[str, Any], keeps: Mapping[str, Sequence[str]], where: str) -> dict[str, Any]:
+    """A tier's content with these names alone in its groups. Raises ConfigError for one that is not there."""
+    for group, names in keeps.items():
+        rows = content.get(group, {})
+        for name in names:
+            if name not in rows:
+                raise ConfigError.unknown(f"{where}.{group}", name, rows)
+        content = {**content, group: {name: row for name, row in rows.items() if name in names}}
     return content
 
 

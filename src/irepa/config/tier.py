@@ -734,6 +734,11 @@ class Extension(Strict):
         description="Another tier: this file has only what differs from it. Groups of keys are merged, anything else is "
         "replaced, and an experiment or figure that is null is taken out."
     )
+    keeps: dict[Literal["experiments", "figures"], list[str]] = Field(
+        {},
+        description="Which of the other tier's experiments, or figures, this one has too: `{figures: [samples]}`. Those that it "
+        "does not speak of: all.",
+    )
 
 
 class Params(Strict):
