@@ -349,7 +349,7 @@ def test_a_judge_is_trained_on_images_that_nothing_else_sees(tmp_path: Path) -> 
     expected = frechet_distance(
         by_hand(records["data"].array("test.images.npy")[::2]), by_hand(records["data"].array("train.images.npy"))
     )
-    assert records["floor"].metrics["FD-SimCLR"] == pytest.approx(expected, rel=1e-3)
+    assert records["floor"].metrics["FD-ViT"] == pytest.approx(expected, rel=1e-3)
     assert Job("pretrain", "judge") in plan.needs(Job("evaluate", ADOPTED))
 
 
