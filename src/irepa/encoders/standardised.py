@@ -45,7 +45,7 @@ def fit(options: Options, source: TokenSource, grid: Grid, device: torch.device)
     from irepa.covariance import mean_and_covariance
 
     mean, covariance = mean_and_covariance(source, first(source, options.images))
-    deviation = np.sqrt(np.diag(covariance))
+    deviation = np.sqrt(np.diag(covariance).clip(min=0))  # of a constant, rounding may leave less than 0
     deviation[deviation <= np.finfo(np.float32).eps * np.abs(mean)] = 1
     return Standardised(*(torch.from_numpy(part).float().to(device) for part in (mean, deviation)))
 
