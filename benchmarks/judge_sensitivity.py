@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--tier", default="cifar10")
     parser.add_argument("--images", type=int, default=2500, help="held-out images, spread evenly over all")
     arguments = parser.parse_args()
+    device = setup(1)
     plan = Plan(load_settings({"tier": arguments.tier}, ROOT / "workflow"), ROOT)
     held_out = stored_images(plan.record(Job("data")), "test")
     images = held_out[spread(len(held_out), arguments.images)]
@@ -93,7 +94,7 @@ def main() -> None:
         data = reference_of(context.input("reference", name)).moments
         plain = 0.0
         for alteration, altered in ALTERED.items():
-            found = extract(name, entry, altered(images), settings, setup(1)).pooled
+            found = extract(name, entry, altered(images), settings, device).pooled
             distance = frechet_distance(statistics(found), data)
             plain = plain or distance
             print(f"{name:<14}{alteration:<30}{distance:>10.4g}{distance / plain:>9.2f}", flush=True)

