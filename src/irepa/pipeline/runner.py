@@ -32,6 +32,7 @@ from irepa.pipeline.files import (
 )
 from irepa.pipeline.graph import STAGES, Job
 from irepa.pipeline.plan import Plan
+from irepa.pipeline.processor import bf16_products, prepare
 
 log = logging.getLogger("irepa")
 
@@ -119,7 +120,9 @@ def execute(plan: Plan, job: Job) -> Record:
         record_path.unlink(missing_ok=True)
         if failed is None:
             try:
-                metrics = importlib.import_module(f"irepa.stages.{job.stage}").run(Context(plan, job))
+                module = importlib.import_module(f"irepa.stages.{job.stage}")
+                prepare()
+                metrics = module.run(Context(plan, job))
             except FailedRunError as error:
                 if not stage.may_fail:
                     raise
@@ -207,6 +210,7 @@ def provenance(root: Path, started: datetime, seconds: float) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),
+        "bf16_products": bf16_products(),
         "gpu": torch.cuda.get_device_name() if torch is not None and cuda else None,
         "threads": torch.get_num_threads() if torch is not None else None,
         "started": started.isoformat(timespec="seconds"),
