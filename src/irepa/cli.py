@@ -269,10 +269,13 @@ def restore(
     """Go on from an archive: what its records say and would come out the same today is not computed again."""
     from irepa.commands.archive import restore as take_over
 
-    taken, other = take_over(make_plan(params, root, tier, check_options=False), folder)
-    print(
-        f"{folder}: {taken} records taken over" + (f", {other} made from other settings or code left" if other else "")
-    )
+    found = take_over(make_plan(params, root, tier, check_options=False), folder)
+    left = f", {found.other} made from other settings or code left" if found.other else ""
+    print(f"{folder}: {found.taken} records taken over{left}")
+    if found.unjudged:
+        print(
+            f"{found.unjudged} more, which another judge has measured than would measure here, left: {'; '.join(found.cures)}"
+        )
 
 
 @app.command()

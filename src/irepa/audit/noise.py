@@ -192,6 +192,15 @@ def by_t(value: float, variance: float, freedom: float, null: float, n: int) -> 
     return Estimate(value, value - half, value + half, n), p
 
 
+def deviation(spread: Spread) -> tuple[float, float, float]:
+    """The standard deviation of a known spread, with the ends of its 95% interval by chi-square."""
+    from scipy import stats
+
+    sd = math.sqrt(spread.variance)
+    low, high = (sd * math.sqrt(spread.freedom / float(stats.chi2.ppf(at, spread.freedom))) for at in (0.975, 0.025))
+    return sd, low, high
+
+
 def effects_of(pairs: pd.DataFrame, noise: Noise) -> Effects:
     """The effect of every unit in pairs of runs.
 

@@ -1,5 +1,7 @@
 """Results kept in the repository: every number of a finished tier, without weights, features and images.
 
+The weights of a judge that the tier trains are kept, a few MB: trained again on another processor it is another network.
+
 An archive has the layout of ``results/<tier>``. From its records the table, figures, verdicts and report are made again, by the
 present code, without training anything: ``irepa redraw``, or ``dvc repro`` of the archive's own ``dvc.yaml``. What the records
 were made from stands in them; it need not be what the code would make today, so their fingerprints are not compared, while
@@ -16,6 +18,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -24,7 +27,7 @@ from irepa.config.tier import Settings
 from irepa.errors import CacheError, ConfigError
 from irepa.pipeline.dvc import WITH_ENVIRONMENT, code
 from irepa.pipeline.files import Json, Record, describe_file, read_json, sha256, whole, write_json, write_text
-from irepa.pipeline.graph import Job, kept, written
+from irepa.pipeline.graph import Job, kept, trained_judges, written
 from irepa.pipeline.plan import Plan
 from irepa.pipeline.runner import Context, versions
 from irepa.report.cost import costs
@@ -57,10 +60,11 @@ def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
         )
     jobs = _done(plan) if unfinished else plan.jobs()
     paths: list[Path] = []
+    judges = trained_judges(plan.settings)
     for job in jobs:
         if job.stage in (*RECORDS, *WHOLE):
             record = plan.record(job)
-            paths += plan.outputs(job) if job.stage in WHOLE else [record.path]
+            paths += plan.outputs(job) if job.stage in WHOLE or job in judges else [record.path]
     if unfinished and (lost := _lost(folder, {path.relative_to(plan.results) for path in paths})):
         raise ConfigError(
             f"{folder} has {lost}, which would be lost; `irepa restore {folder}` first, or give another folder"
@@ -97,12 +101,32 @@ def _done(plan: Plan) -> list[Job]:
     return jobs
 
 
-def restore(plan: Plan, folder: Path) -> tuple[int, int]:
-    """Take over the records of an archive that are what the plan would make; returns how many, and how many are not.
+@dataclass(frozen=True)
+class Restored:
+    """How many records were taken over from an archive, and how many were not.
 
-    The rest of a tier is then made beside them: more seeds, encoders or experiments. Raises CacheError where there is no archive.
+    Attributes:
+        taken: they are here now.
+        other: made from other settings or code.
+        unjudged: measured by another network than the judge that is here, or by one whose weights are nowhere.
+        cures: what to do about each such judge.
     """
-    archive, taken, other = Archive(folder, plan.root), {}, 0
+
+    taken: int
+    other: int
+    unjudged: int
+    cures: list[str]
+
+
+def restore(plan: Plan, folder: Path) -> Restored:
+    """Take over the records of an archive that are what the plan would make.
+
+    The rest of a tier is then made beside them: more seeds, encoders or experiments. A distance is taken over where further ones
+    will be measured by the same network. Raises CacheError where there is no archive, or where a judge's weights are damaged.
+    """
+    archive, taken, other, unjudged = Archive(folder, plan.root), {}, 0, 0
+    lacking: dict[Job, None] = {}
+    judges = trained_judges(plan.settings)
     plan.remembered_in.append(folder)  # a dataset that is not on this machine is taken to be that of the archive
     for job in plan.jobs():
         source, target = archive.record_path(job), plan.record_path(job)
@@ -111,13 +135,49 @@ def restore(plan: Plan, folder: Path) -> tuple[int, int]:
         if Record(source).fingerprint != plan.fingerprint(job):
             other += 1
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as temporary:
-            shutil.copyfile(source, temporary)
-        taken[target.relative_to(plan.results).as_posix()] = sha256(target)
+        if job in judges and not _has_files(archive, job):  # without its weights it can measure nothing
+            continue
+        others = [of for of in plan.needs(job) if of in judges and not _is_same(plan, archive, of)]
+        if others:
+            lacking |= dict.fromkeys(others)
+            unjudged += 1
+            continue
+        for path in archive.outputs(job) if job in judges else [source]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with whole(target.parent / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+        taken[plan.record_name(job)] = sha256(target)
     before = read_json(plan.restored_path) if plan.restored_path.exists() else {}
     write_json(plan.restored_path, before | taken)
-    return len(taken), other
+    return Restored(len(taken), other, unjudged, [_cure(plan, archive, judge) for judge in lacking])
+
+
+def _has_files(plan: Plan, job: Job) -> bool:
+    """Whether the files that a job's record lists are there. Raises CacheError where one is damaged."""
+    record = Record(plan.record_path(job))
+    names = list(record.content["files"])
+    if not all((record.path.parent / name).exists() for name in names):
+        return False
+    for name in names:
+        record.file(name)
+    return True
+
+
+def _is_same(plan: Plan, archive: Archive, judge: Job) -> bool:
+    """Whether the weights of a judge are here, and those that measured what is in the archive."""
+    if not (plan.is_current(judge) and archive.is_current(judge) and _has_files(plan, judge)):
+        return False
+    here, there = (Record(of.record_path(judge)).content["files"] for of in (plan, archive))
+    return bool(here == there)
+
+
+def _cure(plan: Plan, archive: Archive, judge: Job) -> str:
+    if archive.is_current(judge) and _has_files(archive, judge):
+        return f"delete {plan.record_path(judge)}, which is of another one, and restore again"
+    return (
+        f"its weights are not in the archive: `irepa {judge}` and restore again, which takes them over if it comes out the same, "
+        "as it does on a processor with the same instructions"
+    )
 
 
 def archives(root: Path) -> list[Path]:

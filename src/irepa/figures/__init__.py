@@ -5,7 +5,7 @@ A kind of figure has four functions:
 - ``needs(settings, experiment)``: the jobs whose files it reads. :func:`table_only` says it for a figure of the table
   alone.
 - ``collect(context, experiment)``: a data frame of exactly what is drawn; it is kept as CSV beside the picture.
-  :mod:`irepa.table` has the rows of an experiment; :func:`irepa.figures._units.runs_of` has the runs that the audit reads,
+  :mod:`irepa.table` has the rows of an experiment; :func:`irepa.figures._units.audited_runs` has the runs that the audit reads,
   with their noise, and :func:`irepa.figures._units.with_levels` the means and intervals of a figure of distances. An
   empty frame says that every run has failed, and there is nothing to draw.
 - ``draw(frame)``: the picture, from that CSV alone.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EVERY = "all"
+WITHOUT, ALONE = "without ", " alone"  # before or after an origin: how a choice of networks is called
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,6 @@ def subsets(origin: Mapping[str, str]) -> dict[str, dict[str, bool]]:
     present = sorted(set(origin.values()))
     found = {EVERY: dict.fromkeys(origin, True)}
     if len(present) > 1:
-        found |= {f"without {one}": {name: of != one for name, of in origin.items()} for one in present}
-        found |= {f"{one} alone": {name: of == one for name, of in origin.items()} for one in present}
+        found |= {f"{WITHOUT}{one}": {name: of != one for name, of in origin.items()} for one in present}
+        found |= {f"{one}{ALONE}": {name: of == one for name, of in origin.items()} for one in present}
     return found

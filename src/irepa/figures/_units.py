@@ -119,7 +119,7 @@ def reliability(row: Any) -> str:
     return f"reliability {words.estimate(Estimate(*ends, int(row['units'])), '.2f') if known else 'unknown'}"
 
 
-def runs_of(context: Context, *experiments: str) -> pd.DataFrame:
+def audited_runs(context: Context, *experiments: str) -> pd.DataFrame:
     """The runs that the audit reads of the experiments' cells, a row each; the first may serve none of the paper's.
 
     Columns ``CELL``, ``fd``, ``distance``, ``record``; ``steps`` and ``images`` behind it; ``noise`` in percent of the
@@ -169,7 +169,7 @@ def spread_of(evidence: Evidence, tier: Tier, recipe: str) -> Spread:
 def with_levels(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Runs with the geometric ``mean`` distance of their group, the ends ``low`` and ``high`` of its 95% interval, ``seeds``.
 
-    runs: as :func:`runs_of` gives them. by: the columns that make a group. The interval is that of the runs' own noise;
+    runs: as :func:`audited_runs` gives them. by: the columns that make a group. The interval is that of the runs' own noise;
     what a seed gives to all runs alike is not in it.
     """
     import pandas as pd

@@ -16,9 +16,9 @@ needs = table_only
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per run, with the mean of its method and the interval."""
-    from irepa.figures._units import runs_of, with_levels
+    from irepa.figures._units import audited_runs, with_levels
 
-    return with_levels(runs_of(context, experiment), ["method"])
+    return with_levels(audited_runs(context, experiment), ["method"])
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -21,9 +21,9 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per mixing weight ``alpha`` and quantity, accuracy, LDS and distance: its ``mean``, and a distance's interval."""
     import pandas as pd
 
-    from irepa.figures._units import runs_of, with_levels
+    from irepa.figures._units import audited_runs, with_levels
 
-    runs = runs_of(context, experiment)
+    runs = audited_runs(context, experiment)
     if runs.empty:
         return runs
     runs = with_metrics(context, runs, ["accuracy", "lds"])

@@ -18,9 +18,9 @@ needs = table_only
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per run, with the mean and the interval of the runs of its method after as many ``steps`` and ``images``."""
-    from irepa.figures._units import runs_of, with_levels
+    from irepa.figures._units import audited_runs, with_levels
 
-    return with_levels(runs_of(context, experiment), ["method", "steps", "images"])
+    return with_levels(audited_runs(context, experiment), ["method", "steps", "images"])
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -46,10 +46,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from irepa.figures._units import change_of, runs_of
+    from irepa.figures._units import audited_runs, change_of
 
     tier = context.tier
-    runs = runs_of(context, experiment)
+    runs = audited_runs(context, experiment)
     axis = axis_of(runs)
     order = {"images": sorted(set(runs["images"])), "recipe": [*tier.recipes], "scale": [*tier.scales]}[axis]
     rows = []

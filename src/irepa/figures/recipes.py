@@ -30,10 +30,10 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
     import pandas as pd
 
     from irepa.audit import paper
-    from irepa.figures._units import change_of, runs_of, with_levels
+    from irepa.figures._units import audited_runs, change_of, with_levels
 
     others = [name for name, other in context.tier.experiments.items() if "E6" in other.paper and name != experiment]
-    ours = runs_of(context, experiment, *others)
+    ours = audited_runs(context, experiment, *others)
     methods = {cell.method for cell in cells_of(context.settings, experiment)}
     # Of a recipe run at several scales, the experiment's own.
     first = ours.groupby("recipe")["scale"].transform("first")

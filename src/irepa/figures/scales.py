@@ -17,9 +17,9 @@ LABELS = {"scale": "scale of the network", "encoder": "encoder"}
 
 def collect(context: Context, experiment: str) -> pd.DataFrame:
     """A row per run, with the mean and the interval of the runs that share its bar."""
-    from irepa.figures._units import runs_of, with_levels
+    from irepa.figures._units import audited_runs, with_levels
 
-    runs = runs_of(context, experiment)
+    runs = audited_runs(context, experiment)
     return with_levels(runs, [unit(runs), "method"])
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from irepa.audit import words
-from irepa.audit.noise import names_of, noise_of
+from irepa.audit.noise import Spread, by_t, deviation, names_of, noise_of
 from irepa.audit.pairs import pair_methods, to_percent
 from irepa.config.tier import Settings
 from irepa.errors import ConfigError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 needs = table_only
 
-LEVEL = 0.95
 VALUES = ("sd", "sd_low", "sd_high", "freedom", "n", "change", "change_low", "change_high", "level")
 COLUMNS = ["recipe", "distance", "images", "what", *VALUES]
 ALL = "one run, without what its seed gives to every method"
@@ -57,7 +55,7 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
             told = {"recipe": recipe, "distance": name, "images": images_seen(context.tier, recipe)}
             spread = noise_of(here).get(recipe)
             if spread is not None and spread.freedom > 0:
-                rows.append(told | {"what": ALL} | _deviation(math.sqrt(spread.variance), spread.freedom))
+                rows.append(told | {"what": ALL} | _deviation(spread))
             for than, method in pairs:
                 beside = pair_methods(here, method, than)
                 if not beside.empty:
@@ -67,24 +65,20 @@ def collect(context: Context, experiment: str) -> pd.DataFrame:
 
 def _difference(pairs: pd.DataFrame) -> dict[str, float]:
     """Of runs side by side (:func:`irepa.audit.pairs.pair_methods`), by seed: a mean over what else differs."""
-    from scipy import stats
-
     values = pairs.groupby("seed")["ratio"].mean().to_numpy(float)
     n, mean = len(values), float(values.mean())
     told = {"n": n, "change": to_percent(mean), "level": float(np.exp(np.log(pairs["fd_than"]).mean()))}
     if n < 2:
         return told
-    sd = float(values.std(ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
-    ends = {"change_low": to_percent(mean - half), "change_high": to_percent(mean + half)}
-    return told | ends | _deviation(sd, n - 1)
+    spread = Spread(float(values.var(ddof=1)), n - 1)
+    change, _ = by_t(mean, spread.variance / n, spread.freedom, 0, n)
+    return told | {"change_low": to_percent(change.low), "change_high": to_percent(change.high)} | _deviation(spread)
 
 
-def _deviation(sd: float, freedom: float) -> dict[str, float]:
-    from scipy import stats
-
-    low, high = (sd * math.sqrt(freedom / float(stats.chi2.ppf((1 + side * LEVEL) / 2, freedom))) for side in (1, -1))
-    return {"sd": 100 * sd, "sd_low": 100 * low, "sd_high": 100 * high, "freedom": freedom}
+def _deviation(spread: Spread) -> dict[str, float]:
+    """In percent."""
+    values = zip(("sd", "sd_low", "sd_high"), deviation(spread), strict=True)
+    return {name: 100 * value for name, value in values} | {"freedom": spread.freedom}
 
 
 def draw(frame: pd.DataFrame) -> Figure:

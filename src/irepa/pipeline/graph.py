@@ -140,10 +140,14 @@ def _weights_of(settings: Settings, name: str) -> list[Job]:
     return [] if trained_by is None else [Job("pretrain", trained_by)]
 
 
+def trained_judges(settings: Settings) -> list[Job]:
+    """The jobs that train judges: distances by one compare with no other's, be it the same trained again elsewhere."""
+    return [job for name in settings.tier.evaluation.extractors for job in _weights_of(settings, name)]
+
+
 def _evaluate_needs(settings: Settings, key: str) -> list[Job]:
-    judges = settings.tier.evaluation.extractors
-    trained = [job for name in judges for job in _weights_of(settings, name)]
-    return [Job("sample", key), *(Job("reference", name) for name in judges), *trained]
+    references = (Job("reference", name) for name in settings.tier.evaluation.extractors)
+    return [Job("sample", key), *references, *trained_judges(settings)]
 
 
 def _pretrain_settings(settings: Settings, key: str) -> Slice:

@@ -70,9 +70,7 @@ def _returned(kernel: Any, kept: tuple[int, ...]) -> Callable[..., Any]:
         found = kernel.call_boxed(keys, *map(_wide, arguments), **{name: _wide(value) for name, value in named.items()})
         if isinstance(found, torch.Tensor):
             return found.bfloat16()
-        return tuple(
-            value if place in kept or value is None else value.bfloat16() for place, value in enumerate(found)
-        )
+        return tuple(value if place in kept or value is None else value.bfloat16() for place, value in enumerate(found))
 
     return product
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
+from irepa.figures._choices import ALONE, EVERY, WITHOUT
 from irepa.figures.correlation import AXES
 from irepa.pipeline.graph import Job
 from irepa.report.tier import FinishedTier
@@ -53,7 +54,7 @@ def explorer(points: pd.DataFrame, correlations: pd.DataFrame) -> alt.LayerChart
         "property": ("property of the encoder ", names.values()),
         "distance": ("measured by ", points["distance"]),
         "training": ("training ", points["training"]),
-        "networks": ("networks ", ["all", *correlations["networks"]]),
+        "networks": ("networks ", [EVERY, *correlations["networks"]]),
     }
     chosen = []
     for name, (label, options) in offered.items():
@@ -62,9 +63,9 @@ def explorer(points: pd.DataFrame, correlations: pd.DataFrame) -> alt.LayerChart
     same = " && ".join(f"datum.{name} == {name}" for name in ("property", "distance", "training"))
     stays = " || ".join(
         (
-            "networks == 'all'",
-            "networks == datum.origin + ' alone'",
-            "(slice(networks, 0, 8) == 'without ' && slice(networks, 8) != datum.origin)",
+            f"networks == '{EVERY}'",
+            f"networks == datum.origin + '{ALONE}'",
+            f"(slice(networks, 0, {len(WITHOUT)}) == '{WITHOUT}' && slice(networks, {len(WITHOUT)}) != datum.origin)",
         )
     )
     others = [name for name in points if name not in names]
