@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -166,6 +167,39 @@ def test_tables_are_filled_in_where_they_are_marked(tmp_path: Path) -> None:
     assert {path.relative_to(tmp_path).as_posix() for path in written} == {"README.md", "docs/findings.md"}
     assert [(tmp_path / name).read_text() for name in NAMES] == [page.read_text() for page in PAGES]
     assert [fill(tmp_path, archive, tables_of(archive)) for archive in archives] == [[]] * len(archives)
+
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?%|\[[^\]]*\d\]|\d+ of \d+|[-+]?\d+\.\d+|\d+ networks")
+SAID = {  # how a sentence says a verdict
+    "supported": r"\b(supports|predicts|beats|better|higher|lower)\b",
+    "contradicted": r"\bcontradicted\b",
+    "inconclusive": r"\bleft (open|undecided)\b",
+    "cannot tell": r"\bsays nothing\b",
+}
+
+
+def test_each_sentence_about_results_says_the_verdicts_and_numbers_that_it_rests_on() -> None:
+    """A comment behind it names the claims, each by source; what is behind the last one of a paragraph holds no number."""
+    verdicts = json.loads((REPOSITORY / "reports" / "cifar10" / "audit" / "verdicts.json").read_text())
+    claims = {claim["id"]: claim for claim in verdicts["claims"]}
+    section = README.read_text().split("## What it found")[1].split("\n## ")[0].rpartition("<!-- end -->")[2]
+    checked = 0
+    for paragraph in section.strip().split("\n\n"):
+        *marked, rest = re.split(r"<!-- rests on ([^>]+) -->", " ".join(paragraph.split()))
+        assert not re.search(r"\d%|\[[-+]?\d", rest), f"rests on no claim: {rest}"
+        for sentence, named in zip(marked[::2], marked[1::2], strict=True):
+            rows = [(claims[name], source) for source, name in (word.split("/") for word in named.split())]
+            evidence = [
+                " ".join(json.dumps([claim.get("reported"), claim["sources"][source]]).split())
+                for claim, source in rows
+            ]
+            for claim, source in rows:
+                verdict = claim["sources"][source]["verdict"]
+                assert re.search(SAID[verdict], sentence), f"{claim['id']} is {verdict} by {source}: {sentence}"
+            for number in NUMBER.findall(sentence):
+                assert any(number in text for text in evidence), f"{number} is in no claim of: {sentence}"
+                checked += 1
+    assert checked >= 4
 
 
 def test_the_command_prints_every_table() -> None:
