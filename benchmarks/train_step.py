@@ -35,6 +35,7 @@ from irepa.engine.network import build_network, describe_autoencoder
 from irepa.engine.targets import TokenCache
 from irepa.engine.trainer import TrainingData, build_alignment, train
 from irepa.pipeline.files import write_array_in_parts
+from irepa.pipeline.processor import bf16_products, prepare
 from irepa.random import StepRandom
 from irepa.recipes import build_recipe
 from irepa.stored import InMemory, OnDisk
@@ -153,12 +154,14 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings({"tier": arguments.tier}, WORKFLOW, check_options=False)
     tier, device = settings.tier, setup(arguments.threads)
+    prepare()
     batch = arguments.batch or tier.training.batch
     side = arguments.matrix or (8192 if device.type == "cuda" else 1024)
     rates = {precision: matrix_rate(device, precision, side) for precision in arguments.precision}
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {arguments.threads} threads"
     print(f"{name}; torch {torch.__version__}; tier {arguments.tier}, {arguments.method}, batch {batch}, "
-          f"target width {arguments.dim}, median of {arguments.steps - arguments.warmup} steps")  # fmt: skip
+          f"target width {arguments.dim}, median of {arguments.steps - arguments.warmup} steps; bf16 products on a CPU: "
+          f"{bf16_products()}")  # fmt: skip
     for precision, rate in rates.items():
         print(f"matrix product {side}x{side} in {precision}: {rate / 1e12:.3f} TFLOP/s")
     print(f"{'scale':<12} {'precision':<9} {'compile':<7} {'images/s':>9} {'ms/step':>8} {'of the product rate':>19}")
