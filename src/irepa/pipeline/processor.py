@@ -27,10 +27,13 @@ INTO = ("mm.out", "addmm.out", "bmm.out", "baddbmm.out")  # the same into a give
 
 
 def has_bf16() -> bool:
-    """Whether torch multiplies bf16 matrices with instructions made for it, or for numbers of 16 bits, on this processor."""
+    """Whether torch has a kernel for products of bf16 matrices on this processor that is made for them."""
     import torch
 
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # what torch asks itself before it chooses a kernel
+    ask = getattr(
+        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None
+    )  # as torch asks itself; absent from builds without oneDNN
+    return ask is not None and bool(ask())
 
 
 def prepare() -> None:
