@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch  # noqa: F401 - a process that has loaded it
 
 from irepa.pipeline import processor
 
@@ -91,4 +92,12 @@ def test_a_process_without_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(processor, "multiply_in_fp32", lambda: pytest.fail("torch was not loaded"))
     processor.prepare()
+    assert processor.bf16_products() is None
+
+
+def test_a_job_that_loads_torch_late_says_nothing_of_products_that_it_has_not_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processor, "_LIBRARIES", [])
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
     assert processor.bf16_products() is None

@@ -43,10 +43,10 @@ def prepare() -> None:
 
 
 def bf16_products() -> str | None:
-    """What a record says of them: ``native`` or ``by way of fp32``; None where this process has not loaded torch."""
-    if "torch" not in sys.modules:
-        return None
-    return "by way of fp32" if _LIBRARIES else "native"
+    """What a record says of them: ``native`` or ``by way of fp32``; None of a job whose stage does not load torch to compute."""
+    if _LIBRARIES:
+        return "by way of fp32"
+    return "native" if "torch" in sys.modules and has_bf16() else None
 
 
 _LIBRARIES: list[Any] = []  # what a library registers lasts as long as the library
