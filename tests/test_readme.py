@@ -189,10 +189,7 @@ def test_each_sentence_about_results_says_the_verdicts_and_numbers_that_it_rests
         assert not re.search(r"\d%|\[[-+]?\d", rest), f"rests on no claim: {rest}"
         for sentence, named in zip(marked[::2], marked[1::2], strict=True):
             rows = [(claims[name], source) for source, name in (word.split("/") for word in named.split())]
-            evidence = [
-                " ".join(json.dumps([claim.get("reported"), claim["sources"][source]]).split())
-                for claim, source in rows
-            ]
+            evidence = [json.dumps([claim.get("reported"), claim["sources"][source]]) for claim, source in rows]
             found = {claim["sources"][source]["verdict"] for claim, source in rows}
             for verdict, words in SAID.items():
                 said = re.search(words, sentence)

@@ -13,6 +13,7 @@ settings and code would compute the same.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import platform
@@ -127,6 +128,9 @@ def restore(plan: Plan, folder: Path) -> Restored:
     archive, taken, other, unjudged = Archive(folder, plan.root), {}, 0, 0
     lacking: dict[Job, None] = {}
     judges = trained_judges(plan.settings)
+    same = functools.cache(
+        lambda judge: _is_same(plan, archive, judge)
+    )  # asked after the judge's own turn, and hashed once
     plan.remembered_in.append(folder)  # a dataset that is not on this machine is taken to be that of the archive
     for job in plan.jobs():
         source, target = archive.record_path(job), plan.record_path(job)
@@ -137,7 +141,7 @@ def restore(plan: Plan, folder: Path) -> Restored:
             continue
         if job in judges and not _has_files(archive, job):  # without its weights it can measure nothing
             continue
-        others = [of for of in plan.needs(job) if of in judges and not _is_same(plan, archive, of)]
+        others = [of for of in plan.needs(job) if of in judges and not same(of)]
         if others:
             lacking |= dict.fromkeys(others)
             unjudged += 1
@@ -155,12 +159,8 @@ def restore(plan: Plan, folder: Path) -> Restored:
 def _has_files(plan: Plan, job: Job) -> bool:
     """Whether the files that a job's record lists are there. Raises CacheError where one is damaged."""
     record = Record(plan.record_path(job))
-    names = list(record.content["files"])
-    if not all((record.path.parent / name).exists() for name in names):
-        return False
-    for name in names:
-        record.file(name)
-    return True
+    names = record.content["files"]
+    return all((record.path.parent / name).exists() for name in names) and all(map(record.file, names))
 
 
 def _is_same(plan: Plan, archive: Archive, judge: Job) -> bool:

@@ -30,9 +30,8 @@ def has_bf16() -> bool:
     """Whether torch has a kernel for products of bf16 matrices on this processor that is made for them."""
     import torch
 
-    ask = getattr(
-        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None
-    )  # as torch asks itself; absent from builds without oneDNN
+    # As torch asks itself; absent from builds without oneDNN.
+    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return ask is not None and bool(ask())
 
 
