@@ -204,6 +204,10 @@ def test_distances_are_taken_over_with_the_judge_that_measured_them(tmp_path: Pa
     save(plan, archive, unfinished=True)
     kept = archive / weights.relative_to(plan.results)
     assert kept.read_bytes() == b"one network"
+    weights.unlink()
+    with pytest.raises(CacheError, match=r"model\.safetensors is missing .*; run `irepa pretrain judge` again"):
+        save(plan, archive, unfinished=True)
+    assert kept.read_bytes() == b"one network"
 
     shutil.rmtree(plan.results)
     assert restored() == (2, 0)
@@ -218,7 +222,8 @@ def test_distances_are_taken_over_with_the_judge_that_measured_them(tmp_path: Pa
     kept.unlink()
     shutil.rmtree(plan.results)
     assert restored() == (0, 1)
-    assert "`irepa pretrain judge` and restore again" in cures[0]
+    asked = weights.relative_to(tmp_path).as_posix()
+    assert f"train it with `snakemake --cores all {asked}` and restore again" in cures[0]
     trained(b"another one")
     assert restored() == (0, 1)
     trained(b"one network")

@@ -65,7 +65,7 @@ def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
     for job in jobs:
         if job.stage in (*RECORDS, *WHOLE):
             record = plan.record(job)
-            paths += plan.outputs(job) if job.stage in WHOLE or job in judges else [record.path]
+            paths += _found(plan, job) if job.stage in WHOLE or job in judges else [record.path]
     if unfinished and (lost := _lost(folder, {path.relative_to(plan.results) for path in paths})):
         raise ConfigError(
             f"{folder} has {lost}, which would be lost; `irepa restore {folder}` first, or give another folder"
@@ -92,6 +92,14 @@ def _lost(folder: Path, kept: set[Path]) -> Path | None:
     return next(
         (path for path in (*made, *there) if path not in kept and path.name not in (SETTINGS, ENVIRONMENT)), None
     )
+
+
+def _found(plan: Plan, job: Job) -> list[Path]:
+    """A job's files. Raises CacheError where one is missing or damaged."""
+    record = plan.record(job)
+    for name in record.content["files"]:
+        record.file(name)
+    return plan.outputs(job)
 
 
 def _done(plan: Plan) -> list[Job]:
@@ -175,9 +183,14 @@ def _cure(plan: Plan, archive: Archive, judge: Job) -> str:
     if archive.is_current(judge) and _has_files(archive, judge):
         return f"delete {plan.record_path(judge)}, which is of another one, and restore again"
     return (
-        f"its weights are not in the archive: `irepa {judge}` and restore again, which takes them over if it comes out the same, "
-        "as it does on a processor with the same instructions"
+        f"its weights are not in the archive: train it with `snakemake --cores all {_weights(plan, judge)}` and restore again, "
+        "which takes them over if it comes out the same, as it does on a processor with the same instructions"
     )
+
+
+def _weights(plan: Plan, judge: Job) -> str:
+    """The path of a judge's weights, as Snakemake is asked for it."""
+    return Path(os.path.relpath(plan.outputs(judge)[1], plan.root)).as_posix()
 
 
 def archives(root: Path) -> list[Path]:

@@ -44,6 +44,8 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> str:
         close = difflib.get_close_matches(path[-1], allowed, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{where}: unknown key {key}{hint}; allowed are {', '.join(sorted(allowed))}"
+    if error["type"] == "literal_error" and path[-1:] == ["[key]"]:  # a mapping whose keys are given
+        return f"{where}: unknown key {'.'.join(path[:-1])}; allowed are {error['ctx']['expected']}"
     if error["type"] == "missing":
         return f"{where}: key {key} is missing"
     message = error["msg"].removeprefix("Value error, ")

@@ -545,7 +545,7 @@ class Record:
         if not isinstance(expected, dict) or not {"bytes", "sha256"} <= set(expected):
             raise CacheError(f"{self.path} is damaged, it does not say what {name} is; {cure}")
         if not path.is_file():
-            raise CacheError(f"{path} is missing though {self.path.name} lists it; {cure}")
+            raise CacheError(f"{path} is missing though {self.path.name} lists it; {self._made_again()}")
         size = path.stat().st_size
         if size != expected["bytes"]:
             raise CacheError(f"{path} is damaged: {size} bytes, {expected['bytes']} were written; {cure}")
@@ -553,6 +553,13 @@ class Record:
         if (digest(path) if seal is None else seal.sha256) != expected["sha256"]:
             raise CacheError(f"{path} is damaged: its content is not what was written (SHA-256 differs); {cure}")
         return path
+
+    def _made_again(self) -> str:
+        """What a user can do about a file that is not there: an archive, for one, keeps the record alone."""
+        if not {"stage", "key"} <= set(self.content):
+            return self.cure
+        job = f"{self.content['stage']} {self.content['key']}".strip()
+        return f"run `irepa {job}` again, or let snakemake do it"
 
     def compressed(self, name: str) -> Compressed:
         """One of the record's compressed arrays, verified as :meth:`file`."""
