@@ -226,5 +226,6 @@ def test_distances_are_taken_over_with_the_judge_that_measured_them(tmp_path: Pa
     assert f"train it with `snakemake --cores all {asked}` and restore again" in cures[0]
     trained(b"another one")
     assert restored() == (0, 1)
+    assert "the judge that is here is another network: their runs are made again" in cures[0]
     trained(b"one network")
     assert restored() == (1, 0)

@@ -182,6 +182,8 @@ def _is_same(plan: Plan, archive: Archive, judge: Job) -> bool:
 def _cure(plan: Plan, archive: Archive, judge: Job) -> str:
     if archive.is_current(judge) and _has_files(archive, judge):
         return f"delete {plan.record_path(judge)}, which is of another one, and restore again"
+    if plan.is_current(judge) and _has_files(plan, judge):
+        return "its weights are not in the archive, and the judge that is here is another network: their runs are made again"
     return (
         f"its weights are not in the archive: train it with `snakemake --cores all {_weights(plan, judge)}` and restore again, "
         "which takes them over if it comes out the same, as it does on a processor with the same instructions"
