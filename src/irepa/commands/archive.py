@@ -65,7 +65,11 @@ def save(plan: Plan, folder: Path, unfinished: bool = False) -> int:
     for job in jobs:
         if job.stage in (*RECORDS, *WHOLE):
             record = plan.record(job)
-            paths += _found(plan, job) if job.stage in WHOLE or job in judges else [record.path]
+            if job.stage in WHOLE or job in judges:
+                record.files()  # refuses what is missing or damaged, before anything is replaced
+                paths += plan.outputs(job)
+            else:
+                paths.append(record.path)
     if unfinished and (lost := _lost(folder, {path.relative_to(plan.results) for path in paths})):
         raise ConfigError(
             f"{folder} has {lost}, which would be lost; `irepa restore {folder}` first, or give another folder"
@@ -92,14 +96,6 @@ def _lost(folder: Path, kept: set[Path]) -> Path | None:
     return next(
         (path for path in (*made, *there) if path not in kept and path.name not in (SETTINGS, ENVIRONMENT)), None
     )
-
-
-def _found(plan: Plan, job: Job) -> list[Path]:
-    """A job's files. Raises CacheError where one is missing or damaged."""
-    record = plan.record(job)
-    for name in record.content["files"]:
-        record.file(name)
-    return plan.outputs(job)
 
 
 def _done(plan: Plan) -> list[Job]:
@@ -136,9 +132,8 @@ def restore(plan: Plan, folder: Path) -> Restored:
     archive, taken, other, unjudged = Archive(folder, plan.root), {}, 0, 0
     lacking: dict[Job, None] = {}
     judges = trained_judges(plan.settings)
-    same = functools.cache(
-        lambda judge: _is_same(plan, archive, judge)
-    )  # asked after the judge's own turn, and hashed once
+    # A judge is hashed once, and asked about after its own turn.
+    same = functools.cache(functools.partial(_is_same, plan, archive))
     plan.remembered_in.append(folder)  # a dataset that is not on this machine is taken to be that of the archive
     for job in plan.jobs():
         source, target = archive.record_path(job), plan.record_path(job)
@@ -167,8 +162,10 @@ def restore(plan: Plan, folder: Path) -> Restored:
 def _has_files(plan: Plan, job: Job) -> bool:
     """Whether the files that a job's record lists are there. Raises CacheError where one is damaged."""
     record = Record(plan.record_path(job))
-    names = record.content["files"]
-    return all((record.path.parent / name).exists() for name in names) and all(map(record.file, names))
+    if not all((record.path.parent / name).exists() for name in record.content["files"]):
+        return False
+    record.files()
+    return True
 
 
 def _is_same(plan: Plan, archive: Archive, judge: Job) -> bool:
@@ -288,7 +285,8 @@ def _note(plan: Archive, job: Job, metrics: Json) -> None:
 def _collectable(plan: Archive, job: Job) -> bool:
     """Whether every file that the figure reads is in the archive."""
     try:
-        records = [plan.record(needed) for needed in plan.needs(job)]
-        return all(record.file(name).exists() for record in records for name in record.content["files"])
+        for needed in plan.needs(job):
+            plan.record(needed).files()
     except CacheError:
         return False
+    return True

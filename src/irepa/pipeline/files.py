@@ -554,6 +554,10 @@ class Record:
             raise CacheError(f"{path} is damaged: its content is not what was written (SHA-256 differs); {cure}")
         return path
 
+    def files(self) -> list[Path]:
+        """Every file that the record lists, each verified as :meth:`file`."""
+        return [self.file(name) for name in self.content["files"]]
+
     def _made_again(self) -> str:
         """What a user can do about a file that is not there: an archive, for one, keeps the record alone."""
         if not {"stage", "key"} <= set(self.content):
