@@ -22,6 +22,7 @@ from irepa.audit.rules import correlation as rule
 from irepa.audit.statistics import Estimate
 from irepa.commands.archive import Archive
 from irepa.config.cells import network_of
+from irepa.config.tier import Settings
 from irepa.figures import (
     ablation,
     cells_of,
@@ -36,6 +37,7 @@ from irepa.figures import (
     sensitivity,
     spread,
 )
+from irepa.figures._choices import origin_of
 from irepa.figures._drawing import save
 from irepa.pipeline.graph import Job
 from irepa.pipeline.runner import Context
@@ -373,6 +375,53 @@ def test_a_spread_that_seeds_cannot_tell_is_left_open_and_encoders_are_compared_
     frame = spread.collect(CONTEXT, "encoders").set_index("what")
     assert frame.loc["irepa against repa", "change"] == pytest.approx(-10.0)
     assert frame.loc["irepa against repa", "sd"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("families", "group"), [(3, "family"), (30, "origin")])
+def test_as_many_networks_as_a_campaign_has_can_be_read(families: int, group: str) -> None:
+    one = correlation.collect(CONTEXT, "correlation").query("network == 'hog'")
+    of = ["hand-made", "trained here", "untrained", "pretrained"]
+    frame = pd.concat(
+        one.assign(network=f"a-rather-long-name-{k}", family=f"family-{k % families}", origin=of[k % 4], fd=700 + 3 * k)
+        for k in range(41)
+    )
+    assert correlation.group_of(frame) == group
+    figure = correlation.draw(frame)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == 41
+    below = legend.get_window_extent()
+    for axis in figure.axes:
+        box, extent = axis.get_window_extent(), axis.get_tightbbox()
+        assert box.height > 1.5 * figure.dpi
+        assert extent is not None
+        assert not extent.overlaps(below)
+    looks = {
+        (line.get_marker(), line.get_markerfacecolor(), line.get_markeredgecolor())
+        for line in figure.axes[0].lines
+        if line.get_marker() != "None"
+    }
+    assert len(looks) == 41
+    assert figure.axes[-1].get_xlabel() == f"{group} of the network"
+    assert "Last panel" in correlation.caption(frame)
+
+
+def test_what_a_network_is_follows_its_weights_whoever_says_what_these_are(
+    settings: Callable[..., Settings],
+) -> None:
+    catalogue = settings().catalogue
+    origin = {
+        "hed-s8": "pretrained",  # its library says where its weights are, not its row
+        "effnet-lite0-s16": "pretrained",
+        "dinov2-b": "pretrained",
+        "effnet-lite0-s16-lds": "pretrained",
+        "vit-supervised": "trained here",
+        "random-cnn": "untrained",
+        "mixer-random": "untrained",
+        "scattering-standardised": "hand-made",
+        "k-means": "hand-made",
+    }
+    assert {name: origin_of(name, catalogue) for name in origin} == origin
 
 
 def test_networks_have_the_name_that_their_layers_share() -> None:

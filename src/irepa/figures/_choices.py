@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from irepa.config import plugins
 from irepa.config.cells import split_encoder, targets
 from irepa.config.tier import EncoderEntry
 from irepa.figures import cells_of
 from irepa.figures._units import Source, of_recipe, source_of
 from irepa.pipeline.runner import Context
 from irepa.table import images_seen, read_table
+from irepa.weights import RANDOM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,15 +94,16 @@ def origins(context: Context) -> dict[str, str]:
 
 
 def origin_of(name: str, catalogue: Mapping[str, EncoderEntry]) -> str:
-    """That of one row of the catalogue."""
+    """That of one row of the catalogue: what its weights are, by the row or else by its library's default."""
     entry = catalogue[name]
     if entry.base is not None:
         return origin_of(entry.base, catalogue)
     if entry.trained_by is not None:
         return "trained here"
-    if entry.options().get("weights") == "random":
-        return "untrained"
-    return "pretrained" if entry.options().get("model") else "hand-made"
+    known = plugins.load("encoders", entry.library, name).Options.model_fields
+    if "weights" not in known:
+        return "hand-made"
+    return "untrained" if entry.options().get("weights", known["weights"].default) == RANDOM else "pretrained"
 
 
 def subsets(origin: Mapping[str, str]) -> dict[str, dict[str, bool]]:

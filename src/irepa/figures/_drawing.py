@@ -148,6 +148,12 @@ def show_image(axis: Axes, text: str) -> None:
     axis.imshow(np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))), interpolation="nearest")
 
 
+def slanted(axis: Axes, degrees: float, **look: Any) -> None:
+    """Turn the names below an axis, each of them ending at its tick, so that long ones do not run into one another."""
+    for name in axis.get_xticklabels():
+        name.set(rotation=degrees, ha="right", rotation_mode="anchor", **look)
+
+
 def bare(axis: Axes) -> None:
     """Take the ticks off axes that show a picture."""
     axis.set(xticks=[], yticks=[])

@@ -35,7 +35,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         interval(axis, places, means, color=colour, marker=MARKERS[k], markersize=6, linestyle="-", label=method)
     axis.set(xlabel="training images seen", ylabel=distance_label(frame))
     axis.set_xticks(sorted(set(frame["images"])))
-    axis.legend(title="method")
+    axis.legend(title="method", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 

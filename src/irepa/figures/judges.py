@@ -72,7 +72,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axis.plot(rows[first], rows[second], marker, color=colours[origin], markeredgecolor="white", label=origin)
     log_distances(axis, "x", "y")
     axis.set(xlabel=f"{first} (lower is better)", ylabel=f"{second} (lower is better)")
-    axis.legend(title="networks", frameon=False)
+    axis.legend(title="networks", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 

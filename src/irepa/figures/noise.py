@@ -84,6 +84,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     reference = frame.loc[frame["kind"] == "reference", "encoder"].iloc[0]
     axis.set(xlabel=f"change of {frame['distance'].iloc[0]} against repa with {reference}, same seed (%)", ylabel="")
     axis.tick_params(axis="y", labelsize=7.5)
+    axis.set_ylim(len(order) - 0.5, -0.5)
     axis.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=8)
     return figure
 

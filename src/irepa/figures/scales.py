@@ -29,14 +29,15 @@ def unit(frame: pd.DataFrame) -> str:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    from irepa.figures._drawing import bars, distance_label, highest, panel
+    from irepa.figures._drawing import bars, distance_label, highest, panel, slanted
 
     figure, axis = panel(0.75, 4)
     units = unit(frame)
     bars(frame, axis, units, "%.0f")
     axis.set(xlabel=LABELS[units], ylabel=distance_label(frame))
     axis.set_ylim(0, highest(frame) * 1.08)
-    axis.tick_params(axis="x", labelrotation=0 if units == "scale" else 20)
+    if units == "encoder":
+        slanted(axis, 20)
     axis.legend(title="method", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 

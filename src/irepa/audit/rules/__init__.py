@@ -38,7 +38,7 @@ A complete rule, "the best encoder comes closer than a given distance"::
     def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         points = evidence.points(experiment, evidence.scales_of(experiment)[-1])
         best = float(points["fd"].min())
-        lacking = shortage(len(points), "encoders", options)
+        lacking = shortage(len(points), "encoder", options)
         return Finding(
             parameter=f"smallest {evidence.distance}",
             estimate=Estimate(best, best, best, len(points)),
@@ -56,6 +56,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from irepa.audit import words
 from irepa.audit.statistics import Estimate
 from irepa.config.options import Positive, Strict
 
@@ -133,6 +134,6 @@ def needed(options: Rule, unit: str) -> str:
     )
 
 
-def shortage(n: int, unit: str, options: Rule) -> str:
-    """What is missing where ``n`` units are fewer than the rule asks for; empty where they are enough."""
-    return "" if n >= options.minimum else f"{n} {unit}, the rule asks for {options.minimum}"
+def shortage(n: int, unit: str, options: Rule, of: str = "") -> str:
+    """What is missing where ``n`` of a unit (one of them is called so) are fewer than the rule asks for; empty where enough."""
+    return "" if n >= options.minimum else f"{n} {words.plural(unit, n)}{of}, the rule asks for {options.minimum}"

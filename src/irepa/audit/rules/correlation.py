@@ -71,7 +71,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         premised=True,
         reliability=of.reliability(found),
         predictor=options.metric if options.unit == "network" else "",
-        lacking=shortage(n, words.plural(options.unit, 2), options),
+        lacking=shortage(n, options.unit, options),
         power=power(options, of.effective([options.metric]), found.reliability.value if of.noise.freedom else 1.0),
         notes=[of.told([options.metric])],
         checks=[

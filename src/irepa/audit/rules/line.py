@@ -59,7 +59,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         estimate=estimate,
         p=p,
         premised=True,
-        lacking=shortage(len(units), "new networks", options)
+        lacking=shortage(len(units), "new network", options)
         or ("" if len(old_x) >= options.old else f"{len(old_x)} old networks, the rule asks for {options.old}"),
         notes=[
             f"The line is nearer for {int((closer > 0).sum())} of {len(closer)} new networks; {len(old_x)} old ones."

@@ -53,7 +53,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         parameter=f"weakest change of {' or '.join(NAMES[metric] for metric in options.metrics)}",
         estimate=Estimate(least, least, least, n),
         p=None,
-        lacking=shortage(n, "encoders", options),
+        lacking=shortage(n, "encoder", options),
         decided=options.holds(least),
         notes=[f"{len(within)} of {len(changes)} changes are on the claimed side; the weakest is {metric} of {name}."],
         checks=[(f"change of {metric} of {name}", f"{value:+.3f}", None) for (metric, name), value in changes.items()],

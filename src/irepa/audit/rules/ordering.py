@@ -77,5 +77,5 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     if missing:
         finding.notes.append(f"{missing} of the {len(options.pairs)} pairs that the claim names have not been run.")
     families = pairs["unit"].nunique()
-    few = shortage(families, "families of at least two networks", options) if options.unit == "family" else ""
+    few = shortage(families, "family", options, " of at least two networks") if options.unit == "family" else ""
     return replace(finding, premised=True, lacking=few or finding.lacking)

@@ -51,7 +51,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         p=found.p([-1.0, 1.0], options.threshold),
         premised=True,
         reliability=of.reliability(found),
-        lacking=shortage(n, "networks", options),
+        lacking=shortage(n, "network", options),
         power=(
             f"Half the interval is {(difference.high - difference.low) / 2:.2f}: smaller differences than that "
             f"cannot be told from {options.threshold:g} with {n} networks."

@@ -72,7 +72,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     if options.quantity == "fd" and not evidence.printed:
         variance, freedom = _noise(evidence, points, alphas)
         estimate, p = by_t(estimate.value, variance, freedom, options.threshold, len(mean))
-    lacking = shortage(len(mean), "values of alpha", options)
+    lacking = shortage(len(mean), "value", options, " of alpha")
     first, last = (points.loc[points["alpha"] == a, "value"].mean() for a in (mean.index.min(), mean.index.max()))
     difference = last - first
     if options.quantity == "fd":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from irepa.audit import words
 from irepa.audit.evidence import Evidence, NotTestable, records_of
 from irepa.audit.rules import Finding, Rule, needed, shortage, side
 from irepa.audit.statistics import Estimate, weakest
@@ -42,7 +43,8 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
     scales = evidence.scales_of(experiment, options.method)
     if len(scales) < options.scales:
         raise NotTestable(
-            f"the experiment was run at {len(scales)} scale(s) of the network, the claim is about {options.scales}"
+            f"the experiment was run at {len(scales)} {words.plural('scale', len(scales))} of the network, "
+            f"the claim is about {options.scales}"
         )
     counted = scales if options.scales > 1 else scales[-1:]
     if options.scales == 1 and set(options.metrics) <= set(evidence.stated):
@@ -68,7 +70,7 @@ def decide(evidence: Evidence, experiment: str, options: Options) -> Finding:
         p=p,
         premised=True,
         reliability=min((share for _, _, share in tested), key=lambda share: share.low),
-        lacking=shortage(min(len(of.units) for of in frames), "networks", options),
+        lacking=shortage(min(len(of.units) for of in frames), "network", options),
         power=f"Half the interval is {(least.high - least.low) / 2:.2f} with {least.n} networks.",
         notes=[frames[-1].told(options.metrics), *evidence.notes],
         checks=checks,
